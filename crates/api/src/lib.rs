@@ -1,0 +1,1 @@
+//! taskiq-flow-api
