@@ -1,1 +1,14 @@
-//! taskiq-flow-core
+//! The pure heart of TaskIQ-Flow: definitions, loaders, expressions, the DAG and the state machine of a run.
+//!
+//! Nothing here does I/O, reads a clock by itself or needs an async runtime.
+
+pub mod dag;
+pub mod definition;
+pub mod diagnostic;
+pub mod document;
+pub mod expr;
+pub mod id;
+pub mod load;
+pub mod plan;
+pub mod run;
+pub mod time;

@@ -1,0 +1,211 @@
+//! The kinds of task. A new kind is a variant here, its decoding in `load`, and an executor in the engine.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use crate::expr::{Expr, Template};
+use crate::id::PipelineId;
+
+/// What a task, or one item of a map, does.
+#[derive(Debug, Clone)]
+pub struct Body {
+    /// The function.
+    pub kind: TaskKind,
+    /// Constant inputs, beside those of the task.
+    pub with: Map<String, Value>,
+}
+
+/// The function of a task.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum TaskKind {
+    /// Evaluates an expression over the inputs.
+    Expression(Expr),
+    /// Starts a process.
+    Command(CommandSpec),
+    /// Sends one HTTP request.
+    Http(Box<HttpSpec>),
+    /// Calls a registered Rust task by name.
+    Task(String),
+    /// Sends a task to Python taskiq workers.
+    Taskiq(TaskiqSpec),
+    /// Runs another pipeline; the inputs are its parameters, its result is the value.
+    Pipeline(PipelineId),
+    /// Waits for a signal or for time to pass.
+    Wait(WaitSpec),
+    /// Runs the body for each item of a list; the value is the list of results, in order.
+    Map(MapSpec),
+    /// Runs the body for each item of a list; the value is the list of the items for which it was true.
+    Filter(MapSpec),
+    /// Runs the body for each item of a list, one after another, handing on an accumulator.
+    Reduce(ReduceSpec),
+    /// Runs several bodies on the same inputs at once. Named members make an object, unnamed ones a list.
+    Group(Vec<GroupMember>),
+}
+
+/// A process: no shell is involved. It is given its inputs as one JSON object on standard input, and prints its
+/// value as JSON on standard output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandSpec {
+    /// The program and its arguments.
+    pub argv: Vec<String>,
+    /// Environment variables to set, beside the few that are passed on.
+    pub env: BTreeMap<String, String>,
+    /// Names of further variables of the server's environment to pass on.
+    pub pass_env: Vec<String>,
+    /// The working directory; none: the server's own.
+    pub cwd: Option<PathBuf>,
+}
+
+/// One HTTP request. The texts are templates over the inputs.
+#[derive(Debug, Clone)]
+pub struct HttpSpec {
+    /// The method.
+    pub method: HttpMethod,
+    /// The address, `http://` or `https://`.
+    pub url: Template,
+    /// Query parameters, added to those of the address.
+    pub query: Vec<(String, Template)>,
+    /// Request headers.
+    pub headers: Vec<(String, Template)>,
+    /// An expression whose value is sent as the JSON body.
+    pub json: Option<Expr>,
+    /// What the task's value is.
+    pub response: HttpResponse,
+}
+
+/// The methods an HTTP task may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "they are the methods of RFC 9110 by their names")]
+pub enum HttpMethod {
+    Get,
+    Head,
+    Post,
+    Put,
+    Patch,
+    Delete,
+}
+
+/// What the value of an HTTP task is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HttpResponse {
+    /// The body: parsed when it is JSON, else its text.
+    #[default]
+    Body,
+    /// `{status, headers, body}`; a status of 400 or more is then no failure.
+    Full,
+}
+
+/// A task of a Python taskiq worker.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskiqSpec {
+    /// The task's name there, such as `module:function`.
+    pub task: String,
+    /// Positional arguments.
+    pub args: Vec<Argument>,
+    /// Keyword arguments.
+    pub kwargs: Vec<(String, Argument)>,
+}
+
+/// An argument of a taskiq task.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Argument {
+    /// The value of the input of that name.
+    Input(String),
+    /// A constant.
+    Constant(Value),
+}
+
+/// A pause in a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaitSpec {
+    /// What ends it.
+    pub until: WaitFor,
+    /// A wait for a signal that is longer than this times the step out.
+    pub timeout: Option<Duration>,
+}
+
+/// What ends a wait.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WaitFor {
+    /// A signal of that name; its value is the step's value.
+    Signal(String),
+    /// Time; the value is null.
+    Duration(Duration),
+}
+
+/// A body for each item of a list.
+#[derive(Debug, Clone)]
+pub struct MapSpec {
+    /// The input that holds the list.
+    pub over: String,
+    /// The name under which the body sees the item.
+    pub item: String,
+    /// At most so many items at once.
+    pub max_parallel: Option<NonZeroU32>,
+    /// What is done with an item.
+    pub body: Box<Body>,
+}
+
+/// A fold over a list.
+#[derive(Debug, Clone)]
+pub struct ReduceSpec {
+    /// The input that holds the list.
+    pub over: String,
+    /// The name under which the body sees the item.
+    pub item: String,
+    /// The name under which the body sees what the items before came to.
+    pub accumulator: String,
+    /// The accumulator of the first item, and the value for an empty list.
+    pub initial: Value,
+    /// Makes the next accumulator.
+    pub body: Box<Body>,
+}
+
+/// One member of a group.
+#[derive(Debug, Clone)]
+pub struct GroupMember {
+    /// The key of its value; a group names all of its members or none.
+    pub name: Option<String>,
+    /// What it does.
+    pub body: Body,
+}
+
+impl From<TaskKind> for Body {
+    fn from(kind: TaskKind) -> Self {
+        Self { kind, with: Map::new() }
+    }
+}
+
+impl TaskKind {
+    /// The name of the kind as pipeline files write it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Expression(_) => "expression",
+            Self::Command(_) => "command",
+            Self::Http(_) => "http",
+            Self::Task(_) => "task",
+            Self::Taskiq(_) => "taskiq",
+            Self::Pipeline(_) => "pipeline",
+            Self::Wait(_) => "wait",
+            Self::Map(_) => "map",
+            Self::Filter(_) => "filter",
+            Self::Reduce(_) => "reduce",
+            Self::Group(_) => "group",
+        }
+    }
+
+    /// The bodies inside this one: of a map and the like its body, of a group its members.
+    pub fn inner(&self) -> Vec<&Body> {
+        match self {
+            Self::Map(spec) | Self::Filter(spec) => vec![&spec.body],
+            Self::Reduce(spec) => vec![&spec.body],
+            Self::Group(members) => members.iter().map(|member| &member.body).collect(),
+            _ => Vec::new(),
+        }
+    }
+}

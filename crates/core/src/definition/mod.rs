@@ -1,0 +1,19 @@
+//! What users define: pipelines and their tasks, as plain data.
+//!
+//! A definition that exists is well-formed: it was built by the [loader](crate::load) or by the builder, and both
+//! end in [`Plan::new`](crate::plan::Plan::new), which checks the wiring.
+
+mod kind;
+mod pipeline;
+mod retry;
+mod schema;
+mod task;
+
+pub use kind::{
+    Argument, Body, CommandSpec, GroupMember, HttpMethod, HttpResponse, HttpSpec, MapSpec, ReduceSpec,
+    TaskKind, TaskiqSpec, WaitFor, WaitSpec,
+};
+pub use pipeline::{OnError, Pipeline, ScheduleSpec, Style, Timing};
+pub use retry::RetryPolicy;
+pub use schema::{FieldError, InputSchema, SchemaError};
+pub use task::{Input, Task};

@@ -1,0 +1,84 @@
+//! A pipeline: tasks and the names that join them.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use super::{InputSchema, Task};
+use crate::id::PipelineId;
+use crate::time::Timestamp;
+
+/// A directed acyclic graph of tasks under one id.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Pipeline {
+    /// The id under which it is executed, shown and guarded.
+    pub id: PipelineId,
+    /// One line for people.
+    pub description: Option<String>,
+    /// The external parameters.
+    pub inputs: InputSchema,
+    /// The tasks, in the order of the file; a step's index is its place here.
+    pub tasks: Vec<Arc<Task>>,
+    /// The names that make up the result; none: every output that no other task consumes.
+    pub outputs: Option<Vec<String>>,
+    /// How the tasks were joined.
+    pub style: Style,
+    /// What a failing task does to the rest of the run.
+    pub on_error: OnError,
+    /// At most so many attempts of one run at once; none: as many as the engine has room for.
+    pub max_parallel: Option<NonZeroU32>,
+    /// The longest a run may take, from its start.
+    pub timeout: Option<Duration>,
+    /// When it runs by itself.
+    pub schedules: Vec<ScheduleSpec>,
+    /// The definition as its author wrote it (YAML and TOML converted to JSON): what is stored and shown.
+    pub source: Value,
+}
+
+/// How the tasks of a pipeline were joined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// `tasks:`, joined by the names of outputs and inputs. The result is an object of outputs.
+    Dataflow,
+    /// `steps:`, each given the value of the one before. The result is the last step's value.
+    Chained,
+}
+
+/// What a failing task does to the rest of its run. Either way the run ends `failed`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnError {
+    /// Running steps are cancelled and what has not started is skipped.
+    #[default]
+    Fail,
+    /// What does not need the failed task's output goes on.
+    Continue,
+}
+
+/// One entry of a pipeline's `schedule:`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScheduleSpec {
+    /// Unique within the pipeline.
+    pub id: String,
+    /// When it fires.
+    pub timing: Timing,
+    /// IANA name of the time zone in which a cron expression is read.
+    pub timezone: String,
+    /// Parameters of the runs it starts.
+    pub parameters: Map<String, Value>,
+    /// Whether it fires at all.
+    pub enabled: bool,
+}
+
+/// When a schedule fires.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Timing {
+    /// A cron expression with 5 or 6 fields.
+    Cron(String),
+    /// Every so often, counted from when the schedule was made.
+    Interval(Duration),
+    /// Once.
+    At(Timestamp),
+}

@@ -1,0 +1,77 @@
+//! A task: a named function of named inputs.
+
+use std::time::Duration;
+
+use super::{Body, OnError, RetryPolicy};
+use crate::expr::Expr;
+
+/// One task of a pipeline. Each run of the pipeline has one step for it.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Task {
+    /// Unique within the pipeline.
+    pub name: String,
+    /// One line for people.
+    pub description: Option<String>,
+    /// What it does.
+    pub body: Body,
+    /// What it is given.
+    pub inputs: Vec<Input>,
+    /// The names it makes. One name: its whole value. Several: it returns an object with these keys.
+    pub outputs: Vec<String>,
+    /// The step is skipped when this is not true of its inputs.
+    pub when: Option<Expr>,
+    /// The longest one attempt may take; inside a map, filter, reduce or group: the attempt of one item.
+    pub timeout: Option<Duration>,
+    /// How often and how soon a failed attempt is repeated; inside a map and the like: of one item.
+    pub retry: RetryPolicy,
+    /// Overrides the pipeline's rule for a failure of this task.
+    pub on_error: Option<OnError>,
+}
+
+/// One input of a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Input {
+    /// The name under which the task sees it.
+    pub name: String,
+    /// Where it comes from: the name of another task's output, else of an external parameter.
+    pub source: String,
+    /// Whether the task runs without it: it then sees null.
+    pub optional: bool,
+}
+
+impl Task {
+    /// A task called `name` that does `body`, without inputs, whose value is the output `name`.
+    pub fn new(name: impl Into<String>, body: impl Into<Body>) -> Self {
+        let name = name.into();
+        Self {
+            outputs: vec![name.clone()],
+            name,
+            description: None,
+            body: body.into(),
+            inputs: Vec::new(),
+            when: None,
+            timeout: None,
+            retry: RetryPolicy::default(),
+            on_error: None,
+        }
+    }
+}
+
+impl Input {
+    /// A required input that the task sees under the name of its source.
+    pub fn required(name: impl Into<String>) -> Self {
+        let name = name.into();
+        Self { source: name.clone(), name, optional: false }
+    }
+
+    /// An input that the task can do without.
+    pub fn optional(name: impl Into<String>) -> Self {
+        Self { optional: true, ..Self::required(name) }
+    }
+
+    /// The same input under another name.
+    pub fn named(self, name: impl Into<String>) -> Self {
+        Self { name: name.into(), ..self }
+    }
+}

@@ -1,0 +1,340 @@
+//! The wiring of a pipeline: which step's output goes where. Made once for each version of a definition.
+//!
+//! A task's inputs are names. A name that another task outputs makes an edge, any other is an external parameter.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use crate::dag::{Dag, DagEdge, DagNode, find_cycle};
+use crate::definition::{FieldError, Pipeline, Style, Task};
+
+/// A pipeline with its names resolved.
+#[derive(Debug)]
+pub struct Plan {
+    pipeline: Arc<Pipeline>,
+    steps: Vec<PlanStep>,
+    outputs: Vec<(Arc<str>, Source)>,
+    parameters: Vec<String>,
+}
+
+/// One step and its place in the graph.
+#[derive(Debug)]
+pub struct PlanStep {
+    /// The task it is a step for.
+    pub task: Arc<Task>,
+    /// The task's name, shared with the events of every run.
+    pub name: Arc<str>,
+    /// Where each input comes from.
+    pub wires: Vec<Wire>,
+    /// The steps that need this one, each once, ascending.
+    pub dependents: Vec<u32>,
+    /// How many steps this one needs, each once.
+    pub dependencies: u32,
+}
+
+/// Where an input comes from.
+#[derive(Debug, Clone)]
+pub struct Wire {
+    /// The name under which the task sees it.
+    pub name: Arc<str>,
+    /// Its origin.
+    pub source: Source,
+    /// Whether the task does without it.
+    pub optional: bool,
+}
+
+/// The origin of a value.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// An external parameter.
+    Parameter(Arc<str>),
+    /// The value of a step, or one key of it where the task has several outputs.
+    Output {
+        /// The step's index.
+        step: u32,
+        /// The key in the step's value; none: the whole.
+        key: Option<Arc<str>>,
+    },
+}
+
+/// A mistake in the wiring of a pipeline.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct WiringError {
+    /// The task at fault, by index; none: the pipeline.
+    pub task: Option<usize>,
+    /// The field at fault.
+    pub field: &'static str,
+    /// The name in that field.
+    pub name: Option<String>,
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub help: String,
+}
+
+impl Plan {
+    /// Resolves the names of a pipeline.
+    ///
+    /// # Errors
+    /// Every mistake found: two producers of one output, an output that hides a parameter, an undeclared
+    /// parameter, a cycle with its path, an entry of `outputs:` that nobody makes, two tasks of one name, none at all.
+    pub fn new(pipeline: Arc<Pipeline>) -> Result<Self, Vec<WiringError>> {
+        let mut errors = Vec::new();
+        let producers = producers(&pipeline, &mut errors);
+        let mut steps = Vec::with_capacity(pipeline.tasks.len());
+        let mut parameters: Vec<String> = pipeline.inputs.names().map(str::to_owned).collect();
+        for (index, task) in pipeline.tasks.iter().enumerate() {
+            let mut wires = Vec::with_capacity(task.inputs.len());
+            for input in &task.inputs {
+                let source = match producers.get(input.source.as_str()) {
+                    Some(Producer { step, key }) => Source::Output { step: *step, key: key.clone() },
+                    None => {
+                        if !pipeline.inputs.contains(&input.source) {
+                            if pipeline.inputs.declared() {
+                                errors.push(undeclared(&pipeline, index, input.optional, &input.source));
+                            } else if !parameters.contains(&input.source) {
+                                parameters.push(input.source.clone());
+                            }
+                        }
+                        Source::Parameter(input.source.as_str().into())
+                    }
+                };
+                wires.push(Wire { name: input.name.as_str().into(), source, optional: input.optional });
+            }
+            steps.push(PlanStep {
+                task: Arc::clone(task),
+                name: task.name.as_str().into(),
+                wires,
+                dependents: Vec::new(),
+                dependencies: 0,
+            });
+        }
+        link(&mut steps);
+        if let Some(cycle) = find_cycle(steps.len(), &edges_of(&steps)) {
+            errors.push(cycle_error(&pipeline, &cycle));
+        }
+        let outputs = result_of(&pipeline, &producers, &steps, &mut errors);
+        if errors.is_empty() { Ok(Self { pipeline, steps, outputs, parameters }) } else { Err(errors) }
+    }
+
+    /// The definition.
+    pub fn pipeline(&self) -> &Arc<Pipeline> {
+        &self.pipeline
+    }
+
+    /// The steps, by index.
+    pub fn steps(&self) -> &[PlanStep] {
+        &self.steps
+    }
+
+    /// The names of the external parameters: the declared ones first, in the order of the file.
+    pub fn parameters(&self) -> &[String] {
+        &self.parameters
+    }
+
+    /// Checks the parameters of a run and fills in defaults.
+    ///
+    /// # Errors
+    /// Every missing, unknown or ill-typed parameter.
+    pub fn check_parameters(&self, given: Map<String, Value>) -> Result<Map<String, Value>, Vec<FieldError>> {
+        let mut required: Vec<&str> = Vec::new();
+        if !self.pipeline.inputs.declared() {
+            let wires = self.steps.iter().flat_map(|step| &step.wires);
+            for wire in wires.filter(|wire| !wire.optional) {
+                if let Source::Parameter(name) = &wire.source
+                    && !required.contains(&name.as_ref())
+                {
+                    required.push(name);
+                }
+            }
+        }
+        self.pipeline.inputs.check(&self.parameters, &required, given)
+    }
+
+    /// The names and origins of the result's fields. A chained pipeline has one: its last step.
+    pub fn outputs(&self) -> &[(Arc<str>, Source)] {
+        &self.outputs
+    }
+
+    /// The graph of the steps, for analysis and drawing.
+    pub fn dag(&self) -> Dag {
+        let nodes = self.steps.iter().map(|step| DagNode {
+            id: step.task.name.clone(),
+            label: step.task.name.clone(),
+            kind: step.task.body.kind.name().to_owned(),
+            inputs: step.task.inputs.iter().map(|input| input.source.clone()).collect(),
+            outputs: step.task.outputs.clone(),
+        });
+        let mut edges = Vec::new();
+        for (target, step) in self.steps.iter().enumerate() {
+            for wire in &step.wires {
+                if let Source::Output { step: source, key } = &wire.source {
+                    let whole = || self.steps[*source as usize].task.outputs.first().cloned().unwrap_or_default();
+                    let data = key.as_deref().map_or_else(whole, str::to_owned);
+                    edges.push(DagEdge { source: *source, target: index(target), data });
+                }
+            }
+        }
+        // The constructor has refused every cycle, so this cannot fail; an empty graph is the honest answer if it did.
+        Dag::new(nodes.collect(), edges).unwrap_or_default()
+    }
+}
+
+struct Producer {
+    step: u32,
+    key: Option<Arc<str>>,
+}
+
+fn producers<'a>(pipeline: &'a Pipeline, errors: &mut Vec<WiringError>) -> HashMap<&'a str, Producer> {
+    let mut producers: HashMap<&str, Producer> = HashMap::with_capacity(pipeline.tasks.len());
+    let mut names: HashMap<&str, usize> = HashMap::with_capacity(pipeline.tasks.len());
+    if pipeline.tasks.is_empty() {
+        errors.push(WiringError {
+            task: None,
+            field: "tasks",
+            name: None,
+            message: format!("pipeline `{}` has no tasks", pipeline.id),
+            help: "give it at least one entry under `tasks:` or `steps:`".to_owned(),
+        });
+    }
+    for (position, task) in pipeline.tasks.iter().enumerate() {
+        if names.insert(&task.name, position).is_some() {
+            errors.push(WiringError {
+                task: Some(position),
+                field: "name",
+                name: Some(task.name.clone()),
+                message: format!("two tasks are called `{}`", task.name),
+                help: "give one of them another name".to_owned(),
+            });
+        }
+        for output in &task.outputs {
+            let key = (task.outputs.len() > 1).then(|| output.as_str().into());
+            if pipeline.inputs.contains(output) {
+                errors.push(WiringError {
+                    task: Some(position),
+                    field: "output",
+                    name: Some(output.clone()),
+                    message: format!("output `{output}` of task `{}` has the name of a parameter", task.name),
+                    help: format!("rename the output, or remove `{output}` from the pipeline's `inputs:`"),
+                });
+            }
+            if let Some(first) = producers.insert(output, Producer { step: index(position), key }) {
+                let other = &pipeline.tasks[first.step as usize].name;
+                errors.push(WiringError {
+                    task: Some(position),
+                    field: "output",
+                    name: Some(output.clone()),
+                    message: format!("output `{output}` is made by two tasks: `{other}` and `{}`", task.name),
+                    help: "give one of them another output name".to_owned(),
+                });
+            }
+        }
+    }
+    producers
+}
+
+fn undeclared(pipeline: &Pipeline, task: usize, optional: bool, name: &str) -> WiringError {
+    let known = pipeline.tasks.iter().flat_map(|task| &task.outputs).map(String::as_str);
+    let nearest = crate::diagnostic::nearest(name, known.chain(pipeline.inputs.names()));
+    let help = match nearest {
+        Some(near) => format!("did you mean `{near}`? Otherwise declare `{name}` under the pipeline's `inputs:`"),
+        None => format!("declare `{name}` under the pipeline's `inputs:`, or let a task output it"),
+    };
+    WiringError {
+        task: Some(task),
+        field: if optional { "optional_inputs" } else { "inputs" },
+        name: Some(name.to_owned()),
+        message: format!(
+            "task `{}` needs `{name}`, which is neither a declared parameter nor the output of a task",
+            pipeline.tasks[task].name
+        ),
+        help,
+    }
+}
+
+fn link(steps: &mut [PlanStep]) {
+    for target in 0..steps.len() {
+        let mut sources: Vec<u32> = steps[target].wires.iter().filter_map(source_step).collect();
+        sources.sort_unstable();
+        sources.dedup();
+        steps[target].dependencies = index(sources.len());
+        for source in sources {
+            steps[source as usize].dependents.push(index(target));
+        }
+    }
+}
+
+fn source_step(wire: &Wire) -> Option<u32> {
+    match wire.source {
+        Source::Output { step, .. } => Some(step),
+        Source::Parameter(_) => None,
+    }
+}
+
+fn edges_of(steps: &[PlanStep]) -> Vec<(u32, u32)> {
+    let edges = |(source, step): (usize, &PlanStep)| {
+        step.dependents.iter().map(|target| (index(source), *target)).collect::<Vec<_>>()
+    };
+    steps.iter().enumerate().flat_map(edges).collect()
+}
+
+fn cycle_error(pipeline: &Pipeline, cycle: &[u32]) -> WiringError {
+    let name = |step: &u32| format!("`{}`", pipeline.tasks[*step as usize].name);
+    let path: Vec<String> = cycle.iter().chain(cycle.first()).map(name).collect();
+    let first = cycle.first().map(|step| *step as usize);
+    WiringError {
+        task: first,
+        field: "inputs",
+        name: None,
+        message: format!("the tasks need each other in a circle: {}", path.join(" -> ")),
+        help: "remove one of these inputs: a task can only use what was made before it".to_owned(),
+    }
+}
+
+fn result_of(
+    pipeline: &Pipeline,
+    producers: &HashMap<&str, Producer>,
+    steps: &[PlanStep],
+    errors: &mut Vec<WiringError>,
+) -> Vec<(Arc<str>, Source)> {
+    let source = |producer: &Producer| Source::Output { step: producer.step, key: producer.key.clone() };
+    if pipeline.style == Style::Chained {
+        let last = steps.len().checked_sub(1).map(index);
+        return last.map(|step| ("result".into(), Source::Output { step, key: None })).into_iter().collect();
+    }
+    let Some(names) = &pipeline.outputs else {
+        let consumed: std::collections::HashSet<&str> =
+            pipeline.tasks.iter().flat_map(|task| &task.inputs).map(|input| input.source.as_str()).collect();
+        let free = pipeline.tasks.iter().flat_map(|task| &task.outputs);
+        let free = free.filter(|output| !consumed.contains(output.as_str()));
+        return free.filter_map(|name| Some((name.as_str().into(), source(producers.get(name.as_str())?)))).collect();
+    };
+    let mut outputs = Vec::with_capacity(names.len());
+    for name in names {
+        match producers.get(name.as_str()) {
+            Some(producer) => outputs.push((name.as_str().into(), source(producer))),
+            None => {
+                let nearest = crate::diagnostic::nearest(name, producers.keys().copied());
+                errors.push(WiringError {
+                    task: None,
+                    field: "outputs",
+                    name: Some(name.clone()),
+                    message: format!("no task makes the output `{name}`"),
+                    help: match nearest {
+                        Some(near) => format!("did you mean `{near}`?"),
+                        None => "name an output of one of the tasks".to_owned(),
+                    },
+                });
+            }
+        }
+    }
+    outputs
+}
+
+/// Steps are counted in 32 bits; the loader and the builder refuse pipelines of more than 100,000 tasks.
+pub(crate) fn index(position: usize) -> u32 {
+    u32::try_from(position).unwrap_or(u32::MAX)
+}

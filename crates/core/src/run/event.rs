@@ -1,0 +1,206 @@
+//! Events: the facts of a run, in order. They are its log, and what watchers are told.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::state::RunError;
+use crate::id::{PipelineId, RunId};
+use crate::time::Timestamp;
+
+/// One fact of a run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Event {
+    /// Its place in the run's log, from 1.
+    pub seq: u64,
+    /// When it was decided.
+    pub timestamp: Timestamp,
+    /// What happened.
+    #[serde(flatten)]
+    pub fact: Fact,
+}
+
+/// What happened. Names and fields are those that watchers see.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "type")]
+#[non_exhaustive]
+#[allow(missing_docs, reason = "the fields are described in the guide's page on events")]
+pub enum Fact {
+    #[serde(rename = "PipelineStartEvent")]
+    PipelineStart { task_count: u32 },
+    #[serde(rename = "StepStartEvent")]
+    StepStart {
+        #[serde(flatten)]
+        step: StepRef,
+        attempt: u32,
+        max_attempts: u32,
+        /// How long the step had its inputs and waited for room.
+        wait_ms: u64,
+        /// For a map, filter, reduce or group: how many items it has.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        items: Option<u32>,
+    },
+    #[serde(rename = "StepCompleteEvent")]
+    StepComplete {
+        #[serde(flatten)]
+        step: StepRef,
+        attempt: u32,
+        duration_ms: u64,
+        result: Arc<Value>,
+        /// The value is that of an earlier execution.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        cached: bool,
+    },
+    #[serde(rename = "StepErrorEvent")]
+    StepError {
+        #[serde(flatten)]
+        step: StepRef,
+        attempt: u32,
+        max_attempts: u32,
+        duration_ms: u64,
+        error: Arc<str>,
+        timed_out: bool,
+        will_retry: bool,
+    },
+    #[serde(rename = "StepRetryEvent")]
+    StepRetry {
+        #[serde(flatten)]
+        step: StepRef,
+        /// The attempt that will be made.
+        attempt: u32,
+        max_attempts: u32,
+        wait_ms: u64,
+        error: Arc<str>,
+    },
+    #[serde(rename = "StepSkipEvent")]
+    StepSkip {
+        #[serde(flatten)]
+        step: StepRef,
+        reason: Arc<str>,
+    },
+    #[serde(rename = "StepCancelEvent")]
+    StepCancel {
+        #[serde(flatten)]
+        step: StepRef,
+        reason: Arc<str>,
+    },
+    #[serde(rename = "SignalEvent")]
+    Signal { name: Arc<str>, value: Arc<Value> },
+    #[serde(rename = "PipelineCompleteEvent")]
+    PipelineComplete { result: Arc<Value>, duration_ms: u64 },
+    #[serde(rename = "PipelineErrorEvent")]
+    PipelineError { error: RunError, duration_ms: u64 },
+    #[serde(rename = "PipelineSkipEvent")]
+    PipelineSkip { reason: Arc<str> },
+    #[serde(rename = "PipelineCancelEvent")]
+    PipelineCancel { reason: Arc<str>, duration_ms: u64 },
+    #[serde(rename = "PipelinePauseEvent")]
+    PipelinePause,
+    #[serde(rename = "PipelineResumeEvent")]
+    PipelineResume,
+    /// Not part of a run: the definition changed.
+    #[serde(rename = "DAGUpdatedEvent")]
+    DagUpdated { version: u32, node_count: u32, edge_count: u32 },
+}
+
+/// Which step run an event is about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepRef {
+    /// The number of the step run within its run; steps first, then items as they come.
+    pub step_run: u32,
+    /// The place of its task in the pipeline.
+    pub step_index: u32,
+    /// Its name: the task's, with the item's place or name behind it, such as `square[3]`.
+    pub step: Arc<str>,
+    /// The task's name.
+    pub task_name: Arc<str>,
+}
+
+/// An event as watchers are told it.
+#[derive(Debug, Clone, Serialize)]
+pub struct EventView {
+    /// The pipeline.
+    pub pipeline_id: PipelineId,
+    /// The run; none for an event of the pipeline itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run_id: Option<RunId>,
+    /// Identifies the attempt to the outside world, such as a broker.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task_id: Option<String>,
+    /// The fact.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+impl EventView {
+    /// The event of a run.
+    pub fn of_run(pipeline_id: PipelineId, run_id: RunId, event: Event) -> Self {
+        let task_id = event.fact.step().zip(event.fact.attempt());
+        let task_id = task_id.map(|(step, attempt)| task_id_of(run_id, step.step_run, attempt));
+        Self { pipeline_id, run_id: Some(run_id), task_id, event }
+    }
+}
+
+/// The id of one attempt of one step run, unique everywhere.
+pub(super) fn task_id_of(run: RunId, step_run: u32, attempt: u32) -> String {
+    format!("{run}-{step_run}-{attempt}")
+}
+
+impl Fact {
+    /// The step run it is about.
+    pub fn step(&self) -> Option<&StepRef> {
+        match self {
+            Self::StepStart { step, .. }
+            | Self::StepComplete { step, .. }
+            | Self::StepError { step, .. }
+            | Self::StepRetry { step, .. }
+            | Self::StepSkip { step, .. }
+            | Self::StepCancel { step, .. } => Some(step),
+            _ => None,
+        }
+    }
+
+    /// The attempt it is about.
+    pub fn attempt(&self) -> Option<u32> {
+        match self {
+            Self::StepStart { attempt, .. }
+            | Self::StepComplete { attempt, .. }
+            | Self::StepError { attempt, .. }
+            | Self::StepRetry { attempt, .. } => Some(*attempt),
+            _ => None,
+        }
+    }
+
+    /// The name of the type, as in JSON.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Self::PipelineStart { .. } => "PipelineStartEvent",
+            Self::StepStart { .. } => "StepStartEvent",
+            Self::StepComplete { .. } => "StepCompleteEvent",
+            Self::StepError { .. } => "StepErrorEvent",
+            Self::StepRetry { .. } => "StepRetryEvent",
+            Self::StepSkip { .. } => "StepSkipEvent",
+            Self::StepCancel { .. } => "StepCancelEvent",
+            Self::Signal { .. } => "SignalEvent",
+            Self::PipelineComplete { .. } => "PipelineCompleteEvent",
+            Self::PipelineError { .. } => "PipelineErrorEvent",
+            Self::PipelineSkip { .. } => "PipelineSkipEvent",
+            Self::PipelineCancel { .. } => "PipelineCancelEvent",
+            Self::PipelinePause => "PipelinePauseEvent",
+            Self::PipelineResume => "PipelineResumeEvent",
+            Self::DagUpdated { .. } => "DAGUpdatedEvent",
+        }
+    }
+
+    /// Whether it ends the run.
+    pub fn ends_run(&self) -> bool {
+        matches!(
+            self,
+            Self::PipelineComplete { .. }
+                | Self::PipelineError { .. }
+                | Self::PipelineSkip { .. }
+                | Self::PipelineCancel { .. }
+        )
+    }
+}

@@ -1,0 +1,23 @@
+//! One run of a pipeline as a pure state machine.
+//!
+//! [`Run::handle`] takes an [`Input`] and the time and gives back [`Effects`]: events, which are the facts that
+//! were decided and have already been applied, and commands, which ask something of the world. The state is the
+//! sum of its events: [`Run::replay`] rebuilds it. Whoever drives a run must make the events durable before it
+//! carries out the commands.
+
+mod event;
+mod machine;
+mod state;
+mod status;
+mod view;
+mod work;
+
+pub use event::{Event, EventView, Fact, StepRef};
+pub use machine::{Command, Effects, Input};
+pub use state::{IllegalEvent, Run, RunError};
+pub use status::{RunStatus, StepStatus};
+pub use view::{ItemView, RunView, StepView};
+pub use work::{Failure, FailureKind, Outcome, Work};
+
+#[cfg(test)]
+mod tests;

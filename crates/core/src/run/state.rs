@@ -1,0 +1,574 @@
+//! The state of a run, and how a fact changes it.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::event::{Event, Fact, StepRef};
+use super::status::{RunStatus, StepStatus};
+use super::work::body_at;
+use crate::definition::{Body, Task, TaskKind, WaitFor};
+use crate::expr::Inputs;
+use crate::id::RunId;
+use crate::plan::{Plan, Source, index};
+use crate::time::Timestamp;
+
+/// One execution of a pipeline.
+#[derive(Debug, Clone)]
+pub struct Run {
+    pub(super) plan: Arc<Plan>,
+    pub(super) id: RunId,
+    pub(super) parameters: Inputs,
+    pub(super) status: RunStatus,
+    pub(super) seq: u64,
+    pub(super) units: Vec<Unit>,
+    /// Step runs that have their inputs and need room to start.
+    pub(super) ready_work: VecDeque<u32>,
+    /// Step runs that have their inputs and need no room: composites, waits, sub-pipelines.
+    pub(super) ready_free: VecDeque<u32>,
+    /// How many attempts that need room are under way.
+    pub(super) occupied: u32,
+    /// Steps that are not in a terminal state.
+    pub(super) open_steps: u32,
+    /// Signals that no step has taken yet.
+    pub(super) signals: HashMap<Arc<str>, VecDeque<Arc<Value>>>,
+    pub(super) created_at: Timestamp,
+    pub(super) started_at: Option<Timestamp>,
+    pub(super) finished_at: Option<Timestamp>,
+    pub(super) error: Option<RunError>,
+    pub(super) result: Option<Arc<Value>>,
+}
+
+/// The first error of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunError {
+    /// The step run that failed; none: the run itself, by taking too long.
+    pub step: Option<Arc<str>>,
+    /// The attempt that failed.
+    pub attempt: Option<u32>,
+    /// What it said.
+    pub message: Arc<str>,
+    /// Whether it took too long.
+    pub timed_out: bool,
+}
+
+/// A step run: a step of the plan, or an item of a composite one.
+#[derive(Debug, Clone)]
+pub(super) struct Unit {
+    pub(super) parent: Option<u32>,
+    /// Its place: the step's index, or the item's within its parent.
+    pub(super) place: u32,
+    pub(super) status: StepStatus,
+    pub(super) attempt: u32,
+    pub(super) failures: u32,
+    /// Steps it needs that are not in a terminal state.
+    pub(super) waiting: u32,
+    pub(super) queued_at: Option<Timestamp>,
+    pub(super) started_at: Option<Timestamp>,
+    pub(super) finished_at: Option<Timestamp>,
+    pub(super) duration_ms: Option<u64>,
+    pub(super) retry_at: Option<Timestamp>,
+    pub(super) value: Option<Arc<Value>>,
+    pub(super) error: Option<Arc<str>>,
+    pub(super) reason: Option<Arc<str>>,
+    pub(super) items: Option<Box<Items>>,
+}
+
+/// The items of a composite step run that has started.
+#[derive(Debug, Clone)]
+pub(super) struct Items {
+    pub(super) first: u32,
+    pub(super) count: u32,
+    /// How many have been queued.
+    pub(super) queued: u32,
+    pub(super) done: u32,
+    /// The list; for a group null.
+    pub(super) list: Arc<Value>,
+    /// What the items of a reduce have come to.
+    pub(super) accumulator: Option<Arc<Value>>,
+}
+
+/// An event that does not follow from the state: a damaged log, or a mistake of whoever drives the run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("event {seq} ({event}) is not possible here: {why}")]
+pub struct IllegalEvent {
+    /// The event's sequence number.
+    pub seq: u64,
+    /// Its type.
+    pub event: &'static str,
+    /// What stands against it.
+    pub why: String,
+}
+
+impl Run {
+    /// A run that has been asked for and has not started. `parameters` have been checked by
+    /// [`Plan::check_parameters`].
+    pub fn new(plan: Arc<Plan>, id: RunId, parameters: Map<String, Value>, created_at: Timestamp) -> Self {
+        let units = plan.steps().iter().enumerate();
+        let units: Vec<Unit> =
+            units.map(|(place, step)| Unit::new(None, index(place), step.dependencies)).collect();
+        Self {
+            open_steps: index(units.len()),
+            units,
+            plan,
+            id,
+            parameters: parameters.into_iter().map(|(name, value)| (name.into(), Arc::new(value))).collect(),
+            status: RunStatus::Queued,
+            seq: 0,
+            ready_work: VecDeque::new(),
+            ready_free: VecDeque::new(),
+            occupied: 0,
+            signals: HashMap::new(),
+            created_at,
+            started_at: None,
+            finished_at: None,
+            error: None,
+            result: None,
+        }
+    }
+
+    /// Rebuilds a run from its log.
+    ///
+    /// # Errors
+    /// [`IllegalEvent`] when the log does not belong to the plan or has a gap.
+    pub fn replay<'a>(mut self, events: impl IntoIterator<Item = &'a Event>) -> Result<Self, IllegalEvent> {
+        for event in events {
+            self.apply(event)?;
+        }
+        Ok(self)
+    }
+
+    /// The id.
+    pub fn id(&self) -> RunId {
+        self.id
+    }
+
+    /// The plan it follows.
+    pub fn plan(&self) -> &Arc<Plan> {
+        &self.plan
+    }
+
+    /// The state.
+    pub fn status(&self) -> RunStatus {
+        self.status
+    }
+
+    /// The sequence number of the last event; 0: none yet.
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// The first error.
+    pub fn error(&self) -> Option<&RunError> {
+        self.error.as_ref()
+    }
+
+    /// The result, once completed.
+    pub fn result(&self) -> Option<&Arc<Value>> {
+        self.result.as_ref()
+    }
+
+    /// When it started, and when it ended.
+    pub fn times(&self) -> (Option<Timestamp>, Option<Timestamp>) {
+        (self.started_at, self.finished_at)
+    }
+
+    /// The values of the steps that have one, by index: what a retry of the run need not do again.
+    pub fn finished_steps(&self) -> Vec<(u32, Arc<Value>)> {
+        let steps = self.units.iter().take(self.plan.steps().len());
+        let valued = steps.filter(|unit| unit.status.has_value());
+        valued.filter_map(|unit| Some((unit.place, unit.value.clone()?))).collect()
+    }
+
+    /// Applies one fact.
+    ///
+    /// # Errors
+    /// [`IllegalEvent`] when the fact is not possible in this state; the state is then as before.
+    pub fn apply(&mut self, event: &Event) -> Result<(), IllegalEvent> {
+        let illegal = |why: String| IllegalEvent { seq: event.seq, event: event.fact.type_name(), why };
+        if event.seq != self.seq + 1 {
+            return Err(illegal(format!("the event before it is {}", self.seq)));
+        }
+        if self.status.is_terminal() {
+            return Err(illegal(format!("the run is {}", self.status)));
+        }
+        let at = event.timestamp;
+        match &event.fact {
+            Fact::PipelineStart { .. } if self.status == RunStatus::Queued => {
+                self.status = RunStatus::Running;
+                self.started_at = Some(at);
+                for step in 0..index(self.plan.steps().len()) {
+                    if self.units[step as usize].waiting == 0 {
+                        self.queue(step, at);
+                    }
+                }
+            }
+            Fact::PipelineStart { .. } => return Err(illegal(format!("the run is {}", self.status))),
+            Fact::PipelinePause => self.status = RunStatus::Paused,
+            Fact::PipelineResume => self.status = RunStatus::Running,
+            Fact::Signal { name, value } => {
+                self.signals.entry(Arc::clone(name)).or_default().push_back(Arc::clone(value));
+            }
+            Fact::PipelineComplete { result, .. } => {
+                self.result = Some(Arc::clone(result));
+                self.end(RunStatus::Completed, at);
+            }
+            Fact::PipelineError { error, .. } => {
+                self.error = Some(error.clone());
+                let own = error.step.is_none() && error.timed_out;
+                self.end(if own { RunStatus::TimedOut } else { RunStatus::Failed }, at);
+            }
+            Fact::PipelineCancel { .. } | Fact::PipelineSkip { .. } => self.end(RunStatus::Cancelled, at),
+            Fact::DagUpdated { .. } => return Err(illegal("it is no event of a run".to_owned())),
+            fact => match fact.step() {
+                Some(step) => self.apply_step(step, fact, at).map_err(illegal)?,
+                None => return Err(illegal("it names no step".to_owned())),
+            },
+        }
+        self.seq = event.seq;
+        Ok(())
+    }
+
+    fn apply_step(&mut self, step: &StepRef, fact: &Fact, at: Timestamp) -> Result<(), String> {
+        let id = step.step_run;
+        let unit = self.units.get(id as usize).ok_or_else(|| format!("there is no step run {id}"))?;
+        let status = unit.status;
+        if status.is_terminal() {
+            return Err(format!("step `{}` is {status}", step.step));
+        }
+        match fact {
+            Fact::StepStart { attempt, items, .. } => {
+                if matches!(status, StepStatus::Pending) || *attempt <= unit.attempt {
+                    return Err(format!("step `{}` is {status} at attempt {}", step.step, unit.attempt));
+                }
+                self.start(id, *attempt, *items, at);
+            }
+            Fact::StepComplete { attempt, result, duration_ms, cached, .. } => {
+                if !cached && (status != StepStatus::Running || *attempt != unit.attempt) {
+                    return Err(format!("step `{}` is {status} at attempt {}", step.step, unit.attempt));
+                }
+                self.take_signal(id);
+                let status = if *cached { StepStatus::Cached } else { StepStatus::Completed };
+                self.units[id as usize].value = Some(Arc::clone(result));
+                self.settle(id, status, Some(*duration_ms), at);
+            }
+            Fact::StepError { error, timed_out, will_retry, duration_ms, attempt, .. } => {
+                let unit = &mut self.units[id as usize];
+                unit.error = Some(Arc::clone(error));
+                unit.failures += 1;
+                if *will_retry {
+                    self.vacate(id);
+                    self.units[id as usize].status = StepStatus::Retrying;
+                } else {
+                    self.error.get_or_insert_with(|| RunError {
+                        step: Some(Arc::clone(&step.step)),
+                        attempt: Some(*attempt),
+                        message: Arc::clone(error),
+                        timed_out: *timed_out,
+                    });
+                    let status = if *timed_out { StepStatus::TimedOut } else { StepStatus::Failed };
+                    self.settle(id, status, Some(*duration_ms), at);
+                }
+            }
+            Fact::StepRetry { wait_ms, .. } => {
+                let wait = std::time::Duration::from_millis(*wait_ms);
+                self.units[id as usize].retry_at = Some(at.plus(wait));
+            }
+            Fact::StepSkip { reason, .. } => {
+                self.units[id as usize].reason = Some(Arc::clone(reason));
+                self.settle(id, StepStatus::Skipped, None, at);
+            }
+            Fact::StepCancel { reason, .. } => {
+                self.units[id as usize].reason = Some(Arc::clone(reason));
+                self.settle(id, StepStatus::Cancelled, None, at);
+            }
+            _ => return Err("it is no event of a step".to_owned()),
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, id: u32, attempt: u32, items: Option<u32>, at: Timestamp) {
+        self.unqueue(id);
+        if self.needs_room(id) && self.units[id as usize].status != StepStatus::Running {
+            self.occupied += 1;
+        }
+        let unit = &mut self.units[id as usize];
+        unit.status = StepStatus::Running;
+        unit.attempt = attempt;
+        unit.started_at = Some(at);
+        unit.retry_at = None;
+        let Some(count) = items else { return };
+        let list = self.list_of(id).unwrap_or_default();
+        let accumulator = match &self.body(id).kind {
+            TaskKind::Reduce(spec) => Some(Arc::new(spec.initial.clone())),
+            _ => None,
+        };
+        let first = index(self.units.len());
+        self.units.extend((0..count).map(|place| Unit::new(Some(id), place, 0)));
+        self.units[id as usize].items =
+            Some(Box::new(Items { first, count, queued: 0, done: 0, list, accumulator }));
+        for _ in 0..self.width(id).min(count) {
+            self.queue_next_item(id, at);
+        }
+    }
+
+    /// Brings a step run into a terminal state and tells whoever waits for it.
+    fn settle(&mut self, id: u32, status: StepStatus, duration_ms: Option<u64>, at: Timestamp) {
+        self.unqueue(id);
+        self.vacate(id);
+        let unit = &mut self.units[id as usize];
+        unit.status = status;
+        unit.duration_ms = duration_ms;
+        unit.finished_at = Some(at);
+        if status.has_value() {
+            unit.error = None;
+        }
+        let (parent, place, value) = (unit.parent, unit.place, unit.value.clone());
+        if let Some(items) = unit.items.take() {
+            self.close_items(&items, at);
+            self.units[id as usize].items = Some(items);
+        }
+        if let Some(parent) = parent {
+            let Some(items) = self.units[parent as usize].items.as_deref_mut() else { return };
+            items.done += 1;
+            if items.accumulator.is_some() && value.is_some() {
+                items.accumulator = value;
+            }
+            if status.has_value() {
+                self.queue_next_item(parent, at);
+            }
+            return;
+        }
+        self.open_steps -= 1;
+        let plan = Arc::clone(&self.plan);
+        for dependent in &plan.steps()[place as usize].dependents {
+            let unit = &mut self.units[*dependent as usize];
+            unit.waiting = unit.waiting.saturating_sub(1);
+            if unit.waiting == 0 && unit.status == StepStatus::Pending {
+                self.queue(*dependent, at);
+            }
+        }
+    }
+
+    /// The items of a composite that has ended and that never started end with it.
+    fn close_items(&mut self, items: &Items, at: Timestamp) {
+        let range = items.first as usize..(items.first + items.count) as usize;
+        let mut any_queued = false;
+        for unit in self.units[range.clone()].iter_mut().filter(|unit| !unit.status.is_terminal()) {
+            any_queued |= unit.status == StepStatus::Queued;
+            unit.status = StepStatus::Cancelled;
+            unit.finished_at = Some(at);
+        }
+        if any_queued {
+            self.ready_work.retain(|id| !range.contains(&(*id as usize)));
+            self.ready_free.retain(|id| !range.contains(&(*id as usize)));
+        }
+    }
+
+    fn queue_next_item(&mut self, parent: u32, at: Timestamp) {
+        let Some(items) = self.units[parent as usize].items.as_deref_mut() else { return };
+        if items.queued < items.count {
+            let next = items.first + items.queued;
+            items.queued += 1;
+            self.queue(next, at);
+        }
+    }
+
+    fn queue(&mut self, id: u32, at: Timestamp) {
+        self.units[id as usize].status = StepStatus::Queued;
+        self.units[id as usize].queued_at = Some(at);
+        self.ready(id);
+    }
+
+    /// Puts a step run in line to start.
+    pub(super) fn ready(&mut self, id: u32) {
+        let line = if self.needs_room(id) { &mut self.ready_work } else { &mut self.ready_free };
+        line.push_back(id);
+    }
+
+    fn unqueue(&mut self, id: u32) {
+        let line = if self.needs_room(id) { &mut self.ready_work } else { &mut self.ready_free };
+        if line.front() == Some(&id) {
+            line.pop_front();
+        } else if matches!(self.units[id as usize].status, StepStatus::Queued | StepStatus::Retrying) {
+            line.retain(|other| *other != id);
+        }
+    }
+
+    fn vacate(&mut self, id: u32) {
+        if self.units[id as usize].status == StepStatus::Running && self.needs_room(id) {
+            self.occupied = self.occupied.saturating_sub(1);
+        }
+    }
+
+    fn take_signal(&mut self, id: u32) {
+        let TaskKind::Wait(wait) = &self.body(id).kind else { return };
+        let WaitFor::Signal(name) = &wait.until else { return };
+        let name: Arc<str> = name.as_str().into();
+        if let Some(values) = self.signals.get_mut(&name) {
+            values.pop_front();
+        }
+    }
+
+    fn end(&mut self, status: RunStatus, at: Timestamp) {
+        self.status = status;
+        self.finished_at = Some(at);
+        self.ready_work.clear();
+        self.ready_free.clear();
+    }
+}
+
+// Looking things up.
+impl Run {
+    pub(super) fn task(&self, id: u32) -> &Arc<Task> {
+        &self.plan.steps()[self.step_index(id) as usize].task
+    }
+
+    pub(super) fn step_index(&self, id: u32) -> u32 {
+        let mut unit = &self.units[id as usize];
+        while let Some(parent) = unit.parent {
+            unit = &self.units[parent as usize];
+        }
+        unit.place
+    }
+
+    /// The way from the task's body to that of the step run.
+    pub(super) fn path(&self, id: u32) -> Vec<u32> {
+        let unit = &self.units[id as usize];
+        let Some(parent) = unit.parent else { return Vec::new() };
+        let mut path = self.path(parent);
+        let group = matches!(body_at(self.task(parent), &path).kind, TaskKind::Group(_));
+        path.push(if group { unit.place } else { 0 });
+        path
+    }
+
+    pub(super) fn body(&self, id: u32) -> &Body {
+        match self.units[id as usize].parent {
+            None => &self.task(id).body,
+            Some(_) => body_at(self.task(id), &self.path(id)),
+        }
+    }
+
+    pub(super) fn needs_room(&self, id: u32) -> bool {
+        !matches!(
+            self.body(id).kind,
+            TaskKind::Map(_)
+                | TaskKind::Filter(_)
+                | TaskKind::Reduce(_)
+                | TaskKind::Group(_)
+                | TaskKind::Wait(_)
+                | TaskKind::Pipeline(_)
+        )
+    }
+
+    pub(super) fn step_ref(&self, id: u32) -> StepRef {
+        let step_index = self.step_index(id);
+        let task_name = Arc::clone(&self.plan.steps()[step_index as usize].name);
+        StepRef { step_run: id, step_index, step: self.name(id), task_name }
+    }
+
+    pub(super) fn name(&self, id: u32) -> Arc<str> {
+        let unit = &self.units[id as usize];
+        let Some(parent) = unit.parent else { return Arc::clone(&self.plan.steps()[unit.place as usize].name) };
+        let parent_name = self.name(parent);
+        if let TaskKind::Group(members) = &self.body(parent).kind
+            && let Some(name) = members.get(unit.place as usize).and_then(|member| member.name.as_ref())
+        {
+            return format!("{parent_name}.{name}").into();
+        }
+        format!("{parent_name}[{}]", unit.place).into()
+    }
+
+    /// How many items of a composite may be under way at once.
+    fn width(&self, id: u32) -> u32 {
+        match &self.body(id).kind {
+            TaskKind::Map(spec) | TaskKind::Filter(spec) => spec.max_parallel.map_or(u32::MAX, |n| n.get()),
+            TaskKind::Reduce(_) => 1,
+            _ => u32::MAX,
+        }
+    }
+
+    /// The list of a map, filter or reduce; null for a group, none where there is no such input.
+    pub(super) fn list_of(&self, id: u32) -> Option<Arc<Value>> {
+        let over = match &self.body(id).kind {
+            TaskKind::Map(spec) | TaskKind::Filter(spec) => &spec.over,
+            TaskKind::Reduce(spec) => &spec.over,
+            _ => return Some(Arc::default()),
+        };
+        self.inputs(id).get(over).cloned()
+    }
+
+    /// The values of a step run's inputs.
+    pub(super) fn inputs(&self, id: u32) -> Inputs {
+        let unit = &self.units[id as usize];
+        let mut inputs = match unit.parent {
+            None => self.step_inputs(unit.place),
+            Some(parent) => {
+                let mut inputs = self.inputs(parent);
+                self.bind_item(&mut inputs, parent, unit.place);
+                inputs
+            }
+        };
+        for (name, value) in &self.body(id).with {
+            inputs.insert(name.as_str().into(), Arc::new(value.clone()));
+        }
+        inputs
+    }
+
+    fn step_inputs(&self, step: u32) -> Inputs {
+        let wires = self.plan.steps()[step as usize].wires.iter();
+        wires.map(|wire| (Arc::clone(&wire.name), self.resolve(&wire.source).unwrap_or_default())).collect()
+    }
+
+    fn bind_item(&self, inputs: &mut Inputs, parent: u32, place: u32) {
+        let Some(items) = &self.units[parent as usize].items else { return };
+        let item = || Arc::new(items.list.get(place as usize).cloned().unwrap_or_default());
+        match &self.body(parent).kind {
+            TaskKind::Map(spec) | TaskKind::Filter(spec) => inputs.insert(spec.item.as_str().into(), item()),
+            TaskKind::Reduce(spec) => {
+                inputs.insert(spec.item.as_str().into(), item());
+                let accumulator = items.accumulator.clone().unwrap_or_default();
+                inputs.insert(spec.accumulator.as_str().into(), accumulator);
+            }
+            _ => {}
+        }
+    }
+
+    /// The value at an origin; none where the step has none or the parameter was not given.
+    pub(super) fn resolve(&self, source: &Source) -> Option<Arc<Value>> {
+        match source {
+            Source::Parameter(name) => self.parameters.get(name).cloned(),
+            Source::Output { step, key } => {
+                let value = self.units[*step as usize].value.as_ref()?;
+                match key {
+                    None => Some(Arc::clone(value)),
+                    Some(key) => value.get(key.as_ref()).map(|value| Arc::new(value.clone())),
+                }
+            }
+        }
+    }
+}
+
+impl Unit {
+    fn new(parent: Option<u32>, place: u32, waiting: u32) -> Self {
+        Self {
+            parent,
+            place,
+            status: StepStatus::Pending,
+            attempt: 0,
+            failures: 0,
+            waiting,
+            queued_at: None,
+            started_at: None,
+            finished_at: None,
+            duration_ms: None,
+            retry_at: None,
+            value: None,
+            error: None,
+            reason: None,
+            items: None,
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! A run as it is shown.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::state::{Run, RunError, Unit};
+use super::status::{RunStatus, StepStatus};
+use crate::id::{PipelineId, RunId};
+use crate::time::Timestamp;
+
+/// A run as it is shown.
+#[derive(Debug, Clone, Serialize)]
+pub struct RunView {
+    /// The pipeline.
+    pub pipeline_id: PipelineId,
+    /// The run.
+    pub run_id: RunId,
+    /// The state.
+    pub status: RunStatus,
+    /// Steps that are in a terminal state.
+    pub steps_completed: u32,
+    /// Steps in all; items of a map and the like are not counted.
+    pub total_steps: u32,
+    /// When it was asked for.
+    pub created_at: Timestamp,
+    /// When it started.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+    /// The result, once completed.
+    pub result: Option<Arc<Value>>,
+    /// The first error.
+    pub error: Option<RunError>,
+    /// The outputs that there are, of a run that has no result.
+    #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
+    pub outputs: serde_json::Map<String, Value>,
+    /// The steps, in the order of the definition.
+    pub steps: Vec<StepView>,
+}
+
+/// A step as it is shown.
+#[derive(Debug, Clone, Serialize)]
+pub struct StepView {
+    /// The task's name.
+    pub id: Arc<str>,
+    /// The kind of the task.
+    pub kind: &'static str,
+    /// What its attempts came to.
+    #[serde(flatten)]
+    pub state: ItemView,
+    /// Of a map, filter, reduce or group that has started: its items.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub items: Vec<ItemView>,
+}
+
+/// The state of a step run.
+#[derive(Debug, Clone, Serialize)]
+pub struct ItemView {
+    /// The item's place; none for a step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub index: Option<u32>,
+    /// The state.
+    pub status: StepStatus,
+    /// The last attempt; 0: none yet.
+    pub attempt: u32,
+    /// When the last attempt started.
+    pub started_at: Option<Timestamp>,
+    /// When the step run ended.
+    pub finished_at: Option<Timestamp>,
+    /// How long its last attempt took.
+    pub duration_ms: Option<u64>,
+    /// What the last attempt said if it failed.
+    pub error: Option<Arc<str>>,
+    /// Why it was skipped or cancelled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Arc<str>>,
+}
+
+impl Run {
+    /// The run as it is shown now.
+    pub fn view(&self) -> RunView {
+        let steps = self.plan.steps();
+        let outputs = match self.result {
+            Some(_) => serde_json::Map::new(),
+            None => {
+                let valued = |(name, source): &(Arc<str>, _)| Some((name.to_string(), self.resolve(source)?));
+                let outputs = self.plan.outputs().iter().filter_map(valued);
+                outputs.map(|(name, value)| (name, Value::clone(&value))).collect()
+            }
+        };
+        let total_steps = u32::try_from(steps.len()).unwrap_or(u32::MAX);
+        RunView {
+            pipeline_id: self.plan.pipeline().id.clone(),
+            run_id: self.id,
+            status: self.status,
+            steps_completed: total_steps - self.open_steps,
+            total_steps,
+            created_at: self.created_at,
+            started_at: self.started_at,
+            finished_at: self.finished_at,
+            result: self.result.clone(),
+            error: self.error.clone(),
+            outputs,
+            steps: steps.iter().zip(&self.units).map(|(step, unit)| self.step_view(&step.name, unit)).collect(),
+        }
+    }
+
+    /// The state of each step, by index.
+    pub fn step_states(&self) -> impl Iterator<Item = StepStatus> {
+        self.units.iter().take(self.plan.steps().len()).map(|unit| unit.status)
+    }
+
+    fn step_view(&self, name: &Arc<str>, unit: &Unit) -> StepView {
+        let items = unit.items.as_ref().map(|items| {
+            let range = items.first as usize..(items.first + items.count) as usize;
+            self.units[range].iter().map(|item| item_view(item, Some(item.place))).collect()
+        });
+        let kind = self.plan.steps()[unit.place as usize].task.body.kind.name();
+        StepView { id: Arc::clone(name), kind, state: item_view(unit, None), items: items.unwrap_or_default() }
+    }
+}
+
+fn item_view(unit: &Unit, index: Option<u32>) -> ItemView {
+    ItemView {
+        index,
+        status: unit.status,
+        attempt: unit.attempt,
+        started_at: unit.started_at,
+        finished_at: unit.finished_at,
+        duration_ms: unit.duration_ms,
+        error: unit.error.clone(),
+        reason: unit.reason.clone(),
+    }
+}

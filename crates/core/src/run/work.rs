@@ -1,0 +1,102 @@
+//! Work: one attempt that is to be carried out, and what came of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::event::task_id_of;
+use crate::definition::{Body, Task};
+use crate::expr::Inputs;
+use crate::id::{PipelineId, RunId};
+
+/// One attempt of a step run, with all it needs.
+#[derive(Debug, Clone)]
+pub struct Work {
+    /// The pipeline.
+    pub pipeline_id: PipelineId,
+    /// The run.
+    pub run_id: RunId,
+    /// The number of the step run within its run.
+    pub step_run: u32,
+    /// The attempt, from 1. A completion that names an older attempt is ignored.
+    pub attempt: u32,
+    /// How many attempts have failed before. A recovered attempt has the count of the one that was lost.
+    pub failures: u32,
+    /// The name of the step run.
+    pub step: Arc<str>,
+    /// The task.
+    pub task: Arc<Task>,
+    /// The way from the task's body to the body at hand: 0 into a map and the like, the member's place into a group.
+    pub path: Vec<u32>,
+    /// The values of the inputs.
+    pub inputs: Inputs,
+}
+
+/// What came of an attempt.
+#[derive(Debug, Clone)]
+pub enum Outcome {
+    /// Its value.
+    Completed(Arc<Value>),
+    /// It failed.
+    Failed(Failure),
+}
+
+/// Why an attempt failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// For people; never a secret.
+    pub message: String,
+    /// What sort of failure it is.
+    pub kind: FailureKind,
+}
+
+/// What sort of failure it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailureKind {
+    /// The task failed; another attempt may succeed.
+    Error,
+    /// The attempt took too long.
+    Timeout,
+    /// Every further attempt would fail the same way.
+    Permanent,
+}
+
+impl Work {
+    /// What is to be done.
+    pub fn body(&self) -> &Body {
+        body_at(&self.task, &self.path)
+    }
+
+    /// Identifies the attempt to the outside world, such as a broker or a called service.
+    pub fn task_id(&self) -> String {
+        task_id_of(self.run_id, self.step_run, self.attempt)
+    }
+
+    /// The longest the attempt may take.
+    pub fn timeout(&self) -> Option<Duration> {
+        self.task.timeout
+    }
+}
+
+impl Failure {
+    /// A failure that another attempt may mend.
+    pub fn error(message: impl Into<String>) -> Self {
+        Self { message: message.into(), kind: FailureKind::Error }
+    }
+
+    /// A failure that no further attempt would mend.
+    pub fn permanent(message: impl Into<String>) -> Self {
+        Self { message: message.into(), kind: FailureKind::Permanent }
+    }
+
+    /// An attempt that took too long.
+    pub fn timeout(message: impl Into<String>) -> Self {
+        Self { message: message.into(), kind: FailureKind::Timeout }
+    }
+}
+
+/// Follows a path into the bodies of a task. A path that leads nowhere ends at the last body on it.
+pub(super) fn body_at<'a>(task: &'a Task, path: &[u32]) -> &'a Body {
+    path.iter().fold(&task.body, |body, place| body.kind.inner().get(*place as usize).copied().unwrap_or(body))
+}

@@ -1,0 +1,212 @@
+//! What is kept.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use taskiq_flow_core::id::{PipelineId, RunId};
+use taskiq_flow_core::run::{Event, RunError, RunStatus};
+use taskiq_flow_core::time::Timestamp;
+use uuid::Uuid;
+
+/// One version of a pipeline's definition.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PipelineRecord {
+    /// The pipeline.
+    pub id: PipelineId,
+    /// From 1, growing by one with each change.
+    pub version: u32,
+    /// The definition as its author wrote it.
+    pub source: Arc<Value>,
+    /// When this version was registered.
+    pub created_at: Timestamp,
+}
+
+/// One run, without its events.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// The run.
+    pub run_id: RunId,
+    /// Its pipeline.
+    pub pipeline_id: PipelineId,
+    /// The version of the definition that it follows to its end.
+    pub version: u32,
+    /// Checked parameters, defaults filled in.
+    pub parameters: Arc<Map<String, Value>>,
+    /// The key under which the same request gets the same run; unique per pipeline.
+    pub idempotency_key: Option<String>,
+    /// What asked for it.
+    pub trigger: Trigger,
+    /// Values of steps, by index, taken over from an earlier run.
+    pub reuse: Vec<(u32, Arc<Value>)>,
+    /// When it was asked for.
+    pub created_at: Timestamp,
+    /// What its events have come to.
+    pub summary: RunSummary,
+    /// The number of its last event; 0: none.
+    pub last_seq: u64,
+}
+
+/// What asked for a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Trigger {
+    /// A request, by the principal of that id.
+    Request {
+        /// Who.
+        principal: String,
+    },
+    /// A schedule.
+    Schedule {
+        /// Which.
+        id: String,
+        /// The time for which it fired.
+        fire_at: Timestamp,
+    },
+    /// A step of another run.
+    Step {
+        /// The run.
+        run_id: RunId,
+        /// The step run.
+        step_run: u32,
+    },
+    /// A retry of an earlier run.
+    Retry {
+        /// The run that had failed.
+        run_id: RunId,
+        /// Who asked for it.
+        principal: String,
+    },
+}
+
+/// What the events of a run have come to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunSummary {
+    /// The state.
+    pub status: RunStatus,
+    /// When it started.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+    /// Its first error.
+    pub error: Option<RunError>,
+    /// Its result.
+    pub result: Option<Arc<Value>>,
+}
+
+/// Whose a run is. A write under a fence that has been superseded is refused, so that a driver that was taken for
+/// dead cannot change a run that another has taken over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fence {
+    /// The driver.
+    pub owner: Uuid,
+    /// Grows each time the run changes hands.
+    pub token: u64,
+}
+
+/// One change of one run.
+#[derive(Debug, Clone)]
+pub enum RunWrite {
+    /// A new run, owned from the start.
+    Create {
+        /// The run; `summary.status` is queued.
+        run: Box<RunRecord>,
+        /// Who drives it.
+        owner: Uuid,
+    },
+    /// More of a run's log.
+    Append(Box<Append>),
+}
+
+/// More of a run's log.
+#[derive(Debug, Clone)]
+pub struct Append {
+    /// The run.
+    pub run_id: RunId,
+    /// Under which the writer holds it.
+    pub fence: Fence,
+    /// Events that follow `last_seq` without a gap; may be empty when only logs are written.
+    pub events: Vec<Event>,
+    /// What attempts printed.
+    pub logs: Vec<StepLog>,
+    /// What the events come to.
+    pub summary: RunSummary,
+    /// How long each completed step took; given when the run ends.
+    pub durations: Vec<(Arc<str>, u64)>,
+}
+
+/// What an attempt printed beside its value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepLog {
+    /// The step run.
+    pub step_run: u32,
+    /// Its name.
+    pub step: Arc<str>,
+    /// The attempt.
+    pub attempt: u32,
+    /// When the attempt ended.
+    pub at: Timestamp,
+    /// The text; may have been cut.
+    pub text: String,
+}
+
+/// What came of one write.
+#[derive(Debug, Clone)]
+pub enum Written {
+    /// The run is new, and held under this fence.
+    Created(Fence),
+    /// A run of that pipeline with that idempotency key was there already; nothing was written.
+    Exists(Box<RunRecord>),
+    /// The events are in the log.
+    Appended,
+}
+
+/// Which runs are wanted.
+#[derive(Debug, Clone, Default)]
+pub struct RunFilter {
+    /// Only of these pipelines; none: of all.
+    pub pipelines: Option<Vec<PipelineId>>,
+    /// Only in this state.
+    pub status: Option<RunStatus>,
+    /// Only runs older than this one: the last of the page before.
+    pub before: Option<RunId>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// A stored schedule.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ScheduleRecord {
+    /// Unique among all schedules.
+    pub id: String,
+    /// The pipeline it starts.
+    pub pipeline_id: PipelineId,
+    /// When it fires.
+    pub timing: StoredTiming,
+    /// IANA name of the time zone of a cron expression.
+    pub timezone: String,
+    /// Parameters of the runs it starts.
+    pub parameters: Map<String, Value>,
+    /// Whether it fires.
+    pub enabled: bool,
+    /// When it was made; intervals count from here.
+    pub created_at: Timestamp,
+    /// When it fires next; none: never again, or not enabled.
+    pub next_fire_at: Option<Timestamp>,
+    /// When it fired last.
+    pub last_fire_at: Option<Timestamp>,
+}
+
+/// When a stored schedule fires.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StoredTiming {
+    /// A cron expression.
+    Cron(String),
+    /// Every so often.
+    #[serde(with = "taskiq_flow_core::time::duration_text")]
+    Interval(Duration),
+    /// Once.
+    At(Timestamp),
+}
