@@ -1,0 +1,102 @@
+//! The tasks a process knows by name.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use serde_json::Value;
+use taskiq_flow_core::expr::Inputs;
+use taskiq_flow_core::id::{PipelineId, RunId};
+
+/// A task as the registry holds it.
+type Callable = Arc<dyn Fn(TaskCall) -> CallFuture + Send + Sync>;
+type CallFuture = Pin<Box<dyn Future<Output = Result<Value, TaskError>> + Send>>;
+
+/// The Rust tasks of a process, by name. Clones share one table.
+#[derive(Clone, Default)]
+pub struct TaskRegistry(Arc<RwLock<HashMap<String, Callable>>>);
+
+/// One call of a registered task.
+#[derive(Debug, Clone)]
+pub struct TaskCall {
+    /// The values of its inputs.
+    pub inputs: Inputs,
+    /// Which attempt of which run this is.
+    pub context: TaskContext,
+}
+
+/// Which attempt of which run a task is called for.
+#[derive(Debug, Clone)]
+pub struct TaskContext {
+    /// The pipeline.
+    pub pipeline_id: PipelineId,
+    /// The run.
+    pub run_id: RunId,
+    /// The step run.
+    pub step: Arc<str>,
+    /// The attempt, from 1.
+    pub attempt: u32,
+    /// Unique to the attempt: what to give a service that knows idempotency keys.
+    pub task_id: String,
+}
+
+/// Why a task failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct TaskError {
+    /// For people; never a secret.
+    pub message: String,
+    /// Whether another attempt may succeed.
+    pub retryable: bool,
+}
+
+impl TaskRegistry {
+    /// Makes a task known. One of the same name is replaced.
+    pub fn register<F, Fut>(&self, name: impl Into<String>, task: F)
+    where
+        F: Fn(TaskCall) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Value, TaskError>> + Send + 'static,
+    {
+        let callable: Callable = Arc::new(move |call| Box::pin(task(call)));
+        self.0.write().insert(name.into(), callable);
+    }
+
+    /// Whether a task of that name is known.
+    pub fn contains(&self, name: &str) -> bool {
+        self.0.read().contains_key(name)
+    }
+
+    /// The names of all tasks, sorted.
+    pub fn names(&self) -> Vec<String> {
+        let mut names: Vec<_> = self.0.read().keys().cloned().collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// Calls a task; none when there is none of that name.
+    pub async fn call(&self, name: &str, call: TaskCall) -> Option<Result<Value, TaskError>> {
+        let task = self.0.read().get(name).cloned()?;
+        Some(task(call).await)
+    }
+}
+
+impl fmt::Debug for TaskRegistry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.names()).finish()
+    }
+}
+
+impl TaskError {
+    /// A failure that another attempt may mend.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), retryable: true }
+    }
+
+    /// A failure that no further attempt would mend.
+    pub fn permanent(message: impl Into<String>) -> Self {
+        Self { message: message.into(), retryable: false }
+    }
+}

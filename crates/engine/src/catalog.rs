@@ -1,0 +1,175 @@
+//! The pipelines that are registered, each with its plan.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock};
+use serde_json::Value;
+use taskiq_flow_core::definition::{Pipeline, TaskKind};
+use taskiq_flow_core::id::PipelineId;
+use taskiq_flow_core::load;
+use taskiq_flow_core::plan::Plan;
+use taskiq_flow_core::time::Timestamp;
+use taskiq_flow_store::{Origin, PipelineRecord, Store, StoreError};
+
+use crate::error::RegisterError;
+
+/// A registered pipeline.
+#[derive(Debug)]
+pub struct Registered {
+    /// Its plan.
+    pub plan: Arc<Plan>,
+    /// Its version, from 1.
+    pub version: u32,
+    /// Where it came from.
+    pub origin: Origin,
+    /// When this version was registered.
+    pub created_at: Timestamp,
+}
+
+/// All registered pipelines.
+#[derive(Debug, Default)]
+pub(crate) struct Catalog {
+    current: RwLock<BTreeMap<PipelineId, Arc<Registered>>>,
+    /// Plans of earlier versions that unfinished runs follow or that were looked at.
+    earlier: Mutex<HashMap<(PipelineId, u32), Arc<Plan>>>,
+}
+
+/// Earlier plans are dropped and made anew when there are more than this.
+const MAX_EARLIER: usize = 256;
+
+impl Catalog {
+    pub(crate) fn get(&self, id: &PipelineId) -> Option<Arc<Registered>> {
+        self.current.read().get(id).cloned()
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<Registered>> {
+        self.current.read().values().cloned().collect()
+    }
+
+    /// Takes up what was registered over the API before.
+    pub(crate) async fn load(&self, store: &dyn Store) -> Result<(), StoreError> {
+        for record in store.pipelines().await? {
+            if record.origin != Origin::Api {
+                continue;
+            }
+            match plan_of(&record) {
+                Ok(plan) => self.put(&record, plan),
+                Err(reason) => {
+                    tracing::error!(pipeline_id = %record.id, reason, "a stored pipeline cannot be loaded; it is left out");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Registers a pipeline; the same definition again keeps its version.
+    pub(crate) async fn register(
+        &self,
+        store: &dyn Store,
+        pipeline: Pipeline,
+        origin: Origin,
+        now: Timestamp,
+    ) -> Result<(Arc<Registered>, bool), RegisterError> {
+        let id = pipeline.id.clone();
+        let source = Arc::new(pipeline.source.clone());
+        let plan = Arc::new(Plan::new(Arc::new(pipeline)).map_err(RegisterError::Wiring)?);
+        let version = store.pipeline_version(&id).await?;
+        if version > 0
+            && let Some(last) = store.pipeline(&id, version).await?
+            && last.source == source
+            && last.origin == origin
+            && (origin == Origin::Program || self.get(&id).is_some())
+        {
+            self.put(&last, plan);
+            return Ok((self.expect(&id)?, false));
+        }
+        let record = PipelineRecord { id: id.clone(), version: version + 1, source, origin, created_at: now };
+        store.put_pipeline(record.clone()).await?;
+        self.put(&record, plan);
+        Ok((self.expect(&id)?, true))
+    }
+
+    pub(crate) async fn remove(&self, store: &dyn Store, id: &PipelineId) -> Result<(), RegisterError> {
+        let registered = self.expect(id)?;
+        if registered.origin == Origin::Program {
+            return Err(RegisterError::ReadOnly(id.clone()));
+        }
+        store.delete_pipeline(id).await?;
+        self.current.write().remove(id);
+        Ok(())
+    }
+
+    /// The plan of a version. `Err` says why it cannot be had.
+    pub(crate) async fn plan(
+        &self,
+        store: &dyn Store,
+        id: &PipelineId,
+        version: u32,
+    ) -> Result<Result<Arc<Plan>, String>, StoreError> {
+        if let Some(current) = self.get(id).filter(|current| current.version == version) {
+            return Ok(Ok(Arc::clone(&current.plan)));
+        }
+        let key = (id.clone(), version);
+        if let Some(plan) = self.earlier.lock().get(&key) {
+            return Ok(Ok(Arc::clone(plan)));
+        }
+        let Some(record) = store.pipeline(id, version).await? else {
+            return Ok(Err(format!("version {version} of pipeline `{id}` is not in the store")));
+        };
+        let plan = plan_of(&record);
+        if let Ok(plan) = &plan {
+            let mut earlier = self.earlier.lock();
+            if earlier.len() >= MAX_EARLIER {
+                earlier.clear();
+            }
+            earlier.insert(key, Arc::clone(plan));
+        }
+        Ok(plan)
+    }
+
+    fn put(&self, record: &PipelineRecord, plan: Arc<Plan>) {
+        let registered = Registered {
+            plan,
+            version: record.version,
+            origin: record.origin,
+            created_at: record.created_at,
+        };
+        self.current.write().insert(record.id.clone(), Arc::new(registered));
+    }
+
+    fn expect(&self, id: &PipelineId) -> Result<Arc<Registered>, RegisterError> {
+        self.get(id).ok_or_else(|| RegisterError::Unknown(id.clone()))
+    }
+}
+
+impl Registered {
+    /// The id.
+    pub fn id(&self) -> &PipelineId {
+        &self.plan.pipeline().id
+    }
+
+    /// Whether a task of it, however deep, is of a kind.
+    pub fn has_kind(&self, test: impl Fn(&TaskKind) -> bool) -> bool {
+        any_kind(&self.plan, &test)
+    }
+}
+
+/// Whether a task of a plan, however deep, is of a kind.
+pub(crate) fn any_kind(plan: &Plan, test: &impl Fn(&TaskKind) -> bool) -> bool {
+    let mut bodies: Vec<_> = plan.steps().iter().map(|step| &step.task.body).collect();
+    while let Some(body) = bodies.pop() {
+        if test(&body.kind) {
+            return true;
+        }
+        bodies.extend(body.kind.inner());
+    }
+    false
+}
+
+fn plan_of(record: &PipelineRecord) -> Result<Arc<Plan>, String> {
+    let pipelines = load::load_json(Value::clone(&record.source)).map_err(|errors| errors.to_string())?;
+    let pipeline = pipelines.into_iter().next().ok_or_else(|| "its definition is empty".to_owned())?;
+    let plan = Plan::new(Arc::new(pipeline));
+    plan.map(Arc::new).map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+}

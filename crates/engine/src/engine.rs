@@ -1,0 +1,426 @@
+//! The handle to a running engine.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+use taskiq_flow_broker::Broker;
+use taskiq_flow_core::definition::{Pipeline, TaskKind, WaitFor};
+use taskiq_flow_core::id::{PipelineId, RunId};
+use taskiq_flow_core::run::{Event, EventView, Fact, Input, RunStatus, RunView};
+use taskiq_flow_store::{Origin, RunRecord, RunSummary, Store, Trigger};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::catalog::{Catalog, Registered, any_kind};
+use crate::clock::Clock;
+use crate::error::{ControlError, RegisterError, StartError, SubmitError};
+use crate::exec::Executors;
+use crate::hub::{EventHub, Watcher};
+use crate::inflight::Inflight;
+use crate::options::EngineOptions;
+use crate::schedule::Scheduler;
+use crate::shard::{Message, NewRun, Shards};
+use crate::worker;
+
+/// A handle to a running engine. Clones are the same engine.
+///
+/// Dropping the last handle stops it without waiting; [`Engine::shutdown`] drains it first.
+#[derive(Debug, Clone)]
+pub struct Engine(pub(crate) Arc<Inner>);
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) options: EngineOptions,
+    pub(crate) catalog: Catalog,
+    pub(crate) hub: EventHub,
+    pub(crate) shards: Shards,
+    pub(crate) scheduler: Scheduler,
+    pub(crate) inflight: Inflight,
+    pub(crate) stop: CancellationToken,
+    pub(crate) tasks: TaskTracker,
+}
+
+/// A request for a run.
+#[derive(Debug, Clone)]
+pub struct Submission {
+    /// The pipeline.
+    pub pipeline_id: PipelineId,
+    /// Its parameters.
+    pub parameters: Map<String, Value>,
+    /// The same key on the same pipeline gets the same run.
+    pub idempotency_key: Option<String>,
+    /// What asks for it.
+    pub trigger: Trigger,
+}
+
+/// An accepted run. It is in the store.
+#[derive(Debug, Clone)]
+pub struct Submitted {
+    /// The run.
+    pub run_id: RunId,
+    /// Its state: queued, or for an earlier run of the same idempotency key whatever that has come to.
+    pub status: RunStatus,
+    /// Whether this request made it.
+    pub created: bool,
+}
+
+impl Engine {
+    /// Starts an engine and takes up the unfinished runs that the store holds.
+    ///
+    /// # Errors
+    /// When the store cannot be read or the HTTP client cannot be set up; nothing runs then.
+    pub async fn start(
+        store: Arc<dyn Store>,
+        broker: Arc<dyn Broker>,
+        clock: Arc<dyn Clock>,
+        options: EngineOptions,
+        pipelines: Vec<Pipeline>,
+    ) -> Result<Self, StartError> {
+        let hub = EventHub::new(options.watcher_backlog);
+        let stop = CancellationToken::new();
+        let inflight = Inflight::default();
+        let executors = Executors::new(&options, broker.registry().clone()).map_err(StartError::HttpClient)?;
+        let (shards, inboxes) = Shards::new(options.shards.max(1));
+        let inner = Arc::new(Inner {
+            catalog: Catalog::default(),
+            scheduler: Scheduler::default(),
+            tasks: TaskTracker::new(),
+            store,
+            broker,
+            clock,
+            options,
+            hub,
+            shards,
+            inflight,
+            stop,
+        });
+        inner.catalog.load(inner.store.as_ref()).await?;
+        let engine = Self(inner);
+        for pipeline in pipelines {
+            let id = pipeline.id.clone();
+            match engine.register(pipeline, Origin::Program).await {
+                Ok(_) => {}
+                Err(RegisterError::Store(error)) => return Err(error.into()),
+                Err(error) => tracing::error!(pipeline_id = %id, %error, "the pipeline is left out"),
+            }
+        }
+        crate::shard::spawn(&engine.0, inboxes);
+        worker::spawn(&engine.0, executors);
+        engine.recover().await?;
+        if engine.0.options.schedules {
+            crate::schedule::spawn(&engine).await?;
+        }
+        crate::query::spawn_pruning(&engine.0);
+        Ok(engine)
+    }
+
+    /// Asks for a run. After return the run is in the store and will be carried out, come what may.
+    ///
+    /// # Errors
+    /// [`SubmitError`]; nothing has been started then.
+    pub async fn submit(&self, submission: Submission) -> Result<Submitted, SubmitError> {
+        self.submit_reusing(submission, Vec::new()).await
+    }
+
+    async fn submit_reusing(
+        &self,
+        submission: Submission,
+        reuse: Vec<(u32, Arc<Value>)>,
+    ) -> Result<Submitted, SubmitError> {
+        let Submission { pipeline_id, parameters, idempotency_key, trigger } = submission;
+        let registered = self.pipeline(&pipeline_id).ok_or(SubmitError::UnknownPipeline(pipeline_id.clone()))?;
+        let parameters = registered.plan.check_parameters(parameters).map_err(SubmitError::Parameters)?;
+        self.check_runnable(&registered)?;
+        let record = RunRecord {
+            run_id: RunId::new(),
+            pipeline_id,
+            version: registered.version,
+            parameters: Arc::new(parameters),
+            idempotency_key,
+            trigger,
+            reuse,
+            created_at: self.0.clock.now(),
+            summary: RunSummary {
+                status: RunStatus::Queued,
+                started_at: None,
+                finished_at: None,
+                error: None,
+                result: None,
+            },
+            last_seq: 0,
+        };
+        let (reply, answer) = oneshot::channel();
+        let run_id = record.run_id;
+        let new = NewRun { record, plan: Arc::clone(&registered.plan), reply };
+        self.send(run_id, Message::Submit(Box::new(new))).await.map_err(|()| SubmitError::ShuttingDown)?;
+        answer.await.map_err(|_| SubmitError::ShuttingDown)?
+    }
+
+    /// Waits for a run to end, at most `timeout`. None: it has not ended by then.
+    ///
+    /// # Errors
+    /// [`ControlError::UnknownRun`] and failures of the store.
+    pub async fn wait(&self, run_id: RunId, timeout: Duration) -> Result<Option<RunView>, ControlError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(run_id, Message::Wait { run_id, reply }).await.map_err(|()| ControlError::ShuttingDown)?;
+        match tokio::time::timeout(timeout, answer).await {
+            Ok(Ok(())) => self.run(run_id).await.map(Some),
+            Ok(Err(_)) => Err(ControlError::ShuttingDown),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// A run as it is now.
+    ///
+    /// # Errors
+    /// [`ControlError::UnknownRun`] and failures of the store.
+    pub async fn run(&self, run_id: RunId) -> Result<RunView, ControlError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(run_id, Message::View { run_id, reply }).await.map_err(|()| ControlError::ShuttingDown)?;
+        match answer.await {
+            Ok(Some(view)) => Ok(*view),
+            Ok(None) => Ok(self.replay(run_id).await?.view()),
+            Err(_) => Err(ControlError::ShuttingDown),
+        }
+    }
+
+    /// The stored record of a run: its pipeline, parameters, trigger and summary.
+    ///
+    /// # Errors
+    /// [`ControlError::UnknownRun`] and failures of the store.
+    pub async fn record(&self, run_id: RunId) -> Result<RunRecord, ControlError> {
+        self.0.store.run(run_id).await?.ok_or(ControlError::UnknownRun(run_id))
+    }
+
+    /// Stops a run. After return it is cancelled, and its attempts have been told to stop.
+    ///
+    /// # Errors
+    /// [`ControlError::Illegal`] when it has ended already.
+    pub async fn cancel(&self, run_id: RunId, reason: &str) -> Result<(), ControlError> {
+        self.input(run_id, Input::Cancel { reason: reason.into() }, "be cancelled").await
+    }
+
+    /// Keeps a run from starting anything new. What is under way goes on.
+    ///
+    /// # Errors
+    /// [`ControlError::Illegal`] when it is not running.
+    pub async fn pause(&self, run_id: RunId) -> Result<(), ControlError> {
+        self.input(run_id, Input::Pause, "be paused").await
+    }
+
+    /// Lets a paused run go on.
+    ///
+    /// # Errors
+    /// [`ControlError::Illegal`] when it is not paused.
+    pub async fn resume(&self, run_id: RunId) -> Result<(), ControlError> {
+        self.input(run_id, Input::Resume, "be resumed").await
+    }
+
+    /// Sends a signal. A step that waits for it takes it; one that comes to wait later takes it then.
+    ///
+    /// # Errors
+    /// [`ControlError::UnknownSignal`] when no step of the pipeline waits for that name,
+    /// [`ControlError::Illegal`] when the run has ended.
+    pub async fn signal(&self, run_id: RunId, name: &str, value: Value) -> Result<(), ControlError> {
+        let record = self.record(run_id).await?;
+        let plan = self.plan_of(&record).await?;
+        let waits = |kind: &TaskKind| {
+            matches!(kind, TaskKind::Wait(wait) if matches!(&wait.until, WaitFor::Signal(signal) if signal == name))
+        };
+        if !any_kind(&plan, &waits) {
+            return Err(ControlError::UnknownSignal(name.to_owned()));
+        }
+        let input = Input::Signal { name: name.into(), value: Arc::new(value) };
+        self.input(run_id, input, "take a signal").await
+    }
+
+    /// Runs a failed, cancelled or timed out run again, as a new run that takes over the values of the steps that
+    /// were completed. It follows the version of the definition that the earlier run followed if that is still the
+    /// newest; else nothing is taken over.
+    ///
+    /// # Errors
+    /// [`ControlError::Illegal`] when the run is under way or completed.
+    pub async fn retry(&self, run_id: RunId, principal: &str) -> Result<Submitted, ControlError> {
+        let record = self.record(run_id).await?;
+        let status = record.summary.status;
+        if !status.is_terminal() || status == RunStatus::Completed {
+            return Err(ControlError::Illegal { status, action: "be retried" });
+        }
+        let registered = self.pipeline(&record.pipeline_id);
+        let reuse = match registered {
+            Some(registered) if registered.version == record.version => {
+                self.replay(run_id).await?.finished_steps()
+            }
+            _ => Vec::new(),
+        };
+        let submission = Submission {
+            pipeline_id: record.pipeline_id,
+            parameters: Map::clone(&record.parameters),
+            idempotency_key: None,
+            trigger: Trigger::Retry { run_id, principal: principal.to_owned() },
+        };
+        Ok(self.submit_reusing(submission, reuse).await?)
+    }
+
+    /// Registers a pipeline, or a new version of it. The same definition again changes nothing. The flag says
+    /// whether this is a new version.
+    ///
+    /// # Errors
+    /// [`RegisterError`]; nothing has changed then.
+    pub async fn register(
+        &self,
+        pipeline: Pipeline,
+        origin: Origin,
+    ) -> Result<(Arc<Registered>, bool), RegisterError> {
+        if origin == Origin::Api
+            && let Some(current) = self.pipeline(&pipeline.id)
+            && current.origin == Origin::Program
+        {
+            return Err(RegisterError::ReadOnly(pipeline.id.clone()));
+        }
+        crate::schedule::check_specs(&pipeline, self.0.clock.now())?;
+        let inner = &self.0;
+        let (registered, new) =
+            inner.catalog.register(inner.store.as_ref(), pipeline, origin, inner.clock.now()).await?;
+        self.adopt_schedules(&registered).await?;
+        if new {
+            let dag = registered.plan.dag();
+            let fact = Fact::DagUpdated {
+                version: registered.version,
+                node_count: u32::try_from(dag.nodes().len()).unwrap_or(u32::MAX),
+                edge_count: u32::try_from(dag.edges().len()).unwrap_or(u32::MAX),
+            };
+            let seq = u64::from(registered.version);
+            let event = Event { seq, timestamp: inner.clock.now(), fact };
+            let pipeline_id = registered.id().clone();
+            inner.hub.publish(EventView { pipeline_id, run_id: None, task_id: None, event });
+        }
+        Ok((registered, new))
+    }
+
+    /// Registers a pipeline under an id that is free.
+    ///
+    /// # Errors
+    /// [`RegisterError::Exists`] when it is not.
+    pub async fn create(&self, pipeline: Pipeline, origin: Origin) -> Result<Arc<Registered>, RegisterError> {
+        if self.pipeline(&pipeline.id).is_some() {
+            return Err(RegisterError::Exists(pipeline.id.clone()));
+        }
+        Ok(self.register(pipeline, origin).await?.0)
+    }
+
+    /// Removes a pipeline that was registered over the API, with its schedules. Its runs stay.
+    ///
+    /// # Errors
+    /// [`RegisterError::Unknown`], [`RegisterError::ReadOnly`].
+    pub async fn unregister(&self, id: &PipelineId) -> Result<(), RegisterError> {
+        self.0.catalog.remove(self.0.store.as_ref(), id).await?;
+        self.drop_schedules_of(id).await?;
+        Ok(())
+    }
+
+    /// The pipeline of that id.
+    pub fn pipeline(&self, id: &PipelineId) -> Option<Arc<Registered>> {
+        self.0.catalog.get(id)
+    }
+
+    /// All pipelines, by id.
+    pub fn pipelines(&self) -> Vec<Arc<Registered>> {
+        self.0.catalog.all()
+    }
+
+    /// Whether every task of a pipeline can be carried out here.
+    ///
+    /// # Errors
+    /// [`SubmitError::NotRunnable`] names the task and says what is missing.
+    pub fn check_runnable(&self, registered: &Registered) -> Result<(), SubmitError> {
+        let broker = &self.0.broker;
+        for step in registered.plan.steps() {
+            let mut bodies = vec![&step.task.body];
+            while let Some(body) = bodies.pop() {
+                bodies.extend(body.kind.inner());
+                let missing = match &body.kind {
+                    TaskKind::Taskiq(spec) if !broker.reaches_taskiq() => format!(
+                        "`{}` is run by Python taskiq workers, which need a broker: set `broker_url` to the one \
+                         they listen on",
+                        spec.task
+                    ),
+                    TaskKind::Task(name) if !broker.registry().contains(name) => {
+                        format!("no Rust task `{name}` is registered in this program")
+                    }
+                    TaskKind::Pipeline(id) if self.pipeline(id).is_none() => {
+                        format!("there is no pipeline `{id}`")
+                    }
+                    _ => continue,
+                };
+                return Err(SubmitError::NotRunnable(format!(
+                    "task `{}` of pipeline `{}` cannot run here: {missing}",
+                    step.name,
+                    registered.id()
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Watches all events from now on.
+    pub fn watch(&self) -> Watcher {
+        self.0.hub.watch()
+    }
+
+    /// Whether the engine can take work: the store answers and it is not shutting down.
+    ///
+    /// # Errors
+    /// What stands against it.
+    pub async fn ready(&self) -> Result<(), String> {
+        if self.0.stop.is_cancelled() {
+            return Err("shutting down".to_owned());
+        }
+        self.0.store.check().await.map_err(|error| error.to_string())
+    }
+
+    /// Attempts under way in this process.
+    pub fn attempts_under_way(&self) -> usize {
+        self.0.inflight.len()
+    }
+
+    /// Stops taking work, waits for attempts under way as long as the options say, and closes the store. What was
+    /// cut off is made again after the next start.
+    pub async fn shutdown(&self) {
+        self.0.scheduler.stop();
+        self.0.shards.drain(self.0.options.drain, || self.0.inflight.len() == 0).await;
+        self.0.stop.cancel();
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+        self.0.store.close().await;
+    }
+
+    pub(crate) async fn send(&self, run_id: RunId, message: Message) -> Result<(), ()> {
+        self.0.shards.send(run_id, message).await
+    }
+
+    async fn input(&self, run_id: RunId, input: Input, action: &'static str) -> Result<(), ControlError> {
+        let (reply, answer) = oneshot::channel();
+        let message = Message::Control { run_id, input, action, reply };
+        self.send(run_id, message).await.map_err(|()| ControlError::ShuttingDown)?;
+        match answer.await {
+            Ok(Some(answer)) => answer,
+            Ok(None) => {
+                let status = self.record(run_id).await?.summary.status;
+                Err(ControlError::Illegal { status, action })
+            }
+            Err(_) => Err(ControlError::ShuttingDown),
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}

@@ -1,0 +1,46 @@
+//! What an engine is told at its start.
+
+use std::time::Duration;
+
+/// How an engine runs. The defaults suit a server on a machine of its own.
+#[derive(Debug, Clone)]
+pub struct EngineOptions {
+    /// Runs under way at once; further ones wait as `queued`. Runs that a step of another run waits for are not
+    /// counted: if they were, the two could wait for each other.
+    pub max_concurrent_runs: usize,
+    /// Runs waiting to start; beyond this a request is refused.
+    pub max_queued_runs: usize,
+    /// Attempts under way at once in this process.
+    pub max_concurrent_attempts: usize,
+    /// Drivers of runs; each run has one.
+    pub shards: usize,
+    /// Events a watcher may lag behind before it is told that it missed some.
+    pub watcher_backlog: usize,
+    /// Runs that ended longer ago are removed; none: they are kept.
+    pub retention: Option<Duration>,
+    /// How long a shutdown waits for attempts under way. What is cut off is made again after the next start.
+    pub drain: Duration,
+    /// Bytes an attempt may print as its value, and bytes of an HTTP answer.
+    pub max_output_bytes: usize,
+    /// Bytes kept of what an attempt prints beside its value; the last ones.
+    pub max_log_bytes: usize,
+    /// Whether schedules fire. A one-off run of a pipeline file does not want them.
+    pub schedules: bool,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self {
+            max_concurrent_runs: 1024,
+            max_queued_runs: 100_000,
+            max_concurrent_attempts: 256,
+            shards: std::thread::available_parallelism().map_or(1, usize::from),
+            watcher_backlog: 4096,
+            retention: Some(Duration::from_secs(30 * 86_400)),
+            drain: Duration::from_secs(3),
+            max_output_bytes: 16 << 20,
+            max_log_bytes: 64 << 10,
+            schedules: true,
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! Reading what the store holds: lists, logs, measured durations, and taking up unfinished runs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use taskiq_flow_core::id::{PipelineId, RunId};
+use taskiq_flow_core::plan::Plan;
+use taskiq_flow_core::run::{Event, EventView, Fact, Run, RunError, RunStatus};
+use taskiq_flow_core::time::Timestamp;
+use taskiq_flow_store::{
+    Append, Fence, RunFilter, RunRecord, RunSummary, RunWrite, StepLog, StoreError, Trigger,
+};
+use uuid::Uuid;
+
+use crate::engine::{Engine, Inner};
+use crate::error::ControlError;
+use crate::shard::{Adopted, Message};
+
+/// Runs of which a critical path weighs the durations.
+const MEASURED_RUNS: usize = 50;
+/// Runs taken up at once after a start.
+const CLAIM: usize = 256;
+/// How often old runs are removed.
+const PRUNE_EVERY: Duration = Duration::from_secs(3600);
+/// Events read at once when a run is rebuilt.
+const PAGE: usize = 10_000;
+
+/// A run in a list.
+#[derive(Debug, Clone, Serialize)]
+pub struct RunSummaryView {
+    /// The run.
+    pub run_id: RunId,
+    /// Its pipeline.
+    pub pipeline_id: PipelineId,
+    /// The version of the definition it follows.
+    pub version: u32,
+    /// The state.
+    pub status: RunStatus,
+    /// When it was asked for.
+    pub created_at: Timestamp,
+    /// When it started.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+    /// Its first error.
+    pub error: Option<RunError>,
+    /// What asked for it.
+    pub trigger: Trigger,
+}
+
+/// A page of a list of runs.
+#[derive(Debug, Clone, Serialize)]
+pub struct RunPage {
+    /// Newest first.
+    pub runs: Vec<RunSummaryView>,
+    /// What to ask for the next page with; none: this was the last.
+    pub next_cursor: Option<String>,
+}
+
+impl From<RunRecord> for RunSummaryView {
+    fn from(record: RunRecord) -> Self {
+        Self {
+            run_id: record.run_id,
+            pipeline_id: record.pipeline_id,
+            version: record.version,
+            status: record.summary.status,
+            created_at: record.created_at,
+            started_at: record.summary.started_at,
+            finished_at: record.summary.finished_at,
+            error: record.summary.error,
+            trigger: record.trigger,
+        }
+    }
+}
+
+impl Engine {
+    /// Runs that pass the filter, newest first.
+    ///
+    /// # Errors
+    /// Failures of the store.
+    pub async fn runs(&self, mut filter: RunFilter) -> Result<RunPage, StoreError> {
+        let limit = filter.limit;
+        filter.limit = limit + 1;
+        let mut records = self.0.store.runs(filter).await?;
+        let more = records.len() > limit;
+        records.truncate(limit);
+        let next_cursor = records.last().filter(|_| more).map(|record| record.run_id.to_string());
+        Ok(RunPage { runs: records.into_iter().map(Into::into).collect(), next_cursor })
+    }
+
+    /// The newest run of each of these pipelines that has one.
+    ///
+    /// # Errors
+    /// Failures of the store.
+    pub async fn last_runs(&self, pipelines: &[PipelineId]) -> Result<Vec<RunSummaryView>, StoreError> {
+        Ok(self.0.store.last_runs(pipelines).await?.into_iter().map(Into::into).collect())
+    }
+
+    /// Events of a run with a number above `after_seq`, at most `limit`, as watchers are told them.
+    ///
+    /// # Errors
+    /// [`ControlError::UnknownRun`] and failures of the store.
+    pub async fn events(
+        &self,
+        run_id: RunId,
+        after_seq: u64,
+        limit: usize,
+    ) -> Result<Vec<EventView>, ControlError> {
+        let record = self.record(run_id).await?;
+        let events = self.0.store.events(run_id, after_seq, limit).await?;
+        let view = |event: Event| EventView::of_run(record.pipeline_id.clone(), run_id, event);
+        Ok(events.into_iter().map(view).collect())
+    }
+
+    /// What the attempts of a run printed, in the order in which they ended.
+    ///
+    /// # Errors
+    /// Failures of the store.
+    pub async fn logs(&self, run_id: RunId) -> Result<Vec<StepLog>, StoreError> {
+        self.0.store.logs(run_id).await
+    }
+
+    /// The median duration of each step, in milliseconds, by task name, over the last runs.
+    ///
+    /// # Errors
+    /// Failures of the store.
+    pub async fn median_durations(&self, pipeline: &PipelineId) -> Result<Vec<(String, u64)>, StoreError> {
+        let durations = self.0.store.durations(pipeline, MEASURED_RUNS).await?;
+        let median = |mut millis: Vec<u64>| {
+            millis.sort_unstable();
+            millis.get(millis.len() / 2).copied()
+        };
+        Ok(durations.into_iter().filter_map(|(task, millis)| Some((task, median(millis)?))).collect())
+    }
+
+    /// The state of each step of a run, by the index of its task.
+    ///
+    /// # Errors
+    /// As [`Engine::run`].
+    pub async fn plan_of(&self, record: &RunRecord) -> Result<Arc<Plan>, ControlError> {
+        let plan = self.0.catalog.plan(self.0.store.as_ref(), &record.pipeline_id, record.version).await?;
+        plan.map_err(|reason| ControlError::Damaged { run_id: record.run_id, reason })
+    }
+
+    pub(crate) async fn replay(&self, run_id: RunId) -> Result<Run, ControlError> {
+        let record = self.record(run_id).await?;
+        let plan = self.plan_of(&record).await?;
+        self.rebuild(&record, plan).await
+    }
+
+    async fn rebuild(&self, record: &RunRecord, plan: Arc<Plan>) -> Result<Run, ControlError> {
+        let parameters = serde_json::Map::clone(&record.parameters);
+        let mut run = Run::new(plan, record.run_id, parameters, record.created_at);
+        loop {
+            let events = self.0.store.events(record.run_id, run.seq(), PAGE).await?;
+            if events.is_empty() {
+                return Ok(run);
+            }
+            let damaged = |error: taskiq_flow_core::run::IllegalEvent| ControlError::Damaged {
+                run_id: record.run_id,
+                reason: error.to_string(),
+            };
+            run = run.replay(&events).map_err(damaged)?;
+        }
+    }
+
+    /// Takes up the unfinished runs that nobody drives.
+    pub(crate) async fn recover(&self) -> Result<(), StoreError> {
+        let owner = self.0.shards.owner();
+        let mut count = 0_usize;
+        loop {
+            let claimed = self.0.store.claim(owner, self.0.clock.now(), CLAIM).await?;
+            if claimed.is_empty() {
+                break;
+            }
+            for (record, fence) in claimed {
+                count += 1;
+                self.take_up(record, fence).await?;
+            }
+        }
+        if count > 0 {
+            tracing::info!(runs = count, "took up unfinished runs");
+        }
+        Ok(())
+    }
+
+    async fn take_up(&self, record: RunRecord, fence: Fence) -> Result<(), StoreError> {
+        let run_id = record.run_id;
+        let rebuilt = match self.plan_of(&record).await {
+            Ok(plan) => self.rebuild(&record, plan).await,
+            Err(error) => Err(error),
+        };
+        match rebuilt {
+            Ok(run) => {
+                let adopted = Adopted { run, fence, reuse: record.reuse, trigger: record.trigger };
+                // The only error is that the engine is shutting down: the run is then taken up at the next start.
+                let _ = self.send(run_id, Message::Adopt(Box::new(adopted))).await;
+                Ok(())
+            }
+            Err(ControlError::Store(error)) => Err(error),
+            Err(error) => {
+                tracing::error!(%run_id, %error, "an unfinished run cannot be taken up; it is failed");
+                self.fail_record(&record, fence, &error.to_string()).await
+            }
+        }
+    }
+
+    /// Ends a run whose log cannot be followed, so that nobody waits for it for ever.
+    async fn fail_record(&self, record: &RunRecord, fence: Fence, message: &str) -> Result<(), StoreError> {
+        let now = self.0.clock.now();
+        let error = RunError { step: None, attempt: None, message: message.into(), timed_out: false };
+        let fact = Fact::PipelineError { error: error.clone(), duration_ms: 0 };
+        let event = Event { seq: record.last_seq + 1, timestamp: now, fact };
+        let summary = RunSummary {
+            status: RunStatus::Failed,
+            finished_at: Some(now),
+            error: Some(error),
+            ..record.summary.clone()
+        };
+        let append = Append {
+            run_id: record.run_id,
+            fence,
+            events: vec![event],
+            logs: Vec::new(),
+            summary,
+            durations: Vec::new(),
+        };
+        let written = self.0.store.write(vec![RunWrite::Append(Box::new(append))]).await?;
+        if let Some(Err(error)) = written.first() {
+            tracing::error!(run_id = %record.run_id, %error, "the run could not be failed");
+        }
+        Ok(())
+    }
+}
+
+/// Removes old runs now and then.
+pub(crate) fn spawn_pruning(inner: &Arc<Inner>) {
+    let Some(retention) = inner.options.retention else { return };
+    let (store, clock, stop) = (Arc::clone(&inner.store), Arc::clone(&inner.clock), inner.stop.clone());
+    inner.tasks.spawn(async move {
+        loop {
+            let millis = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
+            let before = Timestamp::from_millis(clock.now().as_millis().saturating_sub(millis));
+            loop {
+                match store.prune(before, 1000).await {
+                    Ok(0) => break,
+                    Ok(runs) => tracing::info!(runs, "removed old runs"),
+                    Err(error) => {
+                        tracing::warn!(%error, "old runs could not be removed");
+                        break;
+                    }
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(PRUNE_EVERY) => {}
+                () = stop.cancelled() => return,
+            }
+        }
+    });
+}
+
+/// Who this process is to the store.
+pub(crate) fn new_owner() -> Uuid {
+    Uuid::now_v7()
+}
