@@ -1,1 +1,4 @@
 //! taskiq-flow-security
+
+pub mod https;
+pub mod rate_limit;
