@@ -1,0 +1,300 @@
+//! Expressions in the Jinja syntax over the inputs of a task, bounded in work and memory.
+//!
+//! ```
+//! use taskiq_flow_core::expr::{Expr, Inputs};
+//!
+//! let expr = Expr::compile("'large' if amount > limit else 'small'").unwrap();
+//! assert_eq!(expr.names(), ["amount", "limit"]);
+//! let inputs = Inputs::from_iter([("amount", 1500.into()), ("limit", 1000.into())]);
+//! assert_eq!(expr.evaluate(&inputs).unwrap(), "large");
+//! ```
+//!
+//! Values are JSON, and so is the result: whole numbers stay whole numbers, `none` is `null`. A name without an input
+//! is an error and never an empty text.
+//!
+//! - Operators: `+ - * / // % **`, `~` (joins as text), `== != < <= > >=`, `in`, `not in`, `and or not`,
+//!   `a if c else b`, `x.key`, `x[0]`, `x[1:3]`, lists `[..]`, mappings `{'k': v}`.
+//! - Filters, `x | name`: `abs attr batch bool capitalize chain count d default dictsort first float format groupby
+//!   indent int items join last length lines list lower map max min reject rejectattr replace reverse round select
+//!   selectattr slice sort split string sum title tojson trim unique upper urlencode zip`.
+//! - Tests, `x is name`: `boolean defined divisibleby endingwith even filter float in integer iterable lower mapping
+//!   none number odd sameas sequence startingwith string test undefined upper` and the comparisons.
+//! - Functions: `range`, `dict`.
+//!
+//! An expression has at most 8 KiB and 600 names, operators and values. One evaluation may use [`FUEL`] units: an
+//! operation costs about one, 64 bytes of data one; so its memory is bounded too. A result holds at most a million values.
+
+mod scan;
+mod template;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::{Arc, LazyLock};
+
+use minijinja::{Environment, ErrorKind, UndefinedBehavior};
+use serde_json::{Map, Value};
+
+pub use template::Template;
+
+/// What one evaluation may use up. The engine counts one unit for an operation and for every 64 bytes it makes
+/// or looks through (`minijinja::Environment::set_fuel`), so this is 64 MB and some tens of milliseconds.
+pub const FUEL: u64 = 1_000_000;
+
+/// The longest expression or template, in bytes.
+pub const MAX_SOURCE: usize = 8 << 10;
+
+/// A compiled expression. Cloning is cheap.
+#[derive(Clone)]
+pub struct Expr(Arc<Compiled>);
+
+struct Compiled {
+    source: String,
+    names: Vec<String>,
+    expression: minijinja::Expression<'static, 'static>,
+}
+
+/// What is wrong with an expression, or with its evaluation. Never holds a value of an input.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ExprError {
+    /// For people.
+    pub message: String,
+    /// The bytes of the source at fault, where they are known.
+    pub offset: Option<Range<usize>>,
+}
+
+/// Named values, in order. Cloning copies names and values by reference.
+///
+/// Its `Debug` shows the names only: values may be secrets.
+#[derive(Clone, Default, PartialEq)]
+pub struct Inputs(Vec<(Arc<str>, Arc<Value>)>);
+
+static ENGINE: LazyLock<Environment<'static>> = LazyLock::new(|| {
+    let mut engine = Environment::new();
+    engine.set_undefined_behavior(UndefinedBehavior::Strict);
+    engine.set_fuel(Some(FUEL));
+    engine.set_recursion_limit(64);
+    // Names and places in error messages; it costs nothing where there is no error.
+    engine.set_debug(true);
+    for (name, _) in Environment::new().globals() {
+        if !scan::FUNCTIONS.contains(&name) {
+            engine.remove_global(name);
+        }
+    }
+    engine.add_filter("urlencode", |text: &str| percent_encode(text));
+    engine
+});
+
+impl Expr {
+    /// Compiles an expression.
+    ///
+    /// # Errors
+    /// Bad syntax, an unknown filter or test, or an expression beyond the limits of this module.
+    pub fn compile(source: &str) -> Result<Self, ExprError> {
+        if source.len() > MAX_SOURCE {
+            return Err(ExprError::new(format!("the expression is longer than {MAX_SOURCE} bytes")));
+        }
+        if source.trim().is_empty() {
+            return Err(ExprError::new("the expression is empty".to_owned()));
+        }
+        scan::check(source)?;
+        let expression = ENGINE.compile_expression_owned(source.to_owned());
+        let expression = expression.map_err(|error| ExprError::of_engine(&error).within(source))?;
+        let mut names: Vec<_> = expression.undeclared_variables(false).into_iter().collect();
+        names.retain(|name| !scan::FUNCTIONS.contains(&name.as_str()));
+        names.sort_unstable();
+        Ok(Self(Arc::new(Compiled { source: source.to_owned(), names, expression })))
+    }
+
+    /// The text it was compiled from.
+    pub fn source(&self) -> &str {
+        &self.0.source
+    }
+
+    /// The names of the inputs it reads, sorted.
+    pub fn names(&self) -> &[String] {
+        &self.0.names
+    }
+
+    /// Where in the source `name` is first read.
+    pub fn place_of(&self, name: &str) -> Option<Range<usize>> {
+        scan::place_of(&self.0.source, name)
+    }
+
+    /// The value of the expression.
+    ///
+    /// # Errors
+    /// A name that is no input, an operation that its operands do not have, too much work, a result that JSON cannot hold.
+    pub fn evaluate(&self, inputs: &Inputs) -> Result<Value, ExprError> {
+        let result = self.run(inputs)?;
+        if result.is_undefined() {
+            return Err(self.undefined(inputs));
+        }
+        value::to_json(&result)
+    }
+
+    /// Whether the value is true: anything but `false`, `none`, 0 and what is empty.
+    ///
+    /// # Errors
+    /// As [`evaluate`](Self::evaluate).
+    pub fn is_true(&self, inputs: &Inputs) -> Result<bool, ExprError> {
+        let result = self.run(inputs)?;
+        if result.is_undefined() {
+            return Err(self.undefined(inputs));
+        }
+        Ok(result.is_true())
+    }
+
+    fn run(&self, inputs: &Inputs) -> Result<minijinja::Value, ExprError> {
+        let scope = minijinja::Value::from_object(value::Scope::new(inputs));
+        self.0.expression.eval(scope).map_err(|error| ExprError::of_engine(&error).within(&self.0.source))
+    }
+
+    fn undefined(&self, inputs: &Inputs) -> ExprError {
+        match self.names().iter().find(|name| inputs.get(name).is_none()) {
+            Some(name) => {
+                ExprError { message: format!("`{name}` is not defined"), offset: self.place_of(name) }
+            }
+            None => ExprError::new("the result is not defined: it has no such key or item".to_owned()),
+        }
+    }
+}
+
+impl ExprError {
+    fn new(message: String) -> Self {
+        Self { message, offset: None }
+    }
+
+    fn of_engine(error: &minijinja::Error) -> Self {
+        if let Some(name) = error.detail().and_then(undefined_name) {
+            return Self { message: format!("{name} is not defined"), offset: error.range() };
+        }
+        let message = match (error.kind(), error.detail()) {
+            (ErrorKind::OutOfFuel, _) => {
+                "the expression does too much work or makes too much data".to_owned()
+            }
+            (ErrorKind::UndefinedError, _) => "a value is not defined".to_owned(),
+            (kind, Some(detail)) => match detail {
+                "template exceeds maximum recursion limits" => "the expression is nested too deep".to_owned(),
+                detail => format!("{kind}: {detail}"),
+            },
+            (kind, None) => kind.to_string(),
+        };
+        Self { message, offset: error.range() }
+    }
+
+    /// Without a place that is not one of `source`.
+    fn within(mut self, source: &str) -> Self {
+        self.offset = self.offset.filter(|range| source.get(range.clone()).is_some());
+        self
+    }
+}
+
+impl Inputs {
+    /// The value of that name.
+    pub fn get(&self, name: &str) -> Option<&Arc<Value>> {
+        self.position(name).map(|place| &self.0[place].1)
+    }
+
+    /// Sets a value; one of the same name is replaced in its place.
+    pub fn insert(&mut self, name: Arc<str>, value: Arc<Value>) {
+        match self.position(&name) {
+            Some(place) => self.0[place].1 = value,
+            None => self.0.push((name, value)),
+        }
+    }
+
+    /// Names and values, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<Value>)> {
+        self.0.iter().map(|(name, value)| (name, value))
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// One JSON object with all of them.
+    pub fn to_json_object(&self) -> Map<String, Value> {
+        self.0.iter().map(|(name, value)| (name.to_string(), Value::clone(value))).collect()
+    }
+
+    fn position(&self, name: &str) -> Option<usize> {
+        self.0.iter().position(|(known, _)| &**known == name)
+    }
+}
+
+impl FromIterator<(Arc<str>, Arc<Value>)> for Inputs {
+    fn from_iter<I: IntoIterator<Item = (Arc<str>, Arc<Value>)>>(list: I) -> Self {
+        let mut inputs = Self::default();
+        for (name, value) in list {
+            inputs.insert(name, value);
+        }
+        inputs
+    }
+}
+
+impl<'a> FromIterator<(&'a str, Value)> for Inputs {
+    fn from_iter<I: IntoIterator<Item = (&'a str, Value)>>(list: I) -> Self {
+        list.into_iter().map(|(name, value)| (Arc::from(name), Arc::new(value))).collect()
+    }
+}
+
+impl From<Map<String, Value>> for Inputs {
+    fn from(object: Map<String, Value>) -> Self {
+        // The keys of an object are unique.
+        Self(object.into_iter().map(|(name, value)| (name.into(), Arc::new(value))).collect())
+    }
+}
+
+impl fmt::Debug for Expr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Expr").field(&self.0.source).finish()
+    }
+}
+
+impl fmt::Display for Expr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.source)
+    }
+}
+
+impl PartialEq for Expr {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.source == other.0.source
+    }
+}
+
+impl fmt::Debug for Inputs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.iter().map(|(name, _)| name)).finish()
+    }
+}
+
+/// The part in backticks of the engine's "`name` is undefined".
+fn undefined_name(detail: &str) -> Option<&str> {
+    let before = &detail[..detail.find("` is undefined")?];
+    Some(&detail[before.rfind('`')?..=before.len()])
+}
+
+/// Percent-encodes everything but the unreserved characters of RFC 3986, section 2.3.
+fn percent_encode(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
