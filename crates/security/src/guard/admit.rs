@@ -1,0 +1,305 @@
+//! The checks before a handler, and their order.
+
+use std::sync::Arc;
+
+use http::header::{HOST, HeaderName, HeaderValue, ORIGIN};
+use jiff::Timestamp;
+
+use super::credential::{self, Presented};
+use super::{Access, Admission, CredentialState, Guard, Request, RequestFacts};
+use crate::api_key::UnknownKey;
+use crate::audit::{AuditEvent, Outcome};
+use crate::https::ClientInfo;
+use crate::principal::Principal;
+use crate::rate_limit::{Decision, Limit, ip_key, rate_limit_headers};
+use crate::refusal::{Refusal, RefusalKind};
+use crate::settings::{AuthProvider, HandshakeAuth, RateLimitKey, Settings};
+
+/// A request on its way through the checks.
+struct Passage<'a> {
+    settings: &'a Settings,
+    request: Arc<Request>,
+    limit: &'a Limit,
+    /// The tightest decision so far.
+    decision: Option<Decision>,
+}
+
+/// Why a credential was refused.
+struct BadCredential {
+    refusal: Refusal,
+    /// Whose it was, when it once was good.
+    principal: Option<Arc<Principal>>,
+}
+
+impl Guard {
+    /// Decides whether a request may go on. What it decides is recorded.
+    ///
+    /// # Errors
+    /// The refusal to answer with; its headers carry the state of the rate limit too.
+    pub async fn admit(
+        &self,
+        endpoint: &'static str,
+        access: Access,
+        facts: RequestFacts<'_>,
+    ) -> Result<Admission, Refusal> {
+        let settings = self.settings();
+        let client = settings.trusted_proxies.client_info(
+            facts.peer,
+            facts.native_tls,
+            facts.headers,
+            facts.websocket_upgrade,
+            settings.strict_forwarded_proto,
+        );
+        let request = Arc::new(Request {
+            endpoint,
+            method: facts.method.clone(),
+            path: facts.path.to_owned(),
+            id: facts.request_id.to_owned(),
+            ip: client.ip,
+        });
+        if !settings.enabled {
+            return Ok(Admission {
+                principal: Principal::open(),
+                credential: CredentialState::Accepted,
+                client,
+                request,
+                rate_headers: Vec::new(),
+            });
+        }
+        let mut passage = Passage { settings: &settings, limit: settings.limits.of(endpoint), request, decision: None };
+        let outcome = self.pass(&mut passage, access, &facts, &client).await;
+        let rate_headers = passage.headers();
+        match outcome {
+            Ok((principal, credential)) => {
+                Ok(Admission { principal, credential, client, request: passage.request, rate_headers })
+            }
+            Err(refusal) => {
+                metrics::counter!("taskiq_flow_refusals_total", "kind" => refusal.kind().code()).increment(1);
+                Err(refusal.with_headers(&rate_headers))
+            }
+        }
+    }
+
+    async fn pass(
+        &self,
+        passage: &mut Passage<'_>,
+        access: Access,
+        facts: &RequestFacts<'_>,
+        client: &ClientInfo,
+    ) -> Result<(Arc<Principal>, CredentialState), Refusal> {
+        let settings = passage.settings;
+        if settings.require_https && !client.secure && access != Access::Probe {
+            let refusal = Refusal::new(RefusalKind::HttpsRequired, "plain HTTP, https required");
+            return Err(self.refuse(passage, AuditEvent::AuthorizationDenied, Outcome::Denied, None, refusal));
+        }
+        let by_ip = settings.limits.key != RateLimitKey::Principal || access != Access::Authenticated;
+        if by_ip {
+            self.spend(passage, &format!("ip|{}", ip_key(client.ip)), None).await?;
+        }
+        match access {
+            Access::Public | Access::Probe => return Ok((Principal::anonymous(), CredentialState::NotNeeded)),
+            Access::Authenticated => {}
+            Access::WebSocket => self.check_origin(passage, facts, client)?,
+        }
+
+        let presented = credential::presented(facts.headers, settings)
+            .map_err(|refusal| self.refuse_credential(passage, refusal, "headers", None))?;
+        let Some(presented) = presented else {
+            return self.without_credential(passage, access).await;
+        };
+        let principal = self.authenticate(passage, presented).await?;
+        self.spend_principal(passage, &principal).await?;
+        Ok((principal, CredentialState::Accepted))
+    }
+
+    /// Checks the credential of a WebSocket `connect` message: a key or a token, told apart by shape. On success the
+    /// socket goes on as the returned admission.
+    ///
+    /// # Errors
+    /// The refusal; the socket gets its code in an `error` message and is closed.
+    pub async fn authenticate_message(&self, socket: &Admission, text: &str) -> Result<Admission, Refusal> {
+        let settings = self.settings();
+        if !settings.enabled {
+            return Ok(socket.with_principal(Principal::open()));
+        }
+        let limit = settings.limits.of(socket.request.endpoint);
+        let mut passage = Passage { settings: &settings, limit, request: socket.request.clone(), decision: None };
+        let Some(presented) = credential::in_message(text, &settings) else {
+            let refusal = passage.missing_credential("empty credential in connect message");
+            return Err(self.refuse_credential(&passage, refusal, "connect message", None));
+        };
+        let principal = self.authenticate(&passage, presented).await?;
+        self.spend_principal(&mut passage, &principal).await?;
+        Ok(socket.with_principal(principal))
+    }
+
+    /// What a request without credential may still be.
+    async fn without_credential(
+        &self,
+        passage: &mut Passage<'_>,
+        access: Access,
+    ) -> Result<(Arc<Principal>, CredentialState), Refusal> {
+        let settings = passage.settings;
+        if access == Access::WebSocket && settings.handshake_auth == HandshakeAuth::Optional {
+            let state =
+                if settings.websocket_require_auth { CredentialState::Awaited } else { CredentialState::Anonymous };
+            return Ok((Principal::anonymous(), state));
+        }
+        if settings.limits.key == RateLimitKey::Principal && access == Access::Authenticated {
+            // Nobody to count by: by address then, or these requests would have no limit.
+            self.spend(passage, &format!("ip|{}", ip_key(passage.request.ip)), None).await?;
+        }
+        let refusal = passage.missing_credential("no credential");
+        Err(self.refuse_credential(passage, refusal, "none", None))
+    }
+
+    /// Whose credential this is. Invalid ones are counted by address; too many, and none is looked at any more.
+    async fn authenticate(&self, passage: &Passage<'_>, presented: Presented<'_>) -> Result<Arc<Principal>, Refusal> {
+        let bucket = format!("auth_failure|ip|{}", ip_key(passage.request.ip));
+        let limit = passage.settings.limits.auth_failure.as_ref();
+        if let Some(limit) = limit {
+            let decision = self.inner.limiter.peek(&bucket, limit).await;
+            if !decision.allowed {
+                let refusal = Refusal::rate_limited(&decision, "too many invalid credentials from this address");
+                return Err(self.refuse(passage, AuditEvent::RateLimitExceeded, Outcome::Throttled, None, refusal));
+            }
+        }
+        match verify(passage.settings, presented) {
+            Ok(principal) => {
+                self.record_authentication(&passage.request, &principal, presented.method())?;
+                Ok(principal)
+            }
+            Err(bad) => {
+                if let Some(limit) = limit {
+                    self.inner.limiter.check(&bucket, limit).await;
+                }
+                Err(self.refuse_credential(passage, bad.refusal, presented.method(), bad.principal))
+            }
+        }
+    }
+
+    async fn spend_principal(&self, passage: &mut Passage<'_>, principal: &Arc<Principal>) -> Result<(), Refusal> {
+        if passage.settings.limits.key == RateLimitKey::Ip {
+            return Ok(());
+        }
+        self.spend(passage, &format!("principal|{}", principal.bucket()), Some(principal)).await
+    }
+
+    async fn spend(
+        &self,
+        passage: &mut Passage<'_>,
+        bucket: &str,
+        principal: Option<&Arc<Principal>>,
+    ) -> Result<(), Refusal> {
+        if !passage.settings.limits.enabled {
+            return Ok(());
+        }
+        let endpoint = passage.request.endpoint;
+        let decision = self.inner.limiter.check(&format!("{endpoint}|{bucket}"), passage.limit).await;
+        passage.decision = Some(passage.decision.map_or(decision, |earlier| earlier.tighter(decision)));
+        if decision.allowed {
+            return Ok(());
+        }
+        let by = if principal.is_some() { "by principal" } else { "by address" };
+        let refusal = Refusal::rate_limited(&decision, format!("limit of {endpoint} ({}) exceeded {by}", passage.limit));
+        Err(self.refuse(passage, AuditEvent::RateLimitExceeded, Outcome::Throttled, principal, refusal))
+    }
+
+    /// A web page may open a socket only when it is ours or on the list: browsers send credentials of the server's
+    /// own origin along, and do not apply the same-origin rule to sockets themselves. Who sends no `Origin` is no page.
+    fn check_origin(&self, passage: &Passage<'_>, facts: &RequestFacts<'_>, client: &ClientInfo) -> Result<(), Refusal> {
+        let mut origins = facts.headers.get_all(ORIGIN).iter();
+        let Some(origin) = origins.next() else { return Ok(()) };
+        let host = facts.headers.get(HOST).and_then(|host| host.to_str().ok());
+        let allowed = origins.next().is_none()
+            && origin.to_str().is_ok_and(|origin| passage.settings.origins.allows(origin, host, client.secure));
+        if allowed {
+            return Ok(());
+        }
+        let refusal = Refusal::new(RefusalKind::ForeignOrigin, "foreign origin");
+        Err(self.refuse(passage, AuditEvent::WebsocketDenied, Outcome::Denied, None, refusal))
+    }
+
+    fn refuse_credential(
+        &self,
+        passage: &Passage<'_>,
+        refusal: Refusal,
+        method: &str,
+        principal: Option<Arc<Principal>>,
+    ) -> Refusal {
+        let reason = format!("{method}: {}", refusal.reason());
+        self.refuse_as(passage, AuditEvent::AuthenticationFailure, Outcome::Failure, principal.as_ref(), refusal, reason)
+    }
+
+    fn refuse(
+        &self,
+        passage: &Passage<'_>,
+        event: AuditEvent,
+        outcome: Outcome,
+        principal: Option<&Arc<Principal>>,
+        refusal: Refusal,
+    ) -> Refusal {
+        let reason = refusal.reason().to_owned();
+        self.refuse_as(passage, event, outcome, principal, refusal, reason)
+    }
+
+    /// Records the refusal. When it must be recorded and cannot be, the answer says that instead.
+    fn refuse_as(
+        &self,
+        passage: &Passage<'_>,
+        event: AuditEvent,
+        outcome: Outcome,
+        principal: Option<&Arc<Principal>>,
+        refusal: Refusal,
+        reason: String,
+    ) -> Refusal {
+        match self.record_refusal(&passage.request, principal.map(|p| &**p), event, outcome, &refusal, reason) {
+            Ok(()) => refusal,
+            Err(unavailable) => unavailable,
+        }
+    }
+}
+
+impl Passage<'_> {
+    fn missing_credential(&self, reason: &'static str) -> Refusal {
+        Refusal::unauthorized(RefusalKind::MissingCredential, reason, credential::challenge(self.settings))
+    }
+
+    fn headers(&self) -> Vec<(HeaderName, HeaderValue)> {
+        match &self.decision {
+            Some(decision) => rate_limit_headers(self.request.endpoint, self.limit, decision).to_vec(),
+            None => Vec::new(),
+        }
+    }
+}
+
+/// Whose credential this is, by the settings in force now.
+fn verify(settings: &Settings, presented: Presented<'_>) -> Result<Arc<Principal>, BadCredential> {
+    let now = Timestamp::now();
+    match presented {
+        Presented::ApiKey(key) if settings.provider == AuthProvider::ApiKey => {
+            settings.keys.find(key, now).map_err(|unknown| BadCredential {
+                refusal: Refusal::new(RefusalKind::InvalidKey, unknown.to_string()),
+                principal: match unknown {
+                    UnknownKey::Expired(principal) => Some(principal),
+                    UnknownKey::Unknown => None,
+                },
+            })
+        }
+        Presented::ApiKey(_) | Presented::UnreadableKey => Err(BadCredential {
+            refusal: Refusal::new(RefusalKind::InvalidKey, "unreadable key"),
+            principal: None,
+        }),
+        Presented::Token(token) => match settings.tokens.as_ref().map(|tokens| tokens.verify(token, now)) {
+            Some(Ok(principal)) => Ok(principal),
+            Some(Err(error)) => Err(bad_token(error.to_string())),
+            None => Err(bad_token("tokens are not accepted".to_owned())),
+        },
+        Presented::UnreadableToken => Err(bad_token("unreadable token".to_owned())),
+    }
+}
+
+fn bad_token(reason: String) -> BadCredential {
+    let challenge = credential::INVALID_TOKEN_CHALLENGE;
+    BadCredential { refusal: Refusal::unauthorized(RefusalKind::InvalidToken, reason, challenge), principal: None }
+}

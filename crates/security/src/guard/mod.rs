@@ -1,0 +1,213 @@
+//! The one place that decides whether a request goes on, for HTTP, SSE and WebSocket alike.
+//!
+//! [`Guard::admit`] runs the checks that need no handler, in this order: HTTPS, rate limit by address, origin (of a
+//! WebSocket), authentication, rate limit by principal. It gives an [`Admission`], with which the handler asks
+//! [`Guard::authorize`] for the [`Permit`] that protected functions take, and [`Guard::note`]s what it is about to do.
+//!
+//! ```
+//! use http::{HeaderMap, Method};
+//! use taskiq_flow_security::audit::{AuditLogger, AuditMode, AuditOptions};
+//! use taskiq_flow_security::guard::{Access, Guard, RequestFacts, endpoint};
+//! use taskiq_flow_security::permission::Permission;
+//! use taskiq_flow_security::policy::Resource;
+//! use taskiq_flow_security::rate_limit::{RateLimiter, RateLimiterOptions};
+//! use taskiq_flow_security::settings::SecurityOptions;
+//!
+//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+//! let mut options = SecurityOptions::default();
+//! options.api_keys = serde_json::from_str(
+//!     r#"{"viewer-key": {"role": "viewer", "pipelines": ["etl"], "permissions": ["read"]}}"#,
+//! ).unwrap();
+//! let audit = AuditLogger::open(AuditOptions { sinks: vec![], mode: AuditMode::BestEffort }).unwrap();
+//! let limiter = RateLimiter::new(RateLimiterOptions::default());
+//! let guard = Guard::new(options.build().unwrap(), limiter, audit);
+//!
+//! let mut headers = HeaderMap::new();
+//! headers.insert("x-api-key", "viewer-key".parse().unwrap());
+//! let request = RequestFacts {
+//!     peer: "192.0.2.1".parse().unwrap(),
+//!     native_tls: true,
+//!     method: &Method::GET,
+//!     path: "/pipelines/etl/dag",
+//!     headers: &headers,
+//!     request_id: "req-1",
+//!     websocket_upgrade: false,
+//! };
+//! let caller = guard.admit(endpoint::GET_DAG, Access::Authenticated, request).await.unwrap();
+//! assert!(guard.authorize(&caller, Permission::Read, Resource::Pipeline("etl")).is_ok());
+//! let refusal = guard.authorize(&caller, Permission::Execute, Resource::Pipeline("etl")).unwrap_err();
+//! assert_eq!(refusal.status(), 403);
+//! # });
+//! ```
+
+mod admit;
+mod credential;
+pub mod endpoint;
+mod record;
+mod reload;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use http::header::{HeaderName, HeaderValue};
+use http::{HeaderMap, Method};
+use tokio::sync::watch;
+
+use crate::audit::AuditLogger;
+use crate::https::ClientInfo;
+use crate::principal::Principal;
+use crate::rate_limit::RateLimiter;
+use crate::settings::Settings;
+
+pub use self::credential::API_KEY_HEADER;
+pub use self::endpoint::{Access, Endpoint};
+pub use self::record::Note;
+
+/// Decides; a clone is the same guard.
+#[derive(Clone)]
+pub struct Guard {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    settings: ArcSwap<Settings>,
+    limiter: RateLimiter,
+    audit: AuditLogger,
+    /// Counts the reloads.
+    generation: watch::Sender<u64>,
+}
+
+/// What the transport knows of a request.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestFacts<'a> {
+    /// The address of the socket's other end.
+    pub peer: IpAddr,
+    /// Whether the socket is TLS that ends in this process.
+    pub native_tls: bool,
+    /// The method.
+    pub method: &'a Method,
+    /// The path, without the query (a query may hold what must not be logged).
+    pub path: &'a str,
+    /// The headers.
+    pub headers: &'a HeaderMap,
+    /// What `X-Request-Id` of the answer says.
+    pub request_id: &'a str,
+    /// Whether the request asks for an upgrade to WebSocket.
+    pub websocket_upgrade: bool,
+}
+
+/// Whether the caller proved who it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CredentialState {
+    /// By a good credential, or nobody asks while security is off.
+    Accepted,
+    /// Not asked: the endpoint is public.
+    NotNeeded,
+    /// Not yet: the socket must present a credential in its first message, and is told nothing until then.
+    Awaited,
+    /// Not at all, and it need not: an anonymous socket, which may still present one in a message.
+    Anonymous,
+}
+
+/// A request that may go on, or a socket that may stay.
+#[derive(Debug, Clone)]
+pub struct Admission {
+    principal: Arc<Principal>,
+    credential: CredentialState,
+    client: ClientInfo,
+    request: Arc<Request>,
+    rate_headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// What audit records say about a request.
+#[derive(Debug)]
+struct Request {
+    endpoint: &'static str,
+    method: Method,
+    path: String,
+    id: String,
+    ip: IpAddr,
+}
+
+impl Guard {
+    /// A guard with these settings, counting in `limiter` and recording in `audit`.
+    pub fn new(settings: Settings, limiter: RateLimiter, audit: AuditLogger) -> Self {
+        let (generation, _) = watch::channel(0);
+        Guard { inner: Arc::new(Inner { settings: ArcSwap::from_pointee(settings), limiter, audit, generation }) }
+    }
+
+    /// The settings in force. Held for one decision: the next may be made with others.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.inner.settings.load_full()
+    }
+
+    /// Where records go.
+    pub fn audit(&self) -> &AuditLogger {
+        &self.inner.audit
+    }
+
+    /// What counts requests.
+    pub fn limiter(&self) -> &RateLimiter {
+        &self.inner.limiter
+    }
+
+    /// Whether `principal` may see `pipeline` and what belongs to it. Every list is filtered with this.
+    pub fn may_read(&self, principal: &Principal, pipeline: &str) -> bool {
+        self.inner.settings.load().policy.may_read(principal, pipeline)
+    }
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guard").field("settings", &self.inner.settings.load()).finish_non_exhaustive()
+    }
+}
+
+impl Admission {
+    /// Who is asking.
+    pub fn principal(&self) -> &Arc<Principal> {
+        &self.principal
+    }
+
+    /// Whether it proved so.
+    pub fn credential(&self) -> CredentialState {
+        self.credential
+    }
+
+    /// Where it is, and whether it reached us by TLS.
+    pub fn client(&self) -> &ClientInfo {
+        &self.client
+    }
+
+    /// The rate-limit name of the endpoint.
+    pub fn endpoint(&self) -> &'static str {
+        self.request.endpoint
+    }
+
+    /// The request's id.
+    pub fn request_id(&self) -> &str {
+        &self.request.id
+    }
+
+    /// `RateLimit-Policy` and `RateLimit` of the tighter bucket, for the answer.
+    pub fn rate_headers(&self) -> &[(HeaderName, HeaderValue)] {
+        &self.rate_headers
+    }
+
+    /// Puts [`Admission::rate_headers`] into an answer's headers.
+    pub fn write_headers(&self, target: &mut HeaderMap) {
+        for (name, value) in &self.rate_headers {
+            target.insert(name.clone(), value.clone());
+        }
+    }
+
+    /// The same request by another principal: what a socket becomes once its `connect` message was accepted.
+    #[must_use]
+    fn with_principal(&self, principal: Arc<Principal>) -> Self {
+        Admission { principal, credential: CredentialState::Accepted, ..self.clone() }
+    }
+}

@@ -1,0 +1,108 @@
+//! Changed settings: swapped in whole, acting on the next request and on open sockets.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::Value;
+use tokio::sync::watch;
+
+use super::{Admission, CredentialState, Guard};
+use crate::audit::{AuditEntry, AuditEvent, Outcome};
+use crate::jwt::{JwtAlgorithm, JwtVerifier, VerifyingKey};
+use crate::principal::{Principal, Proof};
+use crate::refusal::Refusal;
+use crate::settings::{AuthProvider, HandshakeAuth, Settings};
+
+/// Tells of changed settings. See [`Guard::subscribe_policy_changes`].
+#[derive(Debug, Clone)]
+pub struct PolicyChanges(watch::Receiver<u64>);
+
+impl PolicyChanges {
+    /// Waits for the next change. Changes that come faster than they are waited for are seen as one; `false` when the
+    /// guard is gone and no change can come. Cancelling the wait loses nothing.
+    pub async fn changed(&mut self) -> bool {
+        self.0.changed().await.is_ok()
+    }
+}
+
+impl Guard {
+    /// Puts new settings in force, for every decision from now on, and tells the subscribers. What changed is recorded
+    /// first, by field names; `by` is who asked, `None` for a changed file.
+    ///
+    /// # Errors
+    /// The change cannot be recorded and must be; the settings stay as they were.
+    pub fn reload(&self, settings: Settings, by: Option<&Admission>) -> Result<(), Refusal> {
+        let changed = changed_fields(&self.settings(), &settings);
+        let mut entry = AuditEntry::new(AuditEvent::SecurityConfigChange, Outcome::Success);
+        if let Some(by) = by {
+            entry.principal = Some(by.principal.to_audit());
+            entry.ip = Some(by.request.ip);
+            entry.request_id = Some(by.request.id.clone());
+            entry.method = Some(by.request.method.to_string());
+            entry.path = Some(by.request.path.clone());
+        }
+        entry.action = Some("reload".to_owned());
+        entry.detail = Some(match changed.as_slice() {
+            [] => "nothing changed".to_owned(),
+            fields => format!("changed: {}", fields.join(", ")),
+        });
+        self.write(entry)?;
+        self.inner.settings.store(Arc::new(settings));
+        self.inner.generation.send_modify(|generation| *generation = generation.wrapping_add(1));
+        Ok(())
+    }
+
+    /// Tells whoever holds a decision for longer than a request (open sockets, event streams) that it must be asked
+    /// again: [`Guard::revalidate`] for the principal, [`Guard::authorize`] for each permit.
+    pub fn subscribe_policy_changes(&self) -> PolicyChanges {
+        PolicyChanges(self.inner.generation.subscribe())
+    }
+
+    /// Whether the principal of an open connection would be admitted with the settings in force: its key is still
+    /// there and unexpired, its token's key is still trusted. Gives the admission to go on with, in which a key's
+    /// changed roles, list and permissions act; `None` means: close the connection.
+    pub fn revalidate(&self, caller: &Admission) -> Option<Admission> {
+        let settings = self.settings();
+        let now = Timestamp::now();
+        let principal = match &caller.principal.proof {
+            _ if !settings.enabled => Principal::open(),
+            Proof::Key(digest) if settings.provider == AuthProvider::ApiKey => {
+                settings.keys.find_digest(digest, now).ok()?
+            }
+            Proof::Key(_) => return None,
+            Proof::Token(mark) => {
+                let trusted = settings.tokens.as_ref().is_some_and(|tokens| tokens.still_trusts(mark));
+                (trusted && !caller.principal.is_expired_at(now)).then(|| caller.principal.clone())?
+            }
+            Proof::None => {
+                let welcome = match caller.credential {
+                    CredentialState::NotNeeded => true,
+                    CredentialState::Awaited => settings.handshake_auth == HandshakeAuth::Optional,
+                    CredentialState::Anonymous => !settings.websocket_require_auth,
+                    // Admitted while security was off.
+                    CredentialState::Accepted => false,
+                };
+                welcome.then(|| caller.principal.clone())?
+            }
+        };
+        Some(Admission { principal, ..caller.clone() })
+    }
+}
+
+/// The names of the fields that differ; of those shown redacted too.
+fn changed_fields(old: &Settings, new: &Settings) -> Vec<String> {
+    let (Value::Object(before), Value::Object(after)) = (old.redacted(), new.redacted()) else { return Vec::new() };
+    let differs = |field: &str| match field {
+        "api_keys" => !old.keys.same_keys(&new.keys),
+        "jwt_secret" => fingerprints(old, true) != fingerprints(new, true),
+        "jwt_public_keys" => fingerprints(old, false) != fingerprints(new, false),
+        _ => false,
+    };
+    let changed = |(field, value): &(&String, &Value)| before.get(*field) != Some(*value) || differs(field);
+    after.iter().filter(changed).map(|(field, _)| field.clone()).collect()
+}
+
+fn fingerprints(settings: &Settings, symmetric: bool) -> Vec<String> {
+    let keys = settings.tokens.as_ref().map_or(&[][..], JwtVerifier::keys).iter();
+    keys.filter(|key| (key.algorithm() == JwtAlgorithm::HS256) == symmetric).map(VerifyingKey::fingerprint).collect()
+}

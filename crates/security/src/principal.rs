@@ -1,0 +1,137 @@
+//! Who is asking.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::api_key::KeyDigest;
+use crate::audit::AuditPrincipal;
+use crate::permission::PermissionSet;
+use crate::whitelist::Whitelist;
+
+/// How a principal proved who it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PrincipalKind {
+    /// By an API key.
+    ApiKey,
+    /// By a JSON Web Token.
+    Jwt,
+    /// Not at all.
+    Anonymous,
+    /// Nobody asked: security is switched off.
+    Open,
+}
+
+impl PrincipalKind {
+    /// The name in audit records and answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            PrincipalKind::ApiKey => "api_key",
+            PrincipalKind::Jwt => "jwt",
+            PrincipalKind::Anonymous => "anonymous",
+            PrincipalKind::Open => "open",
+        }
+    }
+}
+
+/// Who is asking, and what the credential itself says about what it may do. What roles and ACLs add is decided by
+/// [`crate::policy::Policy`], so that a changed policy acts on principals admitted before the change.
+#[derive(Debug, Clone)]
+pub struct Principal {
+    pub(crate) id: String,
+    pub(crate) kind: PrincipalKind,
+    pub(crate) roles: Vec<String>,
+    pub(crate) whitelist: Whitelist,
+    pub(crate) permissions: PermissionSet,
+    pub(crate) expires_at: Option<Timestamp>,
+    pub(crate) proof: Proof,
+}
+
+/// Which configured key the credential was checked with, so that a principal admitted earlier can be checked again
+/// after the configuration changed, without keeping the credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Proof {
+    None,
+    Key(KeyDigest),
+    Token(KeyDigest),
+}
+
+impl Principal {
+    /// A caller that presented no credential.
+    pub fn anonymous() -> Arc<Self> {
+        Arc::new(Self::without_credential("anonymous", PrincipalKind::Anonymous))
+    }
+
+    /// Any caller while security is switched off.
+    pub fn open() -> Arc<Self> {
+        Arc::new(Self::without_credential("open", PrincipalKind::Open))
+    }
+
+    fn without_credential(id: &str, kind: PrincipalKind) -> Self {
+        Principal {
+            id: id.to_owned(),
+            kind,
+            roles: Vec::new(),
+            whitelist: Whitelist::Unrestricted,
+            permissions: PermissionSet::EMPTY,
+            expires_at: None,
+            proof: Proof::None,
+        }
+    }
+
+    /// The key's id, or the token's `sub`. Never a credential.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// How it proved who it is.
+    pub fn kind(&self) -> PrincipalKind {
+        self.kind
+    }
+
+    /// The roles of the key or the token.
+    pub fn roles(&self) -> &[String] {
+        &self.roles
+    }
+
+    /// The pipelines the credential is limited to.
+    pub fn whitelist(&self) -> &Whitelist {
+        &self.whitelist
+    }
+
+    /// What the key itself grants; empty for a token, whose roles are looked up in the policy
+    /// ([`crate::policy::Policy::permissions_of`] answers for both).
+    pub fn permissions(&self) -> PermissionSet {
+        self.permissions
+    }
+
+    /// From when on the credential is refused (the clock leeway of tokens included).
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        self.expires_at
+    }
+
+    /// Whether the credential is past its end at `now`.
+    pub fn is_expired_at(&self, now: Timestamp) -> bool {
+        self.expires_at.is_some_and(|end| end <= now)
+    }
+
+    /// Whether a credential was presented and found good.
+    pub fn is_authenticated(&self) -> bool {
+        matches!(self.kind, PrincipalKind::ApiKey | PrincipalKind::Jwt)
+    }
+
+    /// How audit records name the principal.
+    pub fn to_audit(&self) -> AuditPrincipal {
+        AuditPrincipal {
+            id: self.id.clone(),
+            kind: self.kind.as_str().to_owned(),
+            roles: self.roles.clone(),
+        }
+    }
+
+    /// The name of the principal's own rate-limit bucket; kinds are apart, so that a token cannot spend the quota of
+    /// a key by choosing its id as `sub`.
+    pub(crate) fn bucket(&self) -> String {
+        format!("{}:{}", self.kind.as_str(), self.id)
+    }
+}

@@ -1,0 +1,274 @@
+//! From options to settings: every check, each naming its field and the mend.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use jiff::SignedDuration;
+use secrecy::ExposeSecret;
+
+use super::{
+    AllowedOrigins, ApiKeyEntry, AuthProvider, HandshakeAuth, RateLimits, STRONG_SECRET_BYTES, SecurityOptions,
+    Settings, SettingsError, Severity, Warning, max_leeway_seconds, redact,
+};
+use crate::api_key::{DIGEST_PREFIX, KeyDigest, KeyRecord, KeyRing};
+use crate::guard::endpoint;
+use crate::https::TrustedProxies;
+use crate::jwt::{JwtAlgorithm, JwtVerifier, VerifyingKey};
+use crate::policy::{Acl, Policy};
+use crate::rate_limit::{Limit, guide_limits};
+use crate::whitelist::Whitelist;
+
+/// A raw key below this many characters can be guessed; generated ones have 47.
+const STRONG_KEY_CHARS: usize = 20;
+
+/// Longest key id and role, in characters.
+const MAX_NAME: usize = 128;
+
+pub(super) fn loopback_networks() -> Vec<IpNet> {
+    vec![
+        IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8)),
+        IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128)),
+    ]
+}
+
+impl SecurityOptions {
+    /// Checks the options.
+    ///
+    /// # Errors
+    /// The first field that cannot be, with what to write instead.
+    pub fn build(self) -> Result<Settings, SettingsError> {
+        let mut warnings = Vec::new();
+        let keys = self.build_keys(&mut warnings)?;
+        let tokens = self.build_tokens(&mut warnings)?;
+        let policy = self.build_policy()?;
+        let limits = self.build_limits(&mut warnings)?;
+        let origins = AllowedOrigins::parse(&self.allowed_origins)
+            .map_err(|(at, error)| SettingsError::new(format!("allowed_origins[{at}]"), error))?;
+        self.warn(&keys, tokens.as_ref(), &mut warnings);
+        warnings.sort_by_key(|warning| std::cmp::Reverse(warning.severity));
+        let redacted = redact::redacted(&self, &keys, &limits, tokens.as_ref(), &origins);
+        Ok(Settings {
+            enabled: self.security_enabled,
+            provider: self.auth_provider,
+            keys,
+            tokens,
+            policy,
+            require_https: self.require_https,
+            trusted_proxies: TrustedProxies::new(self.trusted_proxies),
+            strict_forwarded_proto: self.strict_forwarded_proto,
+            limits,
+            websocket_require_auth: self.websocket_require_auth,
+            handshake_auth: self.websocket_handshake_auth,
+            origins,
+            warnings,
+            redacted,
+        })
+    }
+
+    fn build_keys(&self, warnings: &mut Vec<Warning>) -> Result<KeyRing, SettingsError> {
+        let mut records = Vec::with_capacity(self.api_keys.len());
+        for (text, entry) in self.api_keys.iter() {
+            let digest = KeyDigest::from_config(text).map_err(|error| SettingsError::new("api_keys", error))?;
+            let record = key_record(digest, entry)?;
+            let field = format!("api_keys.{}", record.id);
+            if !text.starts_with(DIGEST_PREFIX) && text.len() < STRONG_KEY_CHARS {
+                let message = "the key is short enough to be guessed; make one with `taskiq-flow key new`";
+                warnings.push(warning(Severity::Medium, &field, message));
+            }
+            if record.permissions.is_empty() {
+                let message = "the key has no `permissions` and can do nothing; list `read`, `execute` or `admin`";
+                warnings.push(warning(Severity::Low, &field, message));
+            }
+            records.push(record);
+        }
+        KeyRing::new(records).map_err(|error| SettingsError::new("api_keys", error))
+    }
+
+    fn build_tokens(&self, warnings: &mut Vec<Warning>) -> Result<Option<JwtVerifier>, SettingsError> {
+        let accepted = |algorithm| self.jwt_algorithms.as_ref().is_none_or(|list| list.contains(&algorithm));
+        let mut keys = Vec::new();
+        if let Some(secret) = &self.jwt_secret {
+            let key = VerifyingKey::hs256(secret).map_err(|error| SettingsError::new("jwt_secret", error))?;
+            let bytes = secret.expose_secret().len();
+            if bytes < STRONG_SECRET_BYTES {
+                let message = format!(
+                    "the secret has {bytes} bytes and can be guessed, and with it every token forged; use at least \
+                     {STRONG_SECRET_BYTES} random bytes (`openssl rand -base64 48`)"
+                );
+                if self.require_strong_jwt_secret {
+                    return Err(SettingsError::new("jwt_secret", message));
+                }
+                warnings.push(warning(Severity::High, "jwt_secret", &message));
+            }
+            if accepted(JwtAlgorithm::HS256) {
+                keys.push(key);
+            } else {
+                let message = "the secret is not used, `jwt_algorithms` leaves out HS256; remove it or add HS256";
+                warnings.push(warning(Severity::Low, "jwt_secret", message));
+            }
+        }
+        for (at, entry) in self.jwt_public_keys.iter().enumerate() {
+            let field = format!("jwt_public_keys[{at}]");
+            if !accepted(entry.algorithm) {
+                let message = format!("`jwt_algorithms` leaves out {0}; add \"{0}\" or remove the key", entry.algorithm);
+                return Err(SettingsError::new(field, message));
+            }
+            let key = VerifyingKey::public(entry.algorithm, entry.kid.clone(), &entry.pem)
+                .map_err(|error| SettingsError::new(field, error))?;
+            keys.push(key);
+        }
+        let leeway = self.jwt_leeway_seconds;
+        if leeway > max_leeway_seconds() {
+            let message = format!("{leeway} is too long; write at most {}", max_leeway_seconds());
+            return Err(SettingsError::new("jwt_leeway_seconds", message));
+        }
+        for (field, texts) in [("jwt_issuer", &self.jwt_issuer), ("jwt_audience", &self.jwt_audience)] {
+            if texts.iter().any(String::is_empty) {
+                return Err(SettingsError::new(field, "an entry is empty; write the exact text, or leave the field out"));
+            }
+        }
+        if keys.is_empty() {
+            if self.auth_provider == AuthProvider::Jwt && self.security_enabled {
+                let message = "\"jwt\" has nothing to check tokens with; set `jwt_secret` or `jwt_public_keys`";
+                return Err(SettingsError::new("auth_provider", message));
+            }
+            return Ok(None);
+        }
+        let verifier = JwtVerifier::new(keys).map_err(|error| SettingsError::new("jwt_public_keys", error))?;
+        let leeway = SignedDuration::from_secs(i64::try_from(leeway).unwrap_or(i64::MAX));
+        Ok(Some(
+            verifier
+                .with_issuers(self.jwt_issuer.clone())
+                .with_audiences(self.jwt_audience.clone())
+                .with_leeway(leeway),
+        ))
+    }
+
+    fn build_policy(&self) -> Result<Policy, SettingsError> {
+        for (pipeline, acl) in &self.pipeline_acls {
+            let field = format!("pipeline_acls.{pipeline}");
+            check_acl(&field, pipeline, acl)?;
+        }
+        for role in self.role_permissions.keys() {
+            check_name(&format!("role_permissions.{}", role.escape_debug()), "role", role)?;
+        }
+        Ok(Policy::new(self.pipeline_acls.clone(), self.role_permissions.clone()))
+    }
+
+    fn build_limits(&self, warnings: &mut Vec<Warning>) -> Result<RateLimits, SettingsError> {
+        let parse = |field: &str, text: &str| {
+            text.parse::<Limit>().map_err(|error| SettingsError::new(field, error))
+        };
+        let mut by_endpoint: BTreeMap<String, Limit> =
+            guide_limits().into_iter().map(|(name, limit)| (name.to_owned(), limit)).collect();
+        for (name, text) in &self.rate_limits {
+            let field = format!("rate_limits.{name}");
+            if !endpoint::ALL.contains(&name.as_str()) {
+                let message = format!("no endpoint has that name; the names are {}", endpoint::ALL.join(", "));
+                warnings.push(warning(Severity::Low, &field, &message));
+            }
+            by_endpoint.insert(name.clone(), parse(&field, text)?);
+        }
+        let auth_failure = match self.auth_failure_limit.trim() {
+            "" => None,
+            text => Some(parse("auth_failure_limit", text)?),
+        };
+        Ok(RateLimits {
+            enabled: self.rate_limit_enabled,
+            default: parse("rate_limit_default", &self.rate_limit_default)?,
+            by_endpoint,
+            key: self.rate_limit_key,
+            auth_failure,
+        })
+    }
+
+    fn warn(&self, keys: &KeyRing, tokens: Option<&JwtVerifier>, warnings: &mut Vec<Warning>) {
+        let mut warn = |severity, field, message| warnings.push(warning(severity, field, message));
+        if !self.security_enabled {
+            warn(Severity::High, "security_enabled", "security is OFF: anybody may read, execute and administer");
+            return;
+        }
+        let keys_count = self.auth_provider == AuthProvider::ApiKey && !keys.is_empty();
+        if !keys_count && tokens.is_none() {
+            let message = "nobody can authenticate: there is neither a key nor a `jwt_secret`; \
+                           `taskiq-flow key new` makes a key";
+            warn(Severity::Medium, "api_keys", message);
+        }
+        if self.auth_provider == AuthProvider::Jwt && !keys.is_empty() {
+            warn(Severity::Low, "api_keys", "the keys are not used while `auth_provider` is \"jwt\"");
+        }
+        if !self.require_https {
+            warn(Severity::Medium, "require_https", "plain HTTP is accepted: credentials can be read on the way");
+        }
+        if self.trusted_proxies.iter().any(|network| network.prefix_len() == 0) {
+            let message = "every peer is trusted to say where a request comes from and that it was secure; \
+                           list your proxies only";
+            warn(Severity::High, "trusted_proxies", message);
+        }
+        if !self.rate_limit_enabled {
+            warn(Severity::Medium, "rate_limit_enabled", "no request is refused for its rate");
+        }
+        if self.auth_failure_limit.trim().is_empty() {
+            warn(Severity::Medium, "auth_failure_limit", "credentials may be guessed at any rate; \"20/minute\" stops it");
+        }
+        if !self.websocket_require_auth {
+            let message = "anybody may watch the pipelines that have no ACL";
+            warn(Severity::Medium, "websocket_require_auth", message);
+            if self.websocket_handshake_auth == HandshakeAuth::Required {
+                let message = "\"required\" refuses the anonymous clients that `websocket_require_auth` lets in";
+                warn(Severity::Low, "websocket_handshake_auth", message);
+            }
+        }
+    }
+}
+
+fn key_record(digest: KeyDigest, entry: &ApiKeyEntry) -> Result<KeyRecord, SettingsError> {
+    let id = entry.id.clone().unwrap_or_else(|| digest.default_id());
+    let field = format!("api_keys.{}", id.escape_debug());
+    if KeyDigest::of(&id) == digest {
+        return Err(SettingsError::new("api_keys", "a key's `id` is the key itself, and ids are printed; write a name"));
+    }
+    check_name(&field, "id", &id)?;
+    let mut roles: Vec<String> = entry.role.iter().chain(&entry.roles).cloned().collect();
+    for role in &roles {
+        check_name(&field, "role", role)?;
+    }
+    roles.dedup();
+    let whitelist = Whitelist::parse(entry.pipelines.as_deref().unwrap_or_default())
+        .map_err(|error| SettingsError::new(format!("{field}.pipelines"), error))?;
+    if roles.is_empty() {
+        return Err(SettingsError::new(field, "the key has no role; write `role`, such as \"viewer\""));
+    }
+    Ok(KeyRecord { digest, id, roles, whitelist, permissions: entry.permissions, expires_at: entry.expires_at })
+}
+
+fn check_name(field: &str, what: &str, name: &str) -> Result<(), SettingsError> {
+    let usable = !name.is_empty() && name.chars().count() <= MAX_NAME && !name.chars().any(char::is_control);
+    if usable {
+        return Ok(());
+    }
+    let message = format!("the {what} must have 1 to {MAX_NAME} characters and no control characters");
+    Err(SettingsError::new(field, message))
+}
+
+/// An ACL that could never take effect would leave open what its author thinks closed: refused.
+fn check_acl(field: &str, pipeline: &str, acl: &Acl) -> Result<(), SettingsError> {
+    if pipeline.is_empty() || pipeline.chars().any(char::is_control) {
+        return Err(SettingsError::new("pipeline_acls", "an entry names no pipeline; write the pipeline's id"));
+    }
+    if pipeline.contains('*') {
+        let message = "`*` is not understood here and would protect nothing; write one entry per pipeline";
+        return Err(SettingsError::new(field, message));
+    }
+    for (permission, roles) in acl.lists() {
+        for role in roles {
+            check_name(&format!("{field}.{permission}"), "role", role)?;
+        }
+    }
+    Ok(())
+}
+
+fn warning(severity: Severity, field: &str, message: &str) -> Warning {
+    Warning { severity, field: field.to_owned(), message: message.to_owned() }
+}

@@ -1,0 +1,314 @@
+//! What the operator decided: [`SecurityOptions`] as written, [`Settings`] once checked.
+//!
+//! `SecurityOptions` is plain data with the fields, names and defaults of the configuration file. Building it checks
+//! everything there is to check, so that [`Settings`] cannot be invalid and enforcement never has to doubt them.
+//!
+//! ```
+//! use taskiq_flow_security::settings::SecurityOptions;
+//!
+//! let mut options = SecurityOptions::default();
+//! options.api_keys = serde_json::from_str(
+//!     r#"{"viewer-key": {"role": "viewer", "pipelines": ["a"], "permissions": ["read"]}}"#,
+//! ).unwrap();
+//! let settings = options.build().unwrap();
+//! assert!(settings.require_https());
+//! assert!(!settings.redacted().to_string().contains("viewer-key"));
+//!
+//! let mut options = SecurityOptions::default();
+//! options.rate_limit_default = "100 a fortnight".to_owned();
+//! assert_eq!(options.build().unwrap_err().field(), "rate_limit_default");
+//! ```
+
+mod build;
+mod entries;
+mod origins;
+mod redact;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use ipnet::IpNet;
+use jiff::SignedDuration;
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+
+use crate::api_key::KeyRing;
+use crate::https::TrustedProxies;
+use crate::jwt::{JwtAlgorithm, JwtVerifier};
+use crate::permission::PermissionSet;
+use crate::policy::{Acl, Policy};
+use crate::rate_limit::Limit;
+
+pub use self::entries::{ApiKeyEntry, ApiKeyMap, OneOrMany, PublicKeyEntry};
+pub use self::origins::{AllowedOrigins, OriginError};
+
+/// A `jwt_secret` below this many bytes is weak: RFC 7518 section 3.2 asks for as many as HMAC-SHA256 puts out.
+pub const STRONG_SECRET_BYTES: usize = 32;
+
+/// Which credentials are accepted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AuthProvider {
+    /// API keys, and tokens too when something to check them with is configured.
+    #[default]
+    ApiKey,
+    /// Tokens only.
+    Jwt,
+}
+
+/// Which rate-limit buckets a request is counted in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RateLimitKey {
+    /// Client address and principal; the tighter decides.
+    #[default]
+    Both,
+    /// Client address only.
+    Ip,
+    /// Principal only; callers without one are counted by address.
+    Principal,
+}
+
+/// Whether a WebSocket may be opened before a credential was presented.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HandshakeAuth {
+    /// The credential may follow in the `connect` message: browsers cannot set headers.
+    #[default]
+    Optional,
+    /// The handshake itself must carry it.
+    Required,
+}
+
+/// The security part of the configuration as written; the fields are named as there.
+#[derive(Debug, Clone)]
+pub struct SecurityOptions {
+    /// Off: every request is allowed, HTTPS and rate limits included.
+    pub security_enabled: bool,
+    /// Which credentials are accepted.
+    pub auth_provider: AuthProvider,
+    /// The accepted keys.
+    pub api_keys: ApiKeyMap,
+    /// The shared secret of HS256 tokens.
+    pub jwt_secret: Option<SecretString>,
+    /// Refuse a secret below [`STRONG_SECRET_BYTES`] instead of warning of it.
+    pub require_strong_jwt_secret: bool,
+    /// The accepted algorithms; `None` accepts those of the keys that are configured.
+    pub jwt_algorithms: Option<Vec<JwtAlgorithm>>,
+    /// Public keys of RS256, ES256 and EdDSA tokens.
+    pub jwt_public_keys: Vec<PublicKeyEntry>,
+    /// Accepted `iss`; empty accepts any.
+    pub jwt_issuer: Vec<String>,
+    /// Accepted `aud`; empty accepts only tokens without one.
+    pub jwt_audience: Vec<String>,
+    /// How far clocks may be apart, in seconds.
+    pub jwt_leeway_seconds: u64,
+    /// What a token's roles may do where no ACL speaks.
+    pub role_permissions: BTreeMap<String, PermissionSet>,
+    /// Refuse plain HTTP.
+    pub require_https: bool,
+    /// The peers whose forwarding headers count.
+    pub trusted_proxies: Vec<IpNet>,
+    /// A WebSocket upgrade by a trusted proxy that names no protocol does not count as secure.
+    pub strict_forwarded_proto: bool,
+    /// Who may do what with which pipeline.
+    pub pipeline_acls: BTreeMap<String, Acl>,
+    /// Off: no request is refused for its rate (invalid credentials still are).
+    pub rate_limit_enabled: bool,
+    /// The limit of endpoints that no table names.
+    pub rate_limit_default: String,
+    /// Limits by endpoint name; they replace entries of the guide's table, which otherwise stays.
+    pub rate_limits: BTreeMap<String, String>,
+    /// What requests are counted by.
+    pub rate_limit_key: RateLimitKey,
+    /// The limit of invalid credentials per client address; empty for none.
+    pub auth_failure_limit: String,
+    /// Off: anonymous WebSocket clients may read pipelines that have no ACL.
+    pub websocket_require_auth: bool,
+    /// Whether the WebSocket handshake must carry the credential.
+    pub websocket_handshake_auth: HandshakeAuth,
+    /// Foreign origins whose pages may call the API and open sockets, such as `https://ops.example.com`.
+    pub allowed_origins: Vec<String>,
+}
+
+impl Default for SecurityOptions {
+    fn default() -> Self {
+        SecurityOptions {
+            security_enabled: true,
+            auth_provider: AuthProvider::default(),
+            api_keys: ApiKeyMap::default(),
+            jwt_secret: None,
+            require_strong_jwt_secret: false,
+            jwt_algorithms: None,
+            jwt_public_keys: Vec::new(),
+            jwt_issuer: Vec::new(),
+            jwt_audience: Vec::new(),
+            jwt_leeway_seconds: 30,
+            role_permissions: BTreeMap::from([("admin".to_owned(), PermissionSet::ALL)]),
+            require_https: true,
+            trusted_proxies: build::loopback_networks(),
+            strict_forwarded_proto: false,
+            pipeline_acls: BTreeMap::new(),
+            rate_limit_enabled: true,
+            rate_limit_default: "100/minute".to_owned(),
+            rate_limits: BTreeMap::new(),
+            rate_limit_key: RateLimitKey::default(),
+            auth_failure_limit: "20/minute".to_owned(),
+            websocket_require_auth: true,
+            websocket_handshake_auth: HandshakeAuth::default(),
+            allowed_origins: Vec::new(),
+        }
+    }
+}
+
+/// Why options are refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {message}")]
+pub struct SettingsError {
+    field: String,
+    message: String,
+}
+
+impl SettingsError {
+    fn new(field: impl Into<String>, message: impl fmt::Display) -> Self {
+        SettingsError { field: field.into(), message: message.to_string() }
+    }
+
+    /// The field, with the place in it: `pipeline_acls.etl`, `jwt_public_keys[1].pem`. Never a key.
+    pub fn field(&self) -> &str {
+        &self.field
+    }
+
+    /// What is wrong and what to write instead. Never a secret.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+}
+
+/// How much a warning matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Better otherwise.
+    Low,
+    /// A weakness.
+    Medium,
+    /// An open door.
+    High,
+}
+
+/// What works, but should not be left so. Shown loudly at start and by `security check`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Warning {
+    /// How much it matters.
+    pub severity: Severity,
+    /// The field it is about.
+    pub field: String,
+    /// What is wrong and what to do. Never a secret.
+    pub message: String,
+}
+
+/// The limits of requests.
+#[derive(Debug, Clone)]
+pub(crate) struct RateLimits {
+    pub(crate) enabled: bool,
+    pub(crate) default: Limit,
+    pub(crate) by_endpoint: BTreeMap<String, Limit>,
+    pub(crate) key: RateLimitKey,
+    pub(crate) auth_failure: Option<Limit>,
+}
+
+impl RateLimits {
+    /// The limit of an endpoint.
+    pub(crate) fn of(&self, endpoint: &str) -> &Limit {
+        self.by_endpoint.get(endpoint).unwrap_or(&self.default)
+    }
+}
+
+/// Checked settings. They never change; a new configuration makes new ones, which the guard swaps in whole.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub(crate) enabled: bool,
+    pub(crate) provider: AuthProvider,
+    pub(crate) keys: KeyRing,
+    pub(crate) tokens: Option<JwtVerifier>,
+    pub(crate) policy: Policy,
+    pub(crate) require_https: bool,
+    pub(crate) trusted_proxies: TrustedProxies,
+    pub(crate) strict_forwarded_proto: bool,
+    pub(crate) limits: RateLimits,
+    pub(crate) websocket_require_auth: bool,
+    pub(crate) handshake_auth: HandshakeAuth,
+    pub(crate) origins: AllowedOrigins,
+    warnings: Vec<Warning>,
+    redacted: serde_json::Value,
+}
+
+impl Settings {
+    /// Whether anything is enforced at all.
+    pub fn security_enabled(&self) -> bool {
+        self.enabled
+    }
+
+    /// Which credentials are accepted.
+    pub fn auth_provider(&self) -> AuthProvider {
+        self.provider
+    }
+
+    /// The accepted keys.
+    pub fn keys(&self) -> &KeyRing {
+        &self.keys
+    }
+
+    /// What checks tokens; `None` when tokens are not accepted.
+    pub fn tokens(&self) -> Option<&JwtVerifier> {
+        self.tokens.as_ref()
+    }
+
+    /// Who may do what.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Whether plain HTTP is refused (never while security is off).
+    pub fn require_https(&self) -> bool {
+        self.enabled && self.require_https
+    }
+
+    /// The peers whose forwarding headers count.
+    pub fn trusted_proxies(&self) -> &TrustedProxies {
+        &self.trusted_proxies
+    }
+
+    /// Whether a WebSocket upgrade needs the protocol named by the proxy.
+    pub fn strict_forwarded_proto(&self) -> bool {
+        self.strict_forwarded_proto
+    }
+
+    /// The limit of an endpoint, whether or not limits are enforced.
+    pub fn limit_of(&self, endpoint: &str) -> &Limit {
+        self.limits.of(endpoint)
+    }
+
+    /// Foreign origins that are welcome.
+    pub fn allowed_origins(&self) -> &AllowedOrigins {
+        &self.origins
+    }
+
+    /// What should not be left so, gravest first.
+    pub fn warnings(&self) -> &[Warning] {
+        &self.warnings
+    }
+
+    /// The settings for `GET /security/config`: every field, secrets replaced by `"[redacted]"`, keys by their ids.
+    pub fn redacted(&self) -> &serde_json::Value {
+        &self.redacted
+    }
+}
+
+/// The greatest `jwt_leeway_seconds` accepted.
+fn max_leeway_seconds() -> u64 {
+    SignedDuration::as_secs(&crate::jwt::MAX_LEEWAY).unsigned_abs()
+}

@@ -1,0 +1,71 @@
+//! The settings as `GET /security/config` shows them.
+
+use serde_json::{Value, json};
+
+use super::{AllowedOrigins, RateLimits, SecurityOptions};
+use crate::api_key::KeyRing;
+use crate::jwt::JwtVerifier;
+
+/// What stands where a secret would.
+const REDACTED: &str = "[redacted]";
+
+/// Every field by its configured name. Keys are shown by id, in the order of their ids, without digest: the digest of
+/// a short key would give the key away.
+pub(super) fn redacted(
+    options: &SecurityOptions,
+    keys: &KeyRing,
+    limits: &RateLimits,
+    tokens: Option<&JwtVerifier>,
+    origins: &AllowedOrigins,
+) -> Value {
+    let mut key_list: Vec<_> = keys.records().collect();
+    key_list.sort_by(|a, b| a.id.cmp(&b.id));
+    let key_list: Vec<Value> = key_list
+        .into_iter()
+        .map(|key| {
+            json!({
+                "id": key.id,
+                "key": REDACTED,
+                "roles": key.roles,
+                "pipelines": key.whitelist.to_list(),
+                "permissions": key.permissions,
+                "expires_at": key.expires_at,
+            })
+        })
+        .collect();
+    let rate_limits: serde_json::Map<String, Value> =
+        limits.by_endpoint.iter().map(|(name, limit)| (name.clone(), json!(limit.to_string()))).collect();
+    let mut algorithms: Vec<_> =
+        tokens.map_or(&[][..], JwtVerifier::keys).iter().map(|key| key.algorithm().as_str()).collect();
+    algorithms.dedup();
+    let public_keys: Vec<Value> = options
+        .jwt_public_keys
+        .iter()
+        .map(|key| json!({ "kid": key.kid, "algorithm": key.algorithm, "pem": REDACTED }))
+        .collect();
+    json!({
+        "security_enabled": options.security_enabled,
+        "auth_provider": options.auth_provider,
+        "api_keys": key_list,
+        "jwt_secret": options.jwt_secret.as_ref().map(|_| REDACTED),
+        "require_strong_jwt_secret": options.require_strong_jwt_secret,
+        "jwt_algorithms": algorithms,
+        "jwt_public_keys": public_keys,
+        "jwt_issuer": options.jwt_issuer,
+        "jwt_audience": options.jwt_audience,
+        "jwt_leeway_seconds": options.jwt_leeway_seconds,
+        "role_permissions": options.role_permissions,
+        "require_https": options.require_https,
+        "trusted_proxies": options.trusted_proxies.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "strict_forwarded_proto": options.strict_forwarded_proto,
+        "pipeline_acls": options.pipeline_acls,
+        "rate_limit_enabled": options.rate_limit_enabled,
+        "rate_limit_default": limits.default.to_string(),
+        "rate_limits": rate_limits,
+        "rate_limit_key": options.rate_limit_key,
+        "auth_failure_limit": limits.auth_failure.as_ref().map(ToString::to_string).unwrap_or_default(),
+        "websocket_require_auth": options.websocket_require_auth,
+        "websocket_handshake_auth": options.websocket_handshake_auth,
+        "allowed_origins": origins.iter().collect::<Vec<_>>(),
+    })
+}
