@@ -129,15 +129,24 @@ impl InputSchema {
     /// # Errors
     /// The first schema that is none, uses a reference, or whose default does not fit it.
     pub fn from_fields(fields: Vec<(String, Value)>) -> Result<Self, SchemaError> {
+        Self::collect(fields).map_err(|mut errors| errors.swap_remove(0))
+    }
+
+    /// The same with all mistakes; the list is never empty.
+    pub(crate) fn collect(fields: Vec<(String, Value)>) -> Result<Self, Vec<SchemaError>> {
+        let mut errors = Vec::new();
         let mut declared = IndexMap::with_capacity(fields.len());
         for (name, schema) in fields {
             if declared.contains_key(&name) {
-                return Err(SchemaError::new(&name, None, "is declared twice"));
+                errors.push(SchemaError::new(&name, None, "is declared twice"));
+                continue;
             }
-            let field = Field::new(&name, schema)?;
-            declared.insert(name, field);
+            match Field::new(&name, schema) {
+                Ok(field) => drop(declared.insert(name, field)),
+                Err(error) => errors.push(error),
+            }
         }
-        Ok(Self(Some(Arc::new(declared))))
+        if errors.is_empty() { Ok(Self(Some(Arc::new(declared)))) } else { Err(errors) }
     }
 
     /// Whether there is an `inputs:` block.

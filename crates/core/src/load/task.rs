@@ -1,0 +1,280 @@
+//! The fields of a task, apart from what it does.
+
+use std::collections::HashSet;
+
+use serde_json::Map;
+
+use crate::definition::{Body, Input, RetryPolicy, Task};
+use crate::diagnostic::nearest;
+use crate::document::{Node, NodeValue};
+use crate::expr::Expr;
+
+use super::kind::KINDS;
+use super::pipeline::ON_ERROR;
+use super::reader::{Fields, Reader};
+
+/// The fields that tasks and steps share, apart from the kinds.
+const SHARED_FIELDS: &[&str] = &["name", "description", "when", "timeout", "retry", "on_error", "with"];
+
+const WIRING_FIELDS: &[&str] = &["inputs", "optional_inputs", "output", "outputs"];
+
+const RETRY_FIELDS: &[&str] = &["max_attempts", "delay", "backoff", "jitter", "max_delay"];
+
+/// The most attempts of one step.
+const MAX_ATTEMPTS: u32 = 1000;
+
+/// The names that the expressions of a task may read.
+pub(super) struct Scope {
+    /// What errors call the task.
+    pub(super) owner: String,
+    /// The task's inputs and constants.
+    pub(super) names: HashSet<String>,
+    /// The names bound by the maps around the body at hand, and its own constants.
+    pub(super) locals: Vec<String>,
+    /// Inputs that the task did not list but has, because a map goes over them.
+    pub(super) implied: Vec<String>,
+    /// Whether it is a step of the chained style.
+    pub(super) chained: bool,
+}
+
+impl Scope {
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.names.contains(name) || self.locals.iter().any(|local| local == name)
+    }
+
+    fn nearest(&self, name: &str) -> Option<&str> {
+        let locals = self.locals.iter().map(String::as_str);
+        nearest(name, self.names.iter().map(String::as_str).chain(locals))
+    }
+}
+
+impl Reader<'_> {
+    /// A task of the dataflow style.
+    pub(super) fn task(&mut self, node: &Node) -> Option<Task> {
+        let fields =
+            self.mapping(node, "a task (a mapping)", "write `- name: ...` and what the task does")?;
+        let known = [SHARED_FIELDS, WIRING_FIELDS, KINDS].concat();
+        let name = match fields.get("name") {
+            Some(name) => self.name(name),
+            None => {
+                self.missing(fields, "name", "every task has a name of its own");
+                None
+            }
+        };
+        let what = name.as_ref().map_or_else(|| "a task".to_owned(), |name| format!("task `{name}`"));
+        let mut inputs = self.inputs(fields.get("inputs"), false);
+        inputs.extend(self.inputs(fields.get("optional_inputs"), true));
+        let mut scope = self.scope(fields, &inputs, what.clone(), false);
+        let kind = self.kind(fields, &what, &known, &mut scope);
+        inputs.extend(std::mem::take(&mut scope.implied).into_iter().map(Input::required));
+        let outputs = self.outputs(fields);
+        let mut task = Task::new(name?, kind?);
+        self.shared(fields, &scope, &mut task);
+        task.inputs = inputs;
+        task.outputs = outputs.unwrap_or(task.outputs);
+        Some(task)
+    }
+
+    /// A step of the chained style that is given `inputs`.
+    pub(super) fn step(&mut self, node: &Node, default_name: String, inputs: Vec<Input>) -> Option<Task> {
+        let help = "write `- call: { expression: ... }`, or a kind such as `- map: ...`";
+        let fields = self.mapping(node, "a step (a mapping)", help)?;
+        let known = [SHARED_FIELDS, &["call"], KINDS].concat();
+        let name = match fields.get("name") {
+            Some(name) => self.name(name),
+            None => Some(default_name),
+        };
+        let what = name.as_ref().map_or_else(|| "a step".to_owned(), |name| format!("step `{name}`"));
+        for field in WIRING_FIELDS {
+            if let Some((key, value)) = fields.entry(field) {
+                let error = self.document().error_at_key(key, value, format!("a step has no `{field}`"));
+                self.fail(error.help(
+                    "a step is given what the step before it made, as `value`; use `tasks:` to join by names",
+                ));
+            }
+        }
+        let mut scope = self.scope(fields, &inputs, what.clone(), true);
+        let kind = match fields.entry("call") {
+            Some((_, call)) => self.call(fields, call, &what, &known, &mut scope),
+            None => self.kind(fields, &what, &known, &mut scope).map(Body::from),
+        };
+        let mut task = Task::new(name?, kind?);
+        self.shared(fields, &scope, &mut task);
+        task.inputs = inputs;
+        Some(task)
+    }
+
+    /// Notes the names that `node`, an expression or template, reads although they are not in scope.
+    pub(super) fn check_names(
+        &mut self,
+        node: &Node,
+        names: &[String],
+        place_of: impl Fn(&str) -> Option<std::ops::Range<usize>>,
+        scope: &Scope,
+    ) {
+        for name in names.iter().filter(|name| !scope.has(name)) {
+            let message = format!("`{name}` is no input of {}", scope.owner);
+            let error = self.document().error_within(node, place_of(name), message);
+            self.fail(match scope.nearest(name) {
+                Some(near) => error.label(format!("did you mean `{near}`?")),
+                None if scope.chained => {
+                    error.help("a step sees `value`, the names of the map around it, and its `with:`")
+                }
+                None => error.help(format!(
+                    "add `{name}` to the task's `inputs:`, or to its `with:` if it is a constant"
+                )),
+            });
+        }
+    }
+
+    pub(super) fn checked_expr(&mut self, node: &Node, scope: &Scope) -> Option<Expr> {
+        let expr = self.expr(node)?;
+        self.check_names(node, expr.names(), |name| expr.place_of(name), scope);
+        Some(expr)
+    }
+
+    fn call(
+        &mut self,
+        fields: Fields<'_>,
+        call: &Node,
+        what: &str,
+        known: &[&'static str],
+        scope: &mut Scope,
+    ) -> Option<Body> {
+        self.unknown_fields(fields, what, known);
+        if let Some((key, value)) = fields.entries.iter().find(|(key, _)| KINDS.contains(&key.text.as_str()))
+        {
+            let message = format!("{what} has `call:` and a second thing to do, `{}`", key.text);
+            self.fail(self.document().error_at_key(key, value, message).help("make two steps of it"));
+            return None;
+        }
+        self.body(call, &format!("the call of {what}"), &[], scope)
+    }
+
+    fn scope(&mut self, fields: Fields<'_>, inputs: &[Input], owner: String, chained: bool) -> Scope {
+        let mut names = HashSet::with_capacity(inputs.len());
+        for input in inputs {
+            if !names.insert(input.name.clone()) {
+                let message = format!("{owner} has two inputs called `{}`", input.name);
+                self.wrong(
+                    fields.get("inputs").unwrap_or(fields.node),
+                    message,
+                    "remove one, or rename it: `inputs: { other_name: source }`",
+                );
+            }
+        }
+        if let Some(NodeValue::Mapping(constants)) = fields.get("with").map(|with| &with.value) {
+            for (key, value) in constants {
+                if !names.insert(key.text.clone()) {
+                    let message =
+                        format!("`{}` is an input of {owner} and a constant in its `with:`", key.text);
+                    self.fail(self.document().error_at_key(key, value, message).help("rename one of them"));
+                }
+            }
+        }
+        Scope { owner, names, locals: Vec::new(), implied: Vec::new(), chained }
+    }
+
+    /// The fields that tasks and steps share.
+    fn shared(&mut self, fields: Fields<'_>, scope: &Scope, task: &mut Task) {
+        task.description = fields.get("description").and_then(|text| self.text(text)).map(str::to_owned);
+        let with = self.constants(fields.get("with"));
+        task.body.with = with.into_iter().chain(std::mem::take(&mut task.body.with)).collect::<Map<_, _>>();
+        task.when = fields.get("when").and_then(|when| self.checked_expr(when, scope));
+        task.timeout = fields.get("timeout").and_then(|timeout| self.time_limit(timeout));
+        task.retry = fields.get("retry").and_then(|retry| self.retry(retry)).unwrap_or_default();
+        task.on_error = fields.get("on_error").and_then(|rule| self.choice(rule, ON_ERROR));
+    }
+
+    /// A list of names, or a mapping of the name in the task to the name outside.
+    fn inputs(&mut self, node: Option<&Node>, optional: bool) -> Vec<Input> {
+        let Some(node) = node else { return Vec::new() };
+        let mut inputs = Vec::new();
+        match &node.value {
+            NodeValue::Sequence(items) => {
+                for name in items.iter().filter_map(|item| self.name(item)) {
+                    inputs.push(Input { source: name.clone(), name, optional });
+                }
+            }
+            NodeValue::Mapping(entries) => {
+                for (key, value) in entries {
+                    if let (true, Some(source)) = (self.check_key(key, value), self.name(value)) {
+                        inputs.push(Input { name: key.text.clone(), source, optional });
+                    }
+                }
+            }
+            _ => self.wrong_type(node, "a list of names", "write `[name]`, or `{ name_in_task: name }`"),
+        }
+        inputs
+    }
+
+    /// None when the task says nothing about them.
+    fn outputs(&mut self, fields: Fields<'_>) -> Option<Vec<String>> {
+        match (fields.get("output"), fields.get("outputs")) {
+            (Some(output), None) => match &output.value {
+                NodeValue::Sequence(_) => {
+                    self.wrong(output, "`output` is one name", "use `outputs:` for several");
+                    None
+                }
+                _ => self.name(output).map(|name| vec![name]),
+            },
+            (None, Some(outputs)) => {
+                let names = self.names(outputs)?;
+                if names.is_empty() {
+                    self.wrong(
+                        outputs,
+                        "`outputs` has no names",
+                        "leave it out: the output is then called as the task",
+                    );
+                }
+                Some(names)
+            }
+            (Some(_), Some(outputs)) => {
+                self.wrong(
+                    outputs,
+                    "a task has `output:` or `outputs:`, not both",
+                    "put all names into `outputs:`",
+                );
+                None
+            }
+            (None, None) => None,
+        }
+    }
+
+    fn retry(&mut self, node: &Node) -> Option<RetryPolicy> {
+        if let NodeValue::Number(number) = &node.value {
+            let help = format!("write `retry: {{ max_attempts: {number} }}`; the first attempt counts");
+            self.wrong_type(node, "a retry policy (a mapping)", &help);
+            return None;
+        }
+        let fields = self.fields(node, "a retry policy", RETRY_FIELDS)?;
+        let mut policy = RetryPolicy::default();
+        match fields.get("max_attempts") {
+            Some(count) => policy.max_attempts = self.count_up_to(count, MAX_ATTEMPTS)?,
+            None => {
+                self.missing(fields, "max_attempts", "say how many attempts there are, the first included")
+            }
+        }
+        if let Some(delay) = fields.get("delay") {
+            policy.delay = self.duration(delay)?;
+        }
+        if let Some(delay) = fields.get("max_delay") {
+            policy.max_delay = self.duration(delay)?;
+        }
+        if let Some(jitter) = fields.get("jitter") {
+            policy.jitter = self.flag(jitter)?;
+        }
+        if let Some(node) = fields.get("backoff") {
+            let backoff = self.number(node)?;
+            if !(1.0..=1000.0).contains(&backoff) {
+                self.wrong(
+                    node,
+                    "expected a number from 1 to 1000",
+                    "1 keeps the delay the same, 2 doubles it each time",
+                );
+            }
+            policy.backoff = backoff;
+        }
+        Some(policy)
+    }
+}
