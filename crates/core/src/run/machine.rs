@@ -113,7 +113,7 @@ impl Run {
             }
             Input::Timer { step_run, attempt } => turn.timer(step_run, attempt)?,
             Input::RunTimer => turn.run_timer()?,
-            Input::Signal { name, value } => turn.record(Fact::Signal { name, value })?,
+            Input::Signal { name, value } => turn.take_signal(name, value)?,
             Input::Cancel { reason } => turn.cancel(&reason)?,
             Input::Pause => turn.only_from(RunStatus::Running, Fact::PipelinePause)?,
             Input::Resume => turn.only_from(RunStatus::Paused, Fact::PipelineResume)?,
@@ -291,6 +291,18 @@ impl Turn<'_> {
             self.effects.commands.push(Command::Timer { step_run: id, attempt, at: since.plus(duration) });
         }
         Ok(())
+    }
+
+    fn take_signal(&mut self, name: Arc<str>, value: Arc<Value>) -> Result<(), IllegalEvent> {
+        self.record(Fact::Signal { name: Arc::clone(&name), value: Arc::clone(&value) })?;
+        let waits = |id: &u32| {
+            self.run.units[*id as usize].status == StepStatus::Running
+                && matches!(&self.run.body(*id).kind,
+                    TaskKind::Wait(wait) if matches!(&wait.until, WaitFor::Signal(signal) if **signal == *name))
+        };
+        let Some(id) = (0..index(self.run.units.len())).find(waits) else { return Ok(()) };
+        let since = self.run.units[id as usize].started_at.unwrap_or(self.now);
+        self.complete(id, value, self.now.since(since))
     }
 
     fn signal(&self, name: &str) -> Option<Arc<Value>> {

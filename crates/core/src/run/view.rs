@@ -112,6 +112,13 @@ impl Run {
         self.units.iter().take(self.plan.steps().len()).map(|unit| unit.status)
     }
 
+    /// How long each step took whose value was made in this run, in milliseconds, by task name.
+    pub fn measured_durations(&self) -> Vec<(Arc<str>, u64)> {
+        let steps = self.plan.steps().iter().zip(&self.units);
+        let completed = steps.filter(|(_, unit)| unit.status == StepStatus::Completed);
+        completed.filter_map(|(step, unit)| Some((Arc::clone(&step.name), unit.duration_ms?))).collect()
+    }
+
     fn step_view(&self, name: &Arc<str>, unit: &Unit) -> StepView {
         let items = unit.items.as_ref().map(|items| {
             let range = items.first as usize..(items.first + items.count) as usize;

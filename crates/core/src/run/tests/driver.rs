@@ -1,0 +1,191 @@
+//! A world around one run: it carries out commands when it is told to.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use crate::definition::{Input as TaskInput, InputSchema, OnError, Pipeline, Style, Task, TaskKind};
+use crate::expr::Expr;
+use crate::id::RunId;
+use crate::plan::Plan;
+use crate::run::{Command, Effects, Event, Failure, IllegalEvent, Input, Outcome, Run, Work};
+use crate::time::Timestamp;
+
+/// A task that does `kind`.
+pub(super) fn task(name: &str, kind: TaskKind) -> Task {
+    Task::new(name, kind)
+}
+
+/// A task that evaluates `text` over its inputs.
+pub(super) fn expression(name: &str, text: &str, inputs: &[&str]) -> Task {
+    let mut task = task(name, TaskKind::Expression(Expr::compile(text).unwrap()));
+    task.inputs = inputs.iter().map(|name| TaskInput::required(*name)).collect();
+    task
+}
+
+/// A pipeline of these tasks.
+pub(super) fn pipeline(tasks: Vec<Task>) -> Pipeline {
+    Pipeline {
+        id: "p".parse().unwrap(),
+        description: None,
+        inputs: InputSchema::undeclared(),
+        tasks: tasks.into_iter().map(Arc::new).collect(),
+        outputs: None,
+        style: Style::Dataflow,
+        on_error: OnError::Fail,
+        max_parallel: None,
+        timeout: None,
+        schedules: Vec::new(),
+        source: Value::Null,
+    }
+}
+
+/// One run and what it has asked for.
+pub(super) struct World {
+    run: Run,
+    fresh: Run,
+    events: Vec<Event>,
+    dispatched: BTreeMap<u32, Box<Work>>,
+    timers: Vec<(Timestamp, Input)>,
+    cancelled: Vec<String>,
+    now: Timestamp,
+}
+
+impl World {
+    pub(super) fn new(pipeline: Pipeline, parameters: Value) -> Self {
+        let plan = Arc::new(Plan::new(Arc::new(pipeline)).unwrap());
+        let parameters: Map<String, Value> = parameters.as_object().unwrap().clone();
+        let parameters = plan.check_parameters(parameters).unwrap();
+        let now = Timestamp::from_millis(1_000_000);
+        let run = Run::new(plan, RunId::new(), parameters, now);
+        Self {
+            fresh: run.clone(),
+            run,
+            events: Vec::new(),
+            dispatched: BTreeMap::new(),
+            timers: Vec::new(),
+            cancelled: Vec::new(),
+            now,
+        }
+    }
+
+    pub(super) fn run(&self) -> &Run {
+        &self.run
+    }
+
+    pub(super) fn events(&self) -> &[Event] {
+        &self.events
+    }
+
+    pub(super) fn cancelled(&self) -> Vec<&str> {
+        self.cancelled.iter().map(String::as_str).collect()
+    }
+
+    /// The names of the step runs that are under way, in the order of their numbers.
+    pub(super) fn waiting(&self) -> Vec<String> {
+        self.dispatched.values().map(|work| work.step.to_string()).collect()
+    }
+
+    pub(super) fn work(&self, step: &str) -> Work {
+        let work = self.dispatched.values().find(|work| &*work.step == step);
+        Work::clone(work.unwrap_or_else(|| panic!("{step} is not under way")))
+    }
+
+    pub(super) fn timers(&self) -> usize {
+        self.timers.len()
+    }
+
+    pub(super) fn start(&mut self) {
+        self.input(Input::Start { reuse: Vec::new() }).unwrap();
+    }
+
+    pub(super) fn input(&mut self, input: Input) -> Result<(), IllegalEvent> {
+        let effects = self.run.handle(input, self.now)?;
+        self.take(effects);
+        Ok(())
+    }
+
+    /// Completes the step run with what its expression comes to.
+    pub(super) fn finish(&mut self, step: &str) {
+        let work = self.work(step);
+        let TaskKind::Expression(expr) = &work.body().kind else { panic!("{step} is no expression") };
+        let outcome = match expr.evaluate(&work.inputs) {
+            Ok(value) => Outcome::Completed(Arc::new(value)),
+            Err(error) => Outcome::Failed(Failure::permanent(error.to_string())),
+        };
+        self.report(&work, outcome);
+    }
+
+    pub(super) fn finish_all(&mut self) {
+        while let Some(next) = self.waiting().first().cloned() {
+            self.finish(&next);
+        }
+    }
+
+    pub(super) fn fail(&mut self, step: &str, failure: Failure) {
+        let work = self.work(step);
+        self.report(&work, Outcome::Failed(failure));
+    }
+
+    pub(super) fn report(&mut self, work: &Work, outcome: Outcome) {
+        if self.dispatched.get(&work.step_run).is_some_and(|current| current.attempt == work.attempt) {
+            self.dispatched.remove(&work.step_run);
+        }
+        let (step_run, attempt) = (work.step_run, work.attempt);
+        self.now = self.now.plus(Duration::from_millis(7));
+        self.input(Input::Finished { step_run, attempt, outcome, duration: Duration::from_millis(7) }).unwrap();
+    }
+
+    /// Lets the time of every timer come, in order, and tells how long each was waited for.
+    pub(super) fn advance_timers(&mut self) -> Vec<Duration> {
+        let mut timers = std::mem::take(&mut self.timers);
+        timers.sort_by_key(|(at, _)| *at);
+        let mut waits = Vec::new();
+        for (at, input) in timers {
+            waits.push(at.since(self.now));
+            self.now = self.now.max(at);
+            self.input(input).unwrap();
+        }
+        waits
+    }
+
+    /// Loses everything but the log, and takes the run up again.
+    pub(super) fn crash(&mut self) {
+        self.dispatched.clear();
+        self.timers.clear();
+        self.run = self.fresh.clone().replay(&self.events).unwrap();
+        self.now = self.now.plus(Duration::from_secs(1));
+        if self.events.is_empty() {
+            return;
+        }
+        let effects = self.run.recover(self.now).unwrap();
+        self.take(effects);
+    }
+
+    /// The run as its log alone has it.
+    pub(super) fn replayed(&self) -> Run {
+        self.fresh.clone().replay(&self.events).unwrap()
+    }
+
+    fn take(&mut self, effects: Effects) {
+        self.events.extend(effects.events);
+        for command in effects.commands {
+            match command {
+                Command::Dispatch(work) => {
+                    self.dispatched.insert(work.step_run, work);
+                }
+                Command::Cancel { step_run, attempt } => {
+                    let work = self.dispatched.remove(&step_run).unwrap();
+                    assert_eq!(work.attempt, attempt, "the attempt under way is the one that is cancelled");
+                    self.cancelled.push(work.step.to_string());
+                }
+                Command::Timer { step_run, attempt, at } => {
+                    self.timers.push((at, Input::Timer { step_run, attempt }));
+                }
+                Command::RunTimer { at } => self.timers.push((at, Input::RunTimer)),
+            }
+        }
+    }
+}
