@@ -1,9 +1,13 @@
 //! Drawings of a graph. Each file is one format and does its own escaping.
 
+mod ascii;
 mod cytoscape;
 mod dot;
 mod json;
+mod layout;
 mod mermaid;
+mod place;
+mod svg;
 mod text;
 
 use std::collections::BTreeMap;
@@ -105,8 +109,8 @@ pub(super) fn render(dag: &Dag, format: DagFormat, states: &[Option<&str>]) -> R
         DagFormat::Cytoscape => Rendered::Json(cytoscape::draw(dag, states)),
         DagFormat::Dot => Rendered::Text(dot::draw(dag, states)),
         DagFormat::Mermaid => Rendered::Text(mermaid::draw(dag, states)),
-        DagFormat::Ascii => Rendered::Text(String::new()),
-        DagFormat::Svg => Rendered::Text(String::new()),
+        DagFormat::Ascii => Rendered::Text(ascii::draw(dag, states)),
+        DagFormat::Svg => Rendered::Text(svg::draw(dag, states)),
     }
 }
 

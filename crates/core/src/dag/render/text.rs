@@ -16,13 +16,15 @@ pub(super) fn is_shown(c: char) -> bool {
     seen(c) == c
 }
 
-/// Shortens to so many columns of a terminal, with an ellipsis in the last one.
+/// Shortens to so many columns of a terminal, with an ellipsis in the last one. Marks that take no column of their own
+/// are limited too, to three for each.
 pub(super) fn fit(text: &str, columns: usize) -> Cow<'_, str> {
-    if text.width() <= columns {
+    let most = 4 * columns;
+    if text.chars().nth(most).is_none() && text.width() <= columns {
         return text.into();
     }
     let mut short = String::new();
-    for c in text.chars() {
+    for c in text.chars().take(most) {
         short.push(c);
         if short.width() + 1 > columns {
             short.pop();
@@ -101,7 +103,8 @@ fn em(c: char) -> f64 {
         'A'..='Z' => 0.72,
         c if c.is_ascii() => 0.61,
         c => match c.width().unwrap_or(0) {
-            0 => 0.0,
+            // Next to nothing, so that thousands of marks on one letter are cut off as well.
+            0 => 0.05,
             1 => 0.72,
             _ => 1.15,
         },
