@@ -43,13 +43,7 @@ impl Guard {
         facts: RequestFacts<'_>,
     ) -> Result<Admission, Refusal> {
         let settings = self.settings();
-        let client = settings.trusted_proxies.client_info(
-            facts.peer,
-            facts.native_tls,
-            facts.headers,
-            facts.websocket_upgrade,
-            settings.strict_forwarded_proto,
-        );
+        let client = settings.client_info(facts.peer, facts.native_tls, facts.headers, facts.websocket_upgrade);
         let request = Arc::new(Request {
             endpoint,
             method: facts.method.clone(),

@@ -155,6 +155,11 @@ impl Guard {
         &self.inner.limiter
     }
 
+    /// Who is at the other end of a request, and whether it came by TLS; for layers outside of [`Guard::admit`].
+    pub fn client_info(&self, peer: IpAddr, native_tls: bool, headers: &HeaderMap, upgrade: bool) -> ClientInfo {
+        self.inner.settings.load().client_info(peer, native_tls, headers, upgrade)
+    }
+
     /// Whether `principal` may see `pipeline` and what belongs to it. Every list is filtered with this.
     pub fn may_read(&self, principal: &Principal, pipeline: &str) -> bool {
         self.inner.settings.load().policy.may_read(principal, pipeline)

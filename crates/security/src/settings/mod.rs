@@ -28,14 +28,16 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 
+use http::HeaderMap;
 use ipnet::IpNet;
 use jiff::SignedDuration;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use crate::api_key::KeyRing;
-use crate::https::TrustedProxies;
+use crate::https::{ClientInfo, TrustedProxies};
 use crate::jwt::{JwtAlgorithm, JwtVerifier};
 use crate::permission::PermissionSet;
 use crate::policy::{Acl, Policy};
@@ -285,6 +287,11 @@ impl Settings {
     /// Whether a WebSocket upgrade needs the protocol named by the proxy.
     pub fn strict_forwarded_proto(&self) -> bool {
         self.strict_forwarded_proto
+    }
+
+    /// Who is at the other end of a request, and whether it came by TLS.
+    pub fn client_info(&self, peer: IpAddr, native_tls: bool, headers: &HeaderMap, upgrade: bool) -> ClientInfo {
+        self.trusted_proxies.client_info(peer, native_tls, headers, upgrade, self.strict_forwarded_proto)
     }
 
     /// The limit of an endpoint, whether or not limits are enforced.
