@@ -26,6 +26,7 @@ pub(super) fn place(layout: &Layout, spacing: &dyn Fn(u32, u32) -> f64) -> Vec<f
             settle(layout, row, pull, spacing, &mut centres);
         }
     }
+    straighten(layout, spacing, &mut centres);
     centres
 }
 
@@ -82,6 +83,46 @@ fn wish(layout: &Layout, vertex: u32, pull: Pull, centres: &[f64]) -> (f64, f64)
     };
     let straight = layout.is_waypoint(vertex) && near().any(|neighbour| layout.is_waypoint(*neighbour));
     (middle, if straight { WAYPOINT_WEIGHT } else { 1.0 })
+}
+
+/// Puts what follows one another without branching, and the waypoints of a stem, on one line where there is room.
+fn straighten(layout: &Layout, spacing: &dyn Fn(u32, u32) -> f64, centres: &mut [f64]) {
+    let mut beside = vec![(None, None); centres.len()];
+    for row in &layout.rows {
+        for (place, vertex) in row.iter().enumerate() {
+            let before = place.checked_sub(1).map(|place| row[place]);
+            beside[*vertex as usize] = (before, row.get(place + 1).copied());
+        }
+    }
+    for first in layout.rows.iter().flatten().filter(|vertex| before_in_run(layout, **vertex).is_none()) {
+        let run = || std::iter::successors(Some(*first), |vertex| after_in_run(layout, *vertex));
+        let mut room = (f64::NEG_INFINITY, f64::INFINITY);
+        for vertex in run() {
+            let (before, after) = beside[vertex as usize];
+            let least = before.map(|before| centres[before as usize] + spacing(before, vertex));
+            let most = after.map(|after| centres[after as usize] - spacing(vertex, after));
+            room = (room.0.max(least.unwrap_or(room.0)), room.1.min(most.unwrap_or(room.1)));
+        }
+        if room.0 <= room.1
+            && let Some(line) = mean(run().map(|vertex| centres[vertex as usize]))
+        {
+            for vertex in run() {
+                centres[vertex as usize] = line.clamp(room.0, room.1);
+            }
+        }
+    }
+}
+
+fn before_in_run(layout: &Layout, vertex: u32) -> Option<u32> {
+    let [before] = layout.vertices[vertex as usize].up[..] else { return None };
+    let stem = layout.is_waypoint(before) && layout.is_waypoint(vertex);
+    (stem || layout.vertices[before as usize].down.len() == 1).then_some(before)
+}
+
+fn after_in_run(layout: &Layout, vertex: u32) -> Option<u32> {
+    let down = &layout.vertices[vertex as usize].down;
+    let mut candidates = down.iter().copied().filter(|after| down.len() == 1 || layout.is_waypoint(*after));
+    candidates.find(|after| before_in_run(layout, *after) == Some(vertex))
 }
 
 /// The distance of each vertex from the first of its row when all stand as close as they may.

@@ -18,9 +18,11 @@ const HEIGHT: f64 = 46.0;
 const NODE_GAP: f64 = 18.0;
 const WAYPOINT_GAP: f64 = 14.0;
 const WIDTHS: [f64; 2] = [104.0, 240.0];
-const PADDING: f64 = 16.0;
+const PADDING: f64 = 15.0;
 const LABEL_SIZE: f64 = 13.0;
 const KIND_SIZE: f64 = 11.0;
+/// Regular text is this much narrower than bold text of its size.
+const REGULAR: f64 = 0.9;
 /// The gap between two levels grows with the steepness of the lines in it, within these bounds.
 const LEVEL_GAPS: [f64; 2] = [56.0, 220.0];
 
@@ -203,7 +205,7 @@ impl<'a> Picture<'a> {
                     out,
                     "<text class=\"tf-kind\" x=\"{PADDING}\" y=\"36\" font-size=\"{KIND_SIZE}\" \
                      fill=\"#52607a\">{}</text>",
-                    xml(&fit_ems(&under, room / KIND_SIZE))
+                    xml(&fit_ems(&under, room / (KIND_SIZE * REGULAR)))
                 );
             }
             out.push_str("</g>\n");
@@ -223,7 +225,7 @@ fn under(kind: &str, state: Option<&str>) -> String {
 
 fn box_width(dag: &Dag, states: States<'_>, node: u32) -> f64 {
     let DagNode { label, kind, .. } = &dag.nodes()[node as usize];
-    let text = (ems(label) * LABEL_SIZE).max(ems(&under(kind, states.of(node))) * KIND_SIZE);
+    let text = (ems(label) * LABEL_SIZE).max(ems(&under(kind, states.of(node))) * KIND_SIZE * REGULAR);
     (text + 2.0 * PADDING).ceil().clamp(WIDTHS[0], WIDTHS[1])
 }
 

@@ -73,7 +73,7 @@ fn ways(glyph: char) -> Option<&'static [(i32, i32)]> {
 /// texts of its `title` and `text` elements, unescaped.
 pub(super) fn svg_texts(svg: &str) -> Vec<String> {
     const ELEMENTS: [&str; 9] = ["svg", "title", "style", "defs", "marker", "path", "g", "rect", "text"];
-    const ATTRIBUTES: [&str; 26] = [
+    const ATTRIBUTES: [&str; 24] = [
         "xmlns",
         "class",
         "viewBox",
@@ -98,8 +98,6 @@ pub(super) fn svg_texts(svg: &str) -> Vec<String> {
         "rx",
         "font-size",
         "font-weight",
-        "text-anchor",
-        "opacity",
     ];
     let mut open: Vec<&str> = Vec::new();
     let mut texts = Vec::new();

@@ -237,7 +237,7 @@ impl Sheet<'_> {
                     if track > top {
                         canvas.vertical(owner, *exit, top..=track - 1);
                     }
-                    canvas.from_above(owner, *exit, track);
+                    canvas.arrive(owner, *exit, track);
                 }
                 None => canvas.vertical(owner, *exit, top..=arrows),
             }
@@ -246,7 +246,7 @@ impl Sheet<'_> {
             let (from, to) = span(route);
             canvas.horizontal(owner, from, to, track);
             for entry in &route.entries {
-                canvas.to_below(owner, *entry, track);
+                canvas.leave(owner, *entry, track);
                 canvas.vertical(owner, *entry, track + 1..=arrows);
             }
         }

@@ -42,12 +42,12 @@ impl Canvas {
     }
 
     /// A vertical line that ends in the middle of the cell, coming from above.
-    pub(super) fn from_above(&mut self, owner: usize, column: usize, row: usize) {
+    pub(super) fn arrive(&mut self, owner: usize, column: usize, row: usize) {
         self.add(owner, column, row, UP);
     }
 
     /// A vertical line that starts in the middle of the cell, going down.
-    pub(super) fn to_below(&mut self, owner: usize, column: usize, row: usize) {
+    pub(super) fn leave(&mut self, owner: usize, column: usize, row: usize) {
         self.add(owner, column, row, DOWN);
     }
 
