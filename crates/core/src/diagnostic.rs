@@ -16,6 +16,11 @@
 //! assert_eq!(diagnostic.to_string(), shown.join("\n"));
 //! ```
 
+mod excerpt;
+
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -24,8 +29,7 @@ use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
-/// How much of a long line is shown on either side of the place, in bytes.
-const EXCERPT_REACH: usize = 200;
+use self::excerpt::{Excerpt, floor_boundary, visible};
 
 /// A range of bytes in a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -349,122 +353,4 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         .filter(|(distance, candidate)| *distance <= limit(candidate))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
-}
-
-/// The one line that is shown, and the bytes of it that are marked.
-struct Excerpt<'a> {
-    line: &'a str,
-    number: usize,
-    mark: Range<usize>,
-}
-
-impl<'a> Excerpt<'a> {
-    fn of(text: &'a str, span: Span) -> Self {
-        let start = floor_boundary(text, span.start);
-        let end = floor_boundary(text, span.end).max(start);
-        let number = text[..start].bytes().filter(|byte| *byte == b'\n').count() + 1;
-        let line_start = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
-        let line_end = text[start..].find(['\n', '\r']).map_or(text.len(), |newline| start + newline);
-        let left = floor_boundary(text, start.saturating_sub(EXCERPT_REACH).max(line_start));
-        let right =
-            floor_boundary(text, line_end.min(end.min(start + EXCERPT_REACH).max(start) + EXCERPT_REACH));
-        // Columns are counted in the excerpt, so a line is cut on the left only when it is longer than anybody reads.
-        let left = if start - line_start <= 4 * EXCERPT_REACH { line_start } else { left };
-        let right = right.max(start);
-        // An empty mark is shown as one caret, and a mark may not reach into the next line.
-        let mark_end = end.min(right);
-        Self { line: &text[left..right], number, mark: start - left..mark_end - left }
-    }
-}
-
-fn floor_boundary(text: &str, offset: usize) -> usize {
-    let mut offset = offset.min(text.len());
-    while !text.is_char_boundary(offset) {
-        offset -= 1;
-    }
-    offset
-}
-
-/// `text` on one line, with everything that steers a terminal or reorders text written out.
-fn visible(text: &str) -> String {
-    let steers = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if steers(c) { out.extend(c.escape_unicode()) } else { out.push(c) }
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn source(text: &str) -> Arc<SourceText> {
-        Arc::new(SourceText::new("p.yaml", text))
-    }
-
-    #[test]
-    fn a_place_is_shown_with_line_column_and_caret() {
-        let diagnostic =
-            Diagnostic::new(source("id: x\nname: é wrong\n"), "no").at(15..20).label("this").help("that");
-        assert_eq!((diagnostic.line(), diagnostic.column()), (Some(2), Some(9)));
-        let expected =
-            "error: no\n --> p.yaml:2:9\n  |\n2 | name: é wrong\n  |         ^^^^^ this\n  |\n  = help: that";
-        assert_eq!(diagnostic.to_string(), expected);
-        assert!(diagnostic.render(true).contains("\u{1b}["));
-    }
-
-    #[test]
-    fn a_source_without_text_names_the_field() {
-        let diagnostic =
-            Diagnostic::new(SourceText::named("body"), "no").pointing_to("/tasks/0").help("that");
-        assert_eq!(diagnostic.to_string(), "error: no\n--> body: /tasks/0\n = help: that");
-        let json = serde_json::to_value(&diagnostic).unwrap();
-        assert_eq!(json, serde_json::json!({"field": "/tasks/0", "message": "no", "help": "that"}));
-    }
-
-    #[test]
-    fn a_confidential_source_shows_place_and_no_text() {
-        let source = SourceText::new("c.toml", "jwt_secret = hunter2\n").confidential();
-        let shown = Diagnostic::new(source, "no").at(13..20).label("here").to_string();
-        assert!(shown.contains("c.toml:1:14") && shown.contains("here"), "{shown}");
-        assert!(!shown.contains("hunter2") && !format!("{shown:?}").contains("hunter2"));
-    }
-
-    #[test]
-    fn nothing_in_a_text_steers_the_terminal() {
-        let text = "a: \u{1b}[31mred\u{202e}\n";
-        let shown = Diagnostic::new(source(text), format!("bad `{text}`"))
-            .at(3..8)
-            .label(text)
-            .help(text)
-            .to_string();
-        assert!(!shown.contains('\u{1b}') && !shown.contains('\u{202e}'), "{shown:?}");
-        assert!(Diagnostic::new(SourceText::named(text), "no").to_string().contains("\\u{1b}"));
-    }
-
-    #[test]
-    fn any_span_of_any_text_renders() {
-        for text in ["", "\n", "é", "a\r\nb", "x\n\n\ny", &"w".repeat(5000)] {
-            for start in [0, 1, 2, 3, 900, 4999, 5000, 9999] {
-                for end in [0, 1, 4, 4500, 9999] {
-                    let diagnostic = Diagnostic::new(source(text), "m").at(start..end).label("l");
-                    assert!(diagnostic.to_string().contains("p.yaml"));
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn the_nearest_name_is_near() {
-        let known = ["expression", "command", "inputs", "when"];
-        assert_eq!(nearest("expresion", known), Some("expression"));
-        assert_eq!(nearest("Inputs", known), Some("inputs"));
-        assert_eq!(nearest("wehn", known), Some("when"));
-        assert_eq!(nearest("banana", known), None);
-        assert_eq!(nearest(&"x".repeat(100_000), known), None);
-    }
 }

@@ -13,6 +13,9 @@ use crate::diagnostic::{Diagnostic, SourceText, Span};
 /// What anchors may expand to, and what a small text may hold anyway.
 const EXPANDED_NODES: usize = 250_000;
 
+/// How far after the last item of a list its bracket is looked for, in bytes.
+const BRACKET_REACH: usize = 64;
+
 pub(super) fn parse(source: &Arc<SourceText>, text: &str) -> Result<Node, Diagnostic> {
     // A text can hold as many values as it has bytes; anything beyond that comes from anchors.
     let nodes = EXPANDED_NODES.max(text.len());
@@ -32,6 +35,7 @@ pub(super) fn parse(source: &Arc<SourceText>, text: &str) -> Result<Node, Diagno
     };
     let mut documents: Vec<Node> = serde_saphyr::from_multiple_with_options(text, options)
         .map_err(|error| diagnostic(source, &error))?;
+    documents.iter_mut().for_each(|document| stretch(document, text));
     match documents.len() {
         0 => Ok(Node::new(0..0, NodeValue::Null)),
         1 => Ok(documents.remove(0)),
@@ -42,14 +46,33 @@ pub(super) fn parse(source: &Arc<SourceText>, text: &str) -> Result<Node, Diagno
 impl<'de> Deserialize<'de> for Node {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let read = Spanned::<ReadValue>::deserialize(deserializer)?;
-        let mut span = span_of(&read.defined);
-        let last = match &read.value.0 {
-            NodeValue::Sequence(items) => items.last().map(|item| item.span.end),
-            NodeValue::Mapping(entries) => entries.last().map(|(_, value)| value.span.end),
-            _ => None,
-        };
-        span.end = span.end.max(last.unwrap_or(0));
-        Ok(Self::new(span, read.value.0))
+        Ok(Self::new(span_of(&read.defined), read.value.0))
+    }
+}
+
+/// Stretches the spans of lists and mappings, of which the parser names the start only, over what is in them.
+fn stretch(node: &mut Node, text: &str) {
+    let end = match &mut node.value {
+        NodeValue::Sequence(items) => {
+            items.iter_mut().for_each(|item| stretch(item, text));
+            items.last().map(|item| item.span.end)
+        }
+        NodeValue::Mapping(entries) => {
+            entries.iter_mut().for_each(|(_, value)| stretch(value, text));
+            entries.last().map(|(_, value)| value.span.end)
+        }
+        _ => return,
+    };
+    // An alias may stand last, and its value elsewhere.
+    node.span.end = node.span.end.max(end.unwrap_or(0));
+    if matches!(text.as_bytes().get(node.span.start), Some(b'[' | b'{')) {
+        // The closing bracket, if it is near: anchors can bring this place up very often.
+        let rest = text.as_bytes().get(node.span.end..).unwrap_or(&[]);
+        let near = &rest[..rest.len().min(BRACKET_REACH)];
+        let next = near.iter().position(|byte| !matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b','));
+        if let Some(next) = next.filter(|next| matches!(near[*next], b']' | b'}')) {
+            node.span.end += next + 1;
+        }
     }
 }
 

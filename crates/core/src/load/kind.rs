@@ -1,12 +1,10 @@
 //! What a task does: the kinds and their fields.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
 
-use crate::definition::{
-    Argument, Body, CommandSpec, GroupMember, MapSpec, ReduceSpec, TaskKind, TaskiqSpec, WaitFor, WaitSpec,
-};
-use crate::document::{Node, NodeValue};
+use crate::definition::{Body, GroupMember, MapSpec, ReduceSpec, TaskKind, WaitFor, WaitSpec};
+use crate::diagnostic::nearest;
+use crate::document::{Key, Node};
 
 use super::chain::VALUE;
 use super::pipeline::MAX_PARALLEL;
@@ -27,8 +25,6 @@ pub(super) const KINDS: &[&str] = &[
     "reduce",
     "group",
 ];
-
-const COMMAND_FIELDS: &[&str] = &["argv", "env", "pass_env", "cwd"];
 
 impl Reader<'_> {
     /// A mapping with one kind, `with:` and `further` fields.
@@ -81,22 +77,28 @@ impl Reader<'_> {
 
     fn no_kind(&mut self, fields: Fields<'_>, what: &str, known: &[&'static str]) {
         let help = format!("the kinds are {}", listed(KINDS));
-        let mut unknown = fields.entries.iter().filter(|(key, _)| !known.contains(&key.text.as_str()));
-        let Some((key, value)) = unknown.next() else {
+        let unknown = || fields.entries.iter().filter(|(key, _)| !known.contains(&key.text.as_str()));
+        // A word that looks like one of the other fields is that field, misspelt.
+        let kind =
+            |key: &Key| nearest(&key.text, known.iter().copied()).is_none_or(|near| KINDS.contains(&near));
+        let meant = unknown().position(|(key, _)| kind(key));
+        for (place, (key, value)) in unknown().enumerate() {
+            if meant != Some(place) {
+                self.unknown_field(key, value, what, known);
+                continue;
+            }
+            let error = self.document().error_at_key(key, value, format!("unknown task kind `{}`", key.text));
+            let near = nearest(&key.text, KINDS.iter().copied());
+            let error =
+                if let Some(near) = near { error.label(format!("did you mean `{near}`?")) } else { error };
+            self.fail(error.help(help.clone()));
+        }
+        if meant.is_none() {
             self.wrong(
                 fields.node,
                 format!("{what} says nothing to do"),
                 format!("give it one kind; {help}"),
             );
-            return;
-        };
-        let error = self.document().error_at_key(key, value, format!("unknown task kind `{}`", key.text));
-        let near = crate::diagnostic::nearest(&key.text, KINDS.iter().copied());
-        let error =
-            if let Some(near) = near { error.label(format!("did you mean `{near}`?")) } else { error };
-        self.fail(error.help(help));
-        for (key, value) in unknown {
-            self.unknown_field(key, value, what, known);
         }
     }
 
@@ -114,129 +116,6 @@ impl Reader<'_> {
         let kind = self.kind(fields, what, &known, scope);
         scope.locals.truncate(outer);
         Some(Body { kind: kind?, with })
-    }
-
-    fn command(&mut self, node: &Node) -> Option<CommandSpec> {
-        let mut spec =
-            CommandSpec { argv: Vec::new(), env: Default::default(), pass_env: Vec::new(), cwd: None };
-        match &node.value {
-            NodeValue::Sequence(_) => spec.argv = self.argv(node)?,
-            NodeValue::String(text) => {
-                let words: Vec<_> = text.split_whitespace().take(8).map(|word| format!("{word:?}")).collect();
-                let help = format!(
-                    "write the program and its arguments as a list, `[{}]`; if a shell is meant, `[\"sh\", \"-c\", \"...\"]`",
-                    words.join(", ")
-                );
-                self.wrong(node, "a command is a list: no shell takes it apart", help);
-                return None;
-            }
-            _ => {
-                let fields = self.fields(node, "a command", COMMAND_FIELDS)?;
-                match fields.get("argv") {
-                    Some(argv) => spec.argv = self.argv(argv)?,
-                    None => {
-                        self.missing(fields, "argv", "list the program and its arguments");
-                        return None;
-                    }
-                }
-                if let Some(env) = fields.get("env") {
-                    for (key, value) in
-                        self.mapping(env, "variables and their values", "write `{ NAME: value }`")?.entries
-                    {
-                        if key.text.is_empty() || key.text.contains(['=', '\0']) {
-                            let error = self.document().error_at_key(
-                                key,
-                                value,
-                                "this is no name of an environment variable",
-                            );
-                            self.fail(error);
-                        }
-                        spec.env.insert(key.text.clone(), self.argument(value)?);
-                    }
-                }
-                if let Some(names) = fields.get("pass_env") {
-                    spec.pass_env = self.names(names)?;
-                }
-                if let Some(cwd) = fields.get("cwd") {
-                    spec.cwd = Some(PathBuf::from(self.argument(cwd)?));
-                }
-            }
-        }
-        Some(spec)
-    }
-
-    fn argv(&mut self, node: &Node) -> Option<Vec<String>> {
-        let items = self.sequence(
-            node,
-            "the program and its arguments (a list)",
-            "write `[\"program\", \"argument\"]`",
-        )?;
-        let argv: Vec<_> = items.iter().filter_map(|item| self.argument(item)).collect();
-        if argv.first().is_none_or(String::is_empty) {
-            self.wrong(node, "the command names no program", "the first entry of the list is the program");
-            return None;
-        }
-        Some(argv)
-    }
-
-    /// Text for a process; a number is its text.
-    fn argument(&mut self, node: &Node) -> Option<String> {
-        if let NodeValue::Number(number) = &node.value {
-            return Some(number.to_string());
-        }
-        let text = self.text(node)?;
-        if text.contains('\0') {
-            self.wrong(node, "a process cannot be given a zero byte", "");
-            return None;
-        }
-        Some(text.to_owned())
-    }
-
-    fn taskiq(&mut self, node: &Node, scope: &Scope) -> Option<TaskiqSpec> {
-        let fields = self.fields(node, "a taskiq task", &["task", "args", "kwargs"])?;
-        let task = match fields.get("task") {
-            Some(task) => self.name(task),
-            None => {
-                self.missing(
-                    fields,
-                    "task",
-                    "name the task as its workers know it, such as `module:function`",
-                );
-                None
-            }
-        };
-        let mut spec = TaskiqSpec { task: task?, args: Vec::new(), kwargs: Vec::new() };
-        if let Some(args) = fields.get("args") {
-            let args = self.sequence(args, "a list of arguments", "write `[name]`")?;
-            spec.args = args.iter().filter_map(|argument| self.taskiq_argument(argument, scope)).collect();
-        }
-        if let Some(kwargs) = fields.get("kwargs") {
-            for (key, value) in
-                self.mapping(kwargs, "arguments by name", "write `{ argument: name }`")?.entries
-            {
-                let argument = self.taskiq_argument(value, scope)?;
-                spec.kwargs.push((key.text.clone(), argument));
-            }
-        }
-        Some(spec)
-    }
-
-    fn taskiq_argument(&mut self, node: &Node, scope: &Scope) -> Option<Argument> {
-        match &node.value {
-            NodeValue::String(name) if scope.has(name) => Some(Argument::Input(name.clone())),
-            NodeValue::String(name) => {
-                let help = format!(
-                    "add `{name}` to the task's `inputs:`; for the text itself write `{{ value: {name:?} }}`"
-                );
-                self.wrong(node, format!("`{name}` is no input of {}", scope.owner), help);
-                None
-            }
-            NodeValue::Mapping(entries) => match entries.as_slice() {
-                [(key, value)] if key.text == "value" => Some(Argument::Constant(value.to_json())),
-                _ => Some(Argument::Constant(node.to_json())),
-            },
-            _ => Some(Argument::Constant(node.to_json())),
-        }
     }
 
     fn wait(&mut self, node: &Node) -> Option<WaitSpec> {

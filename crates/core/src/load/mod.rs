@@ -17,7 +17,7 @@
 //!
 //! let wrong = text.replace("~ name", "~ nmae");
 //! let mistakes = load_text("greet.yaml", &wrong, Format::Yaml).unwrap_err().to_string();
-//! assert!(mistakes.contains("greet.yaml:6:34") && mistakes.contains("did you mean `name`?"), "{mistakes}");
+//! assert!(mistakes.contains("greet.yaml:6:30") && mistakes.contains("did you mean `name`?"), "{mistakes}");
 //! ```
 //!
 //! A document holds one pipeline or a list of them. All mistakes are reported at once, each with its place and its
@@ -29,14 +29,16 @@
 //! it is given `value`, what the step before it made; the first one is given the pipeline's parameters.
 
 mod chain;
+mod command;
 mod http;
 mod kind;
 mod pipeline;
 mod reader;
 mod task;
+mod taskiq;
 mod wiring;
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -78,11 +80,11 @@ pub fn load_document(document: &Document) -> Result<Vec<Pipeline>, Diagnostics> 
         NodeValue::Sequence(items) if !items.is_empty() => items.as_slice(),
         _ => std::slice::from_ref(root),
     };
-    let mut ids: HashMap<String, ()> = HashMap::new();
+    let mut ids = HashSet::new();
     let mut pipelines = Vec::with_capacity(nodes.len());
     for node in nodes {
         let Some(pipeline) = load_node(&mut reader, node) else { continue };
-        if ids.insert(pipeline.id.to_string(), ()).is_some() {
+        if !ids.insert(pipeline.id.clone()) {
             let place = node.get("id").unwrap_or(node);
             let message = format!("two pipelines are called `{}`", pipeline.id);
             reader.fail(document.error(place, message).help("give one of them another id"));
@@ -113,8 +115,10 @@ fn load_node(reader: &mut Reader<'_>, node: &Node) -> Option<Pipeline> {
     for (place, schedule) in pipeline.schedules.iter().enumerate() {
         let entry = node.get("schedule").and_then(|list| list.as_sequence()?.get(place)).unwrap_or(node);
         if let Err(errors) = plan.check_parameters(schedule.parameters.clone()) {
-            let place = entry.get("parameters").unwrap_or(entry);
+            let parameters = entry.get("parameters").unwrap_or(entry);
             for error in errors {
+                let name = error.field.split('.').next().unwrap_or_default();
+                let place = parameters.get(name).unwrap_or(parameters);
                 let message = format!("the parameters of schedule `{}` do not fit: {error}", schedule.id);
                 reader.fail(reader.document().error(place, message));
             }

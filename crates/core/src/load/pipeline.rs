@@ -141,9 +141,13 @@ impl Reader<'_> {
             Err(errors) => {
                 for error in errors {
                     let Some((name, schema)) = fields.entry(&error.field) else { continue };
-                    let within = error.key.as_deref().and_then(|key| schema.get(key));
                     let message = format!("bad schema of parameter `{}`: {}", name.text, error.message);
-                    self.wrong(within.unwrap_or(schema), message, "");
+                    let mut entries = schema.as_mapping().unwrap_or_default().iter();
+                    let within = entries.find(|(key, _)| Some(key.text.as_str()) == error.key.as_deref());
+                    match within {
+                        Some((key, value)) => self.fail(self.document().error_at_key(key, value, message)),
+                        None => self.wrong(schema, message, ""),
+                    }
                 }
                 None
             }

@@ -60,19 +60,27 @@ impl<'d> Reader<'d> {
         self.errors
     }
 
+    /// Whether further mistakes are only counted. What places and explains a mistake need not be worked out then.
+    pub(super) fn is_full(&self) -> bool {
+        self.errors.len() >= MAX_ERRORS
+    }
+
+    /// Counts a mistake that is not reported.
+    pub(super) fn count_only(&mut self) {
+        self.count += 1;
+    }
+
     pub(super) fn fail(&mut self, diagnostic: Diagnostic) {
         self.count += 1;
-        if self.errors.len() < MAX_ERRORS {
+        if !self.is_full() {
             self.errors.push(diagnostic);
         }
     }
 
     /// Notes a mistake in `node`; what to do about it goes into `help`, unless it is empty.
     pub(super) fn wrong(&mut self, node: &Node, message: impl Into<String>, help: impl Into<String>) {
-        // Placing a mistake costs a look through the text.
-        if self.errors.len() >= MAX_ERRORS {
-            self.count += 1;
-            return;
+        if self.is_full() {
+            return self.count_only();
         }
         let (diagnostic, help) = (self.document.error(node, message), help.into());
         self.fail(if help.is_empty() { diagnostic } else { diagnostic.help(help) });

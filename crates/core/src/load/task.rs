@@ -23,6 +23,9 @@ const RETRY_FIELDS: &[&str] = &["max_attempts", "delay", "backoff", "jitter", "m
 /// The most attempts of one step.
 const MAX_ATTEMPTS: u32 = 1000;
 
+/// The most by which the wait between attempts grows each time.
+const MAX_BACKOFF: f64 = 1000.0;
+
 /// The names that the expressions of a task may read.
 pub(super) struct Scope {
     /// What errors call the task.
@@ -79,7 +82,8 @@ impl Reader<'_> {
     pub(super) fn step(&mut self, node: &Node, default_name: String, inputs: Vec<Input>) -> Option<Task> {
         let help = "write `- call: { expression: ... }`, or a kind such as `- map: ...`";
         let fields = self.mapping(node, "a step (a mapping)", help)?;
-        let known = [SHARED_FIELDS, &["call"], KINDS].concat();
+        // The wiring of tasks is refused below, with the reason.
+        let known = [SHARED_FIELDS, &["call"], KINDS, WIRING_FIELDS].concat();
         let name = match fields.get("name") {
             Some(name) => self.name(name),
             None => Some(default_name),
@@ -113,6 +117,9 @@ impl Reader<'_> {
         scope: &Scope,
     ) {
         for name in names.iter().filter(|name| !scope.has(name)) {
+            if self.is_full() {
+                return self.count_only();
+            }
             let message = format!("`{name}` is no input of {}", scope.owner);
             let error = self.document().error_within(node, place_of(name), message);
             self.fail(match scope.nearest(name) {
@@ -249,29 +256,27 @@ impl Reader<'_> {
         }
         let fields = self.fields(node, "a retry policy", RETRY_FIELDS)?;
         let mut policy = RetryPolicy::default();
-        match fields.get("max_attempts") {
-            Some(count) => policy.max_attempts = self.count_up_to(count, MAX_ATTEMPTS)?,
+        match fields.get("max_attempts").map(|count| self.count_up_to(count, MAX_ATTEMPTS)) {
+            Some(count) => policy.max_attempts = count.unwrap_or(policy.max_attempts),
             None => {
                 self.missing(fields, "max_attempts", "say how many attempts there are, the first included")
             }
         }
-        if let Some(delay) = fields.get("delay") {
-            policy.delay = self.duration(delay)?;
+        if let Some(delay) = fields.get("delay").and_then(|delay| self.duration(delay)) {
+            policy.delay = delay;
         }
-        if let Some(delay) = fields.get("max_delay") {
-            policy.max_delay = self.duration(delay)?;
+        if let Some(delay) = fields.get("max_delay").and_then(|delay| self.duration(delay)) {
+            policy.max_delay = delay;
         }
-        if let Some(jitter) = fields.get("jitter") {
-            policy.jitter = self.flag(jitter)?;
+        if let Some(jitter) = fields.get("jitter").and_then(|jitter| self.flag(jitter)) {
+            policy.jitter = jitter;
         }
-        if let Some(node) = fields.get("backoff") {
-            let backoff = self.number(node)?;
-            if !(1.0..=1000.0).contains(&backoff) {
-                self.wrong(
-                    node,
-                    "expected a number from 1 to 1000",
-                    "1 keeps the delay the same, 2 doubles it each time",
-                );
+        if let Some(node) = fields.get("backoff")
+            && let Some(backoff) = self.number(node)
+        {
+            if !(1.0..=MAX_BACKOFF).contains(&backoff) {
+                let message = format!("expected a number from 1 to {MAX_BACKOFF}");
+                self.wrong(node, message, "1 keeps the delay the same, 2 doubles it each time");
             }
             policy.backoff = backoff;
         }

@@ -8,6 +8,9 @@ use super::reader::Reader;
 /// Notes what the plan of the pipeline at `node` found.
 pub(super) fn report(reader: &mut Reader<'_>, node: &Node, errors: Vec<WiringError>) {
     for error in errors {
+        if reader.is_full() {
+            return reader.count_only();
+        }
         let place = place_of(node, &error);
         reader.wrong(place, error.message, error.help);
     }
