@@ -339,33 +339,57 @@ impl Engine {
     /// # Errors
     /// [`SubmitError::NotRunnable`] names the task and says what is missing.
     pub fn check_runnable(&self, registered: &Registered) -> Result<(), SubmitError> {
-        let broker = &self.0.broker;
+        self.check_runnable_within(registered, &mut Vec::new())
+    }
+
+    fn check_runnable_within(
+        &self,
+        registered: &Registered,
+        callers: &mut Vec<PipelineId>,
+    ) -> Result<(), SubmitError> {
+        callers.push(registered.id().clone());
         for step in registered.plan.steps() {
             let mut bodies = vec![&step.task.body];
             while let Some(body) = bodies.pop() {
                 bodies.extend(body.kind.inner());
                 let missing = match &body.kind {
-                    TaskKind::Taskiq(spec) if !broker.reaches_taskiq() => format!(
-                        "`{}` is run by Python taskiq workers, which need a broker: set `broker_url` to the one \
-                         they listen on",
-                        spec.task
-                    ),
-                    TaskKind::Task(name) if !broker.registry().contains(name) => {
-                        format!("no Rust task `{name}` is registered in this program")
-                    }
-                    TaskKind::Pipeline(id) if self.pipeline(id).is_none() => {
-                        format!("there is no pipeline `{id}`")
-                    }
-                    _ => continue,
+                    TaskKind::Pipeline(id) => match self.pipeline(id) {
+                        Some(_) if callers.contains(id) => {
+                            let path: Vec<_> = callers.iter().chain([id]).map(ToString::to_string).collect();
+                            Some(format!("the pipelines call each other in a circle: {}", path.join(" -> ")))
+                        }
+                        Some(inner) => {
+                            self.check_runnable_within(&inner, callers)?;
+                            None
+                        }
+                        None => Some(format!("there is no pipeline `{id}`")),
+                    },
+                    kind => self.missing_for(kind),
                 };
-                return Err(SubmitError::NotRunnable(format!(
-                    "task `{}` of pipeline `{}` cannot run here: {missing}",
-                    step.name,
-                    registered.id()
-                )));
+                if let Some(missing) = missing {
+                    let (task, pipeline) = (&step.name, registered.id());
+                    let message = format!("task `{task}` of pipeline `{pipeline}` cannot run here: {missing}");
+                    return Err(SubmitError::NotRunnable(message));
+                }
             }
         }
+        callers.pop();
         Ok(())
+    }
+
+    /// What is missing for a task of this kind.
+    fn missing_for(&self, kind: &TaskKind) -> Option<String> {
+        let broker = &self.0.broker;
+        match kind {
+            TaskKind::Taskiq(spec) if !broker.reaches_taskiq() => Some(format!(
+                "`{}` is run by Python taskiq workers, which need a broker: set `broker_url` to the one they listen on",
+                spec.task
+            )),
+            TaskKind::Task(name) if !broker.registry().contains(name) => {
+                Some(format!("no Rust task `{name}` is registered in this program"))
+            }
+            _ => None,
+        }
     }
 
     /// Watches all events from now on.

@@ -5,7 +5,6 @@
 //! missed while nothing ran is made up for once.
 
 use std::collections::BTreeMap;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,7 +60,7 @@ pub struct ScheduleChange {
 #[derive(Debug, Default)]
 pub(crate) struct Scheduler {
     records: Mutex<BTreeMap<String, ScheduleRecord>>,
-    changed: Notify,
+    changed: Arc<Notify>,
     stopped: CancellationToken,
 }
 
@@ -280,8 +279,11 @@ pub(crate) async fn spawn(engine: &Engine) -> Result<(), StartError> {
             let sleep = next.and_then(|r| r.next_fire_at).map_or(Duration::MAX, |due| due.since(now));
             // A sleep of at most an hour, so that a clock that is set does no lasting harm.
             let sleep = tokio::time::sleep(sleep.min(Duration::from_secs(3600)));
+            let changed = Arc::clone(&engine.0.scheduler.changed);
+            // A handle held while asleep would keep an engine alive that everybody else has let go.
+            drop(engine);
             tokio::select! {
-                () = engine.0.scheduler.changed.notified() => {}
+                () = changed.notified() => {}
                 () = sleep => {}
                 () = stop.cancelled() => return,
                 () = stopped.cancelled() => return,
@@ -348,6 +350,8 @@ fn invalid(field: &'static str, message: impl Into<String>) -> ScheduleError {
 
 #[cfg(test)]
 mod tests {
+    use std::str::FromStr;
+
     use super::*;
 
     fn at(text: &str) -> Timestamp {

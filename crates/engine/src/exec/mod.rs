@@ -1,0 +1,100 @@
+//! Executors: how each kind of task is carried out. A new kind has its file here and its line in
+//! [`Executors::execute`].
+
+mod command;
+mod http;
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use taskiq_flow_broker::{TaskCall, TaskContext, TaskRegistry};
+use taskiq_flow_core::definition::TaskKind;
+use taskiq_flow_core::run::{Failure, Outcome, Work};
+use tokio_util::task::TaskTracker;
+
+use crate::options::EngineOptions;
+
+/// What carrying out an attempt has come to.
+#[derive(Debug)]
+pub(crate) struct Execution {
+    pub(crate) outcome: Outcome,
+    /// What it printed beside its value.
+    pub(crate) log: Option<String>,
+}
+
+/// Carries out attempts of every kind.
+#[derive(Debug)]
+pub(crate) struct Executors {
+    registry: TaskRegistry,
+    http: http::HttpExecutor,
+    command: command::CommandExecutor,
+}
+
+impl Execution {
+    pub(crate) fn completed(value: Value) -> Self {
+        Self { outcome: Outcome::Completed(Arc::new(value)), log: None }
+    }
+
+    pub(crate) fn failed(failure: Failure) -> Self {
+        Self { outcome: Outcome::Failed(failure), log: None }
+    }
+}
+
+impl From<Result<Value, Failure>> for Execution {
+    fn from(result: Result<Value, Failure>) -> Self {
+        match result {
+            Ok(value) => Self::completed(value),
+            Err(failure) => Self::failed(failure),
+        }
+    }
+}
+
+impl Executors {
+    pub(crate) fn new(options: &EngineOptions, registry: TaskRegistry) -> Result<Self, String> {
+        Ok(Self {
+            registry,
+            http: http::HttpExecutor::new(options.max_output_bytes)?,
+            command: command::CommandExecutor::new(options.max_output_bytes, options.max_log_bytes),
+        })
+    }
+
+    /// Lets whoever shuts down wait for processes that are being stopped.
+    pub(crate) fn tracked_by(mut self, tasks: TaskTracker) -> Self {
+        self.command.track(tasks);
+        self
+    }
+
+    /// Carries out an attempt. Dropping the future stops it.
+    pub(crate) async fn execute(&self, work: &Work) -> Execution {
+        match &work.body().kind {
+            TaskKind::Expression(expr) => {
+                let value = expr.evaluate(&work.inputs);
+                value.map_err(|error| Failure::permanent(error.to_string())).into()
+            }
+            TaskKind::Command(spec) => self.command.execute(spec, work).await,
+            TaskKind::Http(spec) => self.http.execute(spec, work).await.into(),
+            TaskKind::Task(name) => self.call(name, work).await.into(),
+            other => {
+                let message = format!("a `{}` task cannot be carried out by a worker here", other.name());
+                Execution::failed(Failure::permanent(message))
+            }
+        }
+    }
+
+    async fn call(&self, name: &str, work: &Work) -> Result<Value, Failure> {
+        let context = TaskContext {
+            pipeline_id: work.pipeline_id.clone(),
+            run_id: work.run_id,
+            step: Arc::clone(&work.step),
+            attempt: work.attempt,
+            task_id: work.task_id(),
+        };
+        let called = self.registry.call(name, TaskCall { inputs: work.inputs.clone(), context }).await;
+        let called = called.ok_or_else(|| {
+            Failure::permanent(format!("no Rust task `{name}` is registered in this program"))
+        })?;
+        called.map_err(|error| {
+            if error.retryable { Failure::error(error.message) } else { Failure::permanent(error.message) }
+        })
+    }
+}

@@ -1,0 +1,198 @@
+//! Makes decisions durable, and then carries them out.
+
+use std::time::Duration;
+
+use taskiq_flow_core::definition::TaskKind;
+use taskiq_flow_core::id::RunId;
+use taskiq_flow_core::run::{Command, EventView, Failure, Outcome, RunStatus, Work};
+use taskiq_flow_store::{Append, RunSummary, RunWrite, StoreError, WriteError, Written};
+
+use super::turn::{Changed, Created, Turn};
+use super::{Alarm, Finished, Message, Shard};
+use crate::engine::Submitted;
+use crate::error::SubmitError;
+
+/// First and longest pause between attempts to write to a store that does not answer.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+/// Longest wait that one timer can hold; a later time is reached in several.
+const LONGEST_TIMER: Duration = Duration::from_secs(86_400 * 300);
+
+impl Shard {
+    pub(super) async fn commit(&mut self, turn: Turn) {
+        let Turn { mut created, mut changed, .. } = turn;
+        let mut pause = PAUSES.0;
+        let (answers, appended) = loop {
+            let writes = self.writes(&created, &changed);
+            let result = self.store.write(writes).await;
+            match result {
+                Ok(mut answers) => {
+                    let appended = answers.split_off(created.len().min(answers.len()));
+                    break (answers, appended);
+                }
+                Err(error) => self.not_written(error, &mut created, &mut changed),
+            }
+            if changed.is_empty() || self.stop.is_cancelled() {
+                return;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSES.1);
+        };
+        for (created, answer) in created.into_iter().zip(answers) {
+            self.created(created, answer);
+        }
+        for (changed, answer) in changed.into_iter().zip(appended) {
+            self.appended(changed, answer).await;
+        }
+    }
+
+    fn writes(&self, created: &[Created], changed: &[Changed]) -> Vec<RunWrite> {
+        let mut writes = Vec::with_capacity(created.len() + changed.len());
+        for Created { record, .. } in created {
+            writes.push(RunWrite::Create { run: record.clone(), owner: self.owner });
+        }
+        for Changed { run_id, events, logs, .. } in changed {
+            let Some(driven) = self.runs.get(run_id) else { continue };
+            let run = &driven.run;
+            let (started_at, finished_at) = run.times();
+            let ended = run.status().is_terminal();
+            writes.push(RunWrite::Append(Box::new(Append {
+                run_id: *run_id,
+                fence: driven.fence,
+                events: events.clone(),
+                logs: logs.clone(),
+                summary: RunSummary {
+                    status: run.status(),
+                    started_at,
+                    finished_at,
+                    error: run.error().cloned(),
+                    result: run.result().cloned(),
+                },
+                durations: if ended { run.measured_durations() } else { Vec::new() },
+            })));
+        }
+        writes
+    }
+
+    /// The store did not take the writes. New runs are refused; what was decided about others is tried again.
+    fn not_written(&mut self, error: StoreError, created: &mut Vec<Created>, changed: &mut Vec<Changed>) {
+        tracing::error!(%error, runs = changed.len(), "the store does not take writes; runs stand still until it does");
+        for Created { record, reply } in created.drain(..) {
+            self.forget(record.run_id);
+            changed.retain(|changed| changed.run_id != record.run_id);
+            let _ = reply.send(Err(SubmitError::Store(error.clone())));
+        }
+    }
+
+    fn created(&mut self, created: Created, answer: Result<Written, WriteError>) {
+        let Created { record, reply } = created;
+        let run_id = record.run_id;
+        let answer = match answer {
+            Ok(Written::Exists(existing)) => {
+                self.forget(run_id);
+                let status = existing.summary.status;
+                Ok(Submitted { run_id: existing.run_id, status, created: false })
+            }
+            Ok(_) => {
+                metrics::counter!("taskiq_flow_runs_started_total", "pipeline_id" => record.pipeline_id.to_string())
+                    .increment(1);
+                Ok(Submitted { run_id, status: RunStatus::Queued, created: true })
+            }
+            Err(error) => {
+                self.forget(run_id);
+                Err(SubmitError::Store(StoreError::from(error)))
+            }
+        };
+        let _ = reply.send(answer);
+    }
+
+    async fn appended(&mut self, changed: Changed, answer: Result<Written, WriteError>) {
+        let Changed { run_id, events, commands, .. } = changed;
+        let Some(driven) = self.runs.get(&run_id) else { return };
+        let written = match answer {
+            Ok(_) => true,
+            // A write whose answer was lost had been made after all.
+            Err(WriteError::Gap { found, .. }) => found == driven.run.seq(),
+            Err(_) => false,
+        };
+        if !written {
+            tracing::error!(%run_id, "another process has taken this run over; it is left to it");
+            self.forget(run_id);
+            return;
+        }
+        let pipeline_id = driven.run.plan().pipeline().id.clone();
+        let status = driven.run.status();
+        for event in events {
+            self.hub.publish(EventView::of_run(pipeline_id.clone(), run_id, event));
+        }
+        for command in commands {
+            self.carry_out(run_id, command).await;
+        }
+        if status.is_terminal() {
+            metrics::counter!("taskiq_flow_runs_total",
+                "pipeline_id" => pipeline_id.to_string(), "status" => status.as_str())
+            .increment(1);
+            self.forget(run_id);
+        }
+    }
+
+    async fn carry_out(&mut self, run_id: RunId, command: Command) {
+        match command {
+            Command::Dispatch(work) if self.draining => {
+                tracing::debug!(%run_id, step = %work.step, "left for the next start");
+            }
+            Command::Dispatch(work) => {
+                let token = self.inflight.enter((run_id, work.step_run, work.attempt));
+                if matches!(work.body().kind, TaskKind::Pipeline(_)) {
+                    crate::worker::spawn_inner_run(&self.engine, *work, token);
+                    return;
+                }
+                let lost = lost(&work);
+                if let Err(error) = self.broker.publish(*work).await {
+                    self.inflight.leave(&(run_id, lost.step_run, lost.attempt));
+                    let outcome = Outcome::Failed(Failure::error(error.to_string()));
+                    self.again.push(Message::Finished(Box::new(Finished { outcome, ..lost })));
+                }
+            }
+            Command::Cancel { step_run, attempt } => self.inflight.cancel(&(run_id, step_run, attempt)),
+            Command::Timer { step_run, attempt, at } => {
+                self.set_timer(run_id, Alarm::Step { step_run, attempt }, at.since(self.clock.now()));
+            }
+            Command::RunTimer { at } => self.set_timer(run_id, Alarm::Run, at.since(self.clock.now())),
+            other => tracing::error!(%run_id, command = ?other, "a command that this engine does not know"),
+        }
+    }
+
+    fn set_timer(&mut self, run_id: RunId, alarm: Alarm, wait: Duration) {
+        let key = self.timers.insert((run_id, alarm), wait.min(LONGEST_TIMER));
+        if let Some(driven) = self.runs.get_mut(&run_id) {
+            driven.timers.push(key);
+        }
+    }
+
+    /// Lets go of a run: it has ended, was never created, or is another's.
+    fn forget(&mut self, run_id: RunId) {
+        let Some(driven) = self.runs.remove(&run_id) else { return };
+        for key in driven.timers {
+            self.timers.try_remove(&key);
+        }
+        if driven.takes_room {
+            self.under_way -= 1;
+        }
+        for waiter in driven.waiters {
+            let _ = waiter.send(());
+        }
+    }
+}
+
+/// What is reported of an attempt that could not be handed over.
+fn lost(work: &Work) -> Finished {
+    Finished {
+        run_id: work.run_id,
+        step_run: work.step_run,
+        attempt: work.attempt,
+        step: std::sync::Arc::clone(&work.step),
+        outcome: Outcome::Failed(Failure::error("")),
+        duration: Duration::ZERO,
+        log: None,
+    }
+}

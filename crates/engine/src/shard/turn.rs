@@ -1,0 +1,223 @@
+//! One turn of a shard: what has come in becomes decisions, which `commit` then makes durable and carries out.
+
+use taskiq_flow_core::id::RunId;
+use taskiq_flow_core::run::{Command, Effects, Event, IllegalEvent, Input, Run};
+use taskiq_flow_store::{Fence, RunRecord, StepLog, Trigger};
+use tokio::sync::oneshot;
+
+use super::{Adopted, Alarm, Driven, Finished, Message, NewRun, Shard};
+use crate::engine::Submitted;
+use crate::error::{ControlError, SubmitError};
+
+/// What a turn has decided and not yet made durable.
+#[derive(Default)]
+pub(super) struct Turn {
+    pub(super) created: Vec<Created>,
+    /// In the order in which the runs were first touched.
+    pub(super) changed: Vec<Changed>,
+    /// To be answered once all is durable.
+    pub(super) controls: Vec<(oneshot::Sender<Option<Result<(), ControlError>>>, Option<Result<(), ControlError>>)>,
+    pub(super) after: Vec<Message>,
+}
+
+/// A run that is to be created.
+pub(super) struct Created {
+    pub(super) record: Box<RunRecord>,
+    pub(super) reply: oneshot::Sender<Result<Submitted, SubmitError>>,
+}
+
+/// What one run has decided.
+pub(super) struct Changed {
+    pub(super) run_id: RunId,
+    pub(super) events: Vec<Event>,
+    pub(super) commands: Vec<Command>,
+    pub(super) logs: Vec<StepLog>,
+}
+
+impl Turn {
+    /// What the run has decided in this turn.
+    pub(super) fn of(&mut self, run_id: RunId) -> &mut Changed {
+        // Messages of one run tend to come together, so the last one is tried first.
+        let place = self.changed.iter().rposition(|changed| changed.run_id == run_id);
+        let place = place.unwrap_or_else(|| {
+            let changed = Changed { run_id, events: Vec::new(), commands: Vec::new(), logs: Vec::new() };
+            self.changed.push(changed);
+            self.changed.len() - 1
+        });
+        &mut self.changed[place]
+    }
+
+    fn add(&mut self, run_id: RunId, effects: Effects) {
+        let changed = self.of(run_id);
+        changed.events.extend(effects.events);
+        changed.commands.extend(effects.commands);
+    }
+}
+
+impl Shard {
+    pub(super) async fn turn(&mut self, batch: &mut Vec<Message>, alarms: &mut Vec<(RunId, Alarm)>) {
+        let mut turn = Turn::default();
+        for message in batch.drain(..) {
+            self.take(message, &mut turn);
+        }
+        for (run_id, alarm) in alarms.drain(..) {
+            self.ring(run_id, alarm, &mut turn);
+        }
+        loop {
+            self.let_in(&mut turn);
+            if turn.created.is_empty() && turn.changed.is_empty() {
+                break;
+            }
+            let (controls, after) = (std::mem::take(&mut turn.controls), std::mem::take(&mut turn.after));
+            self.commit(std::mem::take(&mut turn)).await;
+            turn.controls = controls;
+            turn.after = after;
+        }
+        for (reply, answer) in turn.controls {
+            // The only error is that the caller has gone.
+            let _ = reply.send(answer);
+        }
+        for message in turn.after {
+            self.answer(message);
+        }
+    }
+
+    fn take(&mut self, message: Message, turn: &mut Turn) {
+        match message {
+            Message::Submit(new) => self.submit(*new, turn),
+            Message::Adopt(adopted) => self.adopt(*adopted, turn),
+            Message::Control { run_id, input, action, reply } => {
+                let answer = self.runs.get_mut(&run_id).map(|driven| {
+                    let status = driven.run.status();
+                    let effects = driven.run.handle(input, self.clock.now());
+                    effects.map(|effects| turn.add(run_id, effects)).map_err(|_| ControlError::Illegal { status, action })
+                });
+                turn.controls.push((reply, answer));
+            }
+            Message::Finished(finished) => self.finished(*finished, turn),
+            Message::Drain { .. } => {
+                self.draining = true;
+                turn.after.push(message);
+            }
+            message => turn.after.push(message),
+        }
+    }
+
+    fn submit(&mut self, new: NewRun, turn: &mut Turn) {
+        let NewRun { record, plan, reply } = new;
+        let inner = matches!(record.trigger, Trigger::Step { .. });
+        if self.draining || (!inner && self.queue.len() >= self.max_queued) {
+            let error = if self.draining { SubmitError::ShuttingDown } else { SubmitError::Busy };
+            let _ = reply.send(Err(error));
+            return;
+        }
+        let run = Run::new(plan, record.run_id, serde_json::Map::clone(&record.parameters), record.created_at);
+        let fence = Fence { owner: self.owner, token: 1 };
+        self.drive(run, fence, record.reuse.clone(), inner);
+        turn.created.push(Created { record: Box::new(record), reply });
+    }
+
+    fn adopt(&mut self, adopted: Adopted, turn: &mut Turn) {
+        let Adopted { mut run, fence, reuse, trigger } = adopted;
+        let inner = matches!(trigger, Trigger::Step { .. });
+        let run_id = run.id();
+        let effects = run.recover(self.clock.now());
+        let started = run.seq() > 0;
+        self.drive(run, fence, reuse, inner);
+        if started {
+            self.queue.retain(|queued| *queued != run_id);
+            self.occupy(run_id);
+            self.add(run_id, effects, turn);
+        }
+    }
+
+    fn drive(&mut self, run: Run, fence: Fence, reuse: Vec<(u32, std::sync::Arc<serde_json::Value>)>, inner: bool) {
+        let run_id = run.id();
+        let driven = Driven {
+            run,
+            fence,
+            reuse,
+            inner,
+            takes_room: false,
+            timers: Vec::new(),
+            waiters: Vec::new(),
+        };
+        self.runs.insert(run_id, driven);
+        // What another run waits for goes first: it needs no room.
+        if inner { self.queue.push_front(run_id) } else { self.queue.push_back(run_id) }
+    }
+
+    /// Starts runs for which there is room.
+    fn let_in(&mut self, turn: &mut Turn) {
+        while !self.draining
+            && let Some(run_id) = self.queue.front().copied()
+        {
+            let inner = self.runs.get(&run_id).is_none_or(|driven| driven.inner);
+            if !inner && self.under_way >= self.room {
+                break;
+            }
+            self.queue.pop_front();
+            let Some(driven) = self.runs.get_mut(&run_id) else { continue };
+            let reuse = std::mem::take(&mut driven.reuse);
+            let effects = driven.run.handle(Input::Start { reuse }, self.clock.now());
+            self.occupy(run_id);
+            self.add(run_id, effects, turn);
+        }
+    }
+
+    fn occupy(&mut self, run_id: RunId) {
+        if let Some(driven) = self.runs.get_mut(&run_id)
+            && !driven.inner
+        {
+            driven.takes_room = true;
+            self.under_way += 1;
+        }
+    }
+
+    fn finished(&mut self, finished: Finished, turn: &mut Turn) {
+        let Finished { run_id, step_run, attempt, step, outcome, duration, log } = finished;
+        let now = self.clock.now();
+        let Some(driven) = self.runs.get_mut(&run_id) else { return };
+        let effects = driven.run.handle(Input::Finished { step_run, attempt, outcome, duration }, now);
+        if let Some(text) = log.filter(|text| !text.is_empty()) {
+            turn.of(run_id).logs.push(StepLog { step_run, step, attempt, at: now, text });
+        }
+        self.add(run_id, effects, turn);
+    }
+
+    fn ring(&mut self, run_id: RunId, alarm: Alarm, turn: &mut Turn) {
+        let Some(driven) = self.runs.get_mut(&run_id) else { return };
+        let input = match alarm {
+            Alarm::Step { step_run, attempt } => Input::Timer { step_run, attempt },
+            Alarm::Run => Input::RunTimer,
+        };
+        let effects = driven.run.handle(input, self.clock.now());
+        self.add(run_id, effects, turn);
+    }
+
+    /// Notes what an input that cannot be refused has come to.
+    fn add(&mut self, run_id: RunId, effects: Result<Effects, IllegalEvent>, turn: &mut Turn) {
+        match effects {
+            Ok(effects) if effects.events.is_empty() && effects.commands.is_empty() => {}
+            Ok(effects) => turn.add(run_id, effects),
+            Err(error) => tracing::error!(%run_id, %error, "a run refused what happened to it"),
+        }
+    }
+
+    /// Answers what only wants to look, now that all is durable.
+    fn answer(&mut self, message: Message) {
+        // Whoever asked may have gone; then nobody is told.
+        match message {
+            Message::Wait { run_id, reply } => match self.runs.get_mut(&run_id) {
+                Some(driven) => driven.waiters.push(reply),
+                None => drop(reply.send(())),
+            },
+            Message::View { run_id, reply } => {
+                let view = self.runs.get(&run_id).map(|driven| Box::new(driven.run.view()));
+                let _ = reply.send(view);
+            }
+            Message::Drain { reply } => drop(reply.send(())),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The engine on a store in memory: real tasks, real processes, real time.
+
+mod commands;
+mod control;
+mod recovery;
+mod runs;
+mod support;
