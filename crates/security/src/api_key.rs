@@ -85,10 +85,14 @@ pub enum KeyTextError {
     #[error("a key is empty; make one with `taskiq-flow key new`")]
     Empty,
     /// Not 64 hex digits.
-    #[error("a key starts with `sha256:` but 64 hex digits do not follow; `taskiq-flow key hash` prints them")]
+    #[error(
+        "a key starts with `sha256:` but 64 hex digits do not follow; `taskiq-flow key hash` prints them"
+    )]
     Digest,
     /// No header can carry it.
-    #[error("a key has spaces, control or non-ASCII characters and could never be sent in a header; use visible ASCII")]
+    #[error(
+        "a key has spaces, control or non-ASCII characters and could never be sent in a header; use visible ASCII"
+    )]
     Unsendable,
 }
 
@@ -179,14 +183,20 @@ impl KeyRing {
         self.find_digest(&KeyDigest::of(presented), now)
     }
 
-    pub(crate) fn find_digest(&self, digest: &KeyDigest, now: Timestamp) -> Result<Arc<Principal>, UnknownKey> {
+    pub(crate) fn find_digest(
+        &self,
+        digest: &KeyDigest,
+        now: Timestamp,
+    ) -> Result<Arc<Principal>, UnknownKey> {
         // Compared with something of the same length also when nothing was found.
         const NOBODY: KeyDigest = KeyDigest([0; 32]);
         let found = self.by_digest.get(digest);
         let held = found.map_or(&NOBODY, |(record, _)| &record.digest);
         let same = held.same_as(digest);
         match found {
-            Some((_, principal)) if same && principal.is_expired_at(now) => Err(UnknownKey::Expired(principal.clone())),
+            Some((_, principal)) if same && principal.is_expired_at(now) => {
+                Err(UnknownKey::Expired(principal.clone()))
+            }
             Some((_, principal)) if same => Ok(principal.clone()),
             _ => Err(UnknownKey::Unknown),
         }
@@ -261,7 +271,10 @@ mod tests {
             "sha256:69a5265506c94c77b787a7d7377b7685a0eff82e33920a71e7ee22cd6154953e"
         );
         assert_eq!(KeyDigest::from_config(&raw.to_config()), Ok(raw));
-        assert_eq!(KeyDigest::from_config(&raw.to_config().replace("sha256:", "sha256:G")), Err(KeyTextError::Digest));
+        assert_eq!(
+            KeyDigest::from_config(&raw.to_config().replace("sha256:", "sha256:G")),
+            Err(KeyTextError::Digest)
+        );
         assert!(raw.default_id().starts_with("key-") && raw.default_id().len() == 16);
     }
 

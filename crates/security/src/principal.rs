@@ -122,11 +122,7 @@ impl Principal {
 
     /// How audit records name the principal.
     pub fn to_audit(&self) -> AuditPrincipal {
-        AuditPrincipal {
-            id: self.id.clone(),
-            kind: self.kind.as_str().to_owned(),
-            roles: self.roles.clone(),
-        }
+        AuditPrincipal { id: self.id.clone(), kind: self.kind.as_str().to_owned(), roles: self.roles.clone() }
     }
 
     /// The name of the principal's own rate-limit bucket; kinds are apart, so that a token cannot spend the quota of

@@ -110,7 +110,9 @@ impl Refusal {
             RefusalKind::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             RefusalKind::MissingCredential | RefusalKind::InvalidToken => StatusCode::UNAUTHORIZED,
             RefusalKind::AmbiguousCredential => StatusCode::BAD_REQUEST,
-            RefusalKind::AuditUnavailable | RefusalKind::TooManyConnections => StatusCode::SERVICE_UNAVAILABLE,
+            RefusalKind::AuditUnavailable | RefusalKind::TooManyConnections => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         }
     }
 
@@ -135,7 +137,9 @@ impl Refusal {
         match self.kind {
             RefusalKind::HttpsRequired => "This server answers over HTTPS only.",
             RefusalKind::RateLimited => "Wait for the time in Retry-After, then try again.",
-            RefusalKind::MissingCredential => "Send an API key in X-API-Key, or a token in Authorization: Bearer.",
+            RefusalKind::MissingCredential => {
+                "Send an API key in X-API-Key, or a token in Authorization: Bearer."
+            }
             RefusalKind::InvalidKey => "The API key is not accepted.",
             RefusalKind::InvalidToken => "The token is not accepted.",
             RefusalKind::AmbiguousCredential => "Send one credential: X-API-Key or Authorization, once.",
@@ -166,7 +170,10 @@ impl Refusal {
 
 impl fmt::Debug for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Refusal").field("kind", &self.kind).field("reason", &self.reason).finish_non_exhaustive()
+        f.debug_struct("Refusal")
+            .field("kind", &self.kind)
+            .field("reason", &self.reason)
+            .finish_non_exhaustive()
     }
 }
 

@@ -43,7 +43,8 @@ impl Guard {
         facts: RequestFacts<'_>,
     ) -> Result<Admission, Refusal> {
         let settings = self.settings();
-        let client = settings.client_info(facts.peer, facts.native_tls, facts.headers, facts.websocket_upgrade);
+        let client =
+            settings.client_info(facts.peer, facts.native_tls, facts.headers, facts.websocket_upgrade);
         let request = Arc::new(Request {
             endpoint,
             method: facts.method.clone(),
@@ -60,7 +61,8 @@ impl Guard {
                 rate_headers: Vec::new(),
             });
         }
-        let mut passage = Passage { settings: &settings, limit: settings.limits.of(endpoint), request, decision: None };
+        let mut passage =
+            Passage { settings: &settings, limit: settings.limits.of(endpoint), request, decision: None };
         let outcome = self.pass(&mut passage, access, &facts, &client).await;
         let rate_headers = passage.headers();
         match outcome {
@@ -84,14 +86,22 @@ impl Guard {
         let settings = passage.settings;
         if settings.require_https && !client.secure && access != Access::Probe {
             let refusal = Refusal::new(RefusalKind::HttpsRequired, "plain HTTP, https required");
-            return Err(self.refuse(passage, AuditEvent::AuthorizationDenied, Outcome::Denied, None, refusal));
+            return Err(self.refuse(
+                passage,
+                AuditEvent::AuthorizationDenied,
+                Outcome::Denied,
+                None,
+                refusal,
+            ));
         }
         let by_ip = settings.limits.key != RateLimitKey::Principal || access != Access::Authenticated;
         if by_ip {
             self.spend(passage, &format!("ip|{}", ip_key(client.ip)), None).await?;
         }
         match access {
-            Access::Public | Access::Probe => return Ok((Principal::anonymous(), CredentialState::NotNeeded)),
+            Access::Public | Access::Probe => {
+                return Ok((Principal::anonymous(), CredentialState::NotNeeded));
+            }
             Access::Authenticated => {}
             Access::WebSocket => self.check_origin(passage, facts, client)?,
         }
@@ -117,7 +127,8 @@ impl Guard {
             return Ok(socket.with_principal(Principal::open()));
         }
         let limit = settings.limits.of(socket.request.endpoint);
-        let mut passage = Passage { settings: &settings, limit, request: socket.request.clone(), decision: None };
+        let mut passage =
+            Passage { settings: &settings, limit, request: socket.request.clone(), decision: None };
         let Some(presented) = credential::in_message(text, &settings) else {
             let refusal = passage.missing_credential("empty credential in connect message");
             return Err(self.refuse_credential(&passage, refusal, "connect message", None));
@@ -135,8 +146,11 @@ impl Guard {
     ) -> Result<(Arc<Principal>, CredentialState), Refusal> {
         let settings = passage.settings;
         if access == Access::WebSocket && settings.handshake_auth == HandshakeAuth::Optional {
-            let state =
-                if settings.websocket_require_auth { CredentialState::Awaited } else { CredentialState::Anonymous };
+            let state = if settings.websocket_require_auth {
+                CredentialState::Awaited
+            } else {
+                CredentialState::Anonymous
+            };
             return Ok((Principal::anonymous(), state));
         }
         if settings.limits.key == RateLimitKey::Principal && access == Access::Authenticated {
@@ -148,14 +162,25 @@ impl Guard {
     }
 
     /// Whose credential this is. Invalid ones are counted by address; too many, and none is looked at any more.
-    async fn authenticate(&self, passage: &Passage<'_>, presented: Presented<'_>) -> Result<Arc<Principal>, Refusal> {
+    async fn authenticate(
+        &self,
+        passage: &Passage<'_>,
+        presented: Presented<'_>,
+    ) -> Result<Arc<Principal>, Refusal> {
         let bucket = format!("auth_failure|ip|{}", ip_key(passage.request.ip));
         let limit = passage.settings.limits.auth_failure.as_ref();
         if let Some(limit) = limit {
             let decision = self.inner.limiter.peek(&bucket, limit).await;
             if !decision.allowed {
-                let refusal = Refusal::rate_limited(&decision, "too many invalid credentials from this address");
-                return Err(self.refuse(passage, AuditEvent::RateLimitExceeded, Outcome::Throttled, None, refusal));
+                let refusal =
+                    Refusal::rate_limited(&decision, "too many invalid credentials from this address");
+                return Err(self.refuse(
+                    passage,
+                    AuditEvent::RateLimitExceeded,
+                    Outcome::Throttled,
+                    None,
+                    refusal,
+                ));
             }
         }
         match verify(passage.settings, presented) {
@@ -172,7 +197,11 @@ impl Guard {
         }
     }
 
-    async fn spend_principal(&self, passage: &mut Passage<'_>, principal: &Arc<Principal>) -> Result<(), Refusal> {
+    async fn spend_principal(
+        &self,
+        passage: &mut Passage<'_>,
+        principal: &Arc<Principal>,
+    ) -> Result<(), Refusal> {
         if passage.settings.limits.key == RateLimitKey::Ip {
             return Ok(());
         }
@@ -195,18 +224,28 @@ impl Guard {
             return Ok(());
         }
         let by = if principal.is_some() { "by principal" } else { "by address" };
-        let refusal = Refusal::rate_limited(&decision, format!("limit of {endpoint} ({}) exceeded {by}", passage.limit));
+        let refusal = Refusal::rate_limited(
+            &decision,
+            format!("limit of {endpoint} ({}) exceeded {by}", passage.limit),
+        );
         Err(self.refuse(passage, AuditEvent::RateLimitExceeded, Outcome::Throttled, principal, refusal))
     }
 
     /// A web page may open a socket only when it is ours or on the list: browsers send credentials of the server's
     /// own origin along, and do not apply the same-origin rule to sockets themselves. Who sends no `Origin` is no page.
-    fn check_origin(&self, passage: &Passage<'_>, facts: &RequestFacts<'_>, client: &ClientInfo) -> Result<(), Refusal> {
+    fn check_origin(
+        &self,
+        passage: &Passage<'_>,
+        facts: &RequestFacts<'_>,
+        client: &ClientInfo,
+    ) -> Result<(), Refusal> {
         let mut origins = facts.headers.get_all(ORIGIN).iter();
         let Some(origin) = origins.next() else { return Ok(()) };
         let host = facts.headers.get(HOST).and_then(|host| host.to_str().ok());
         let allowed = origins.next().is_none()
-            && origin.to_str().is_ok_and(|origin| passage.settings.origins.allows(origin, host, client.secure));
+            && origin
+                .to_str()
+                .is_ok_and(|origin| passage.settings.origins.allows(origin, host, client.secure));
         if allowed {
             return Ok(());
         }
@@ -222,7 +261,14 @@ impl Guard {
         principal: Option<Arc<Principal>>,
     ) -> Refusal {
         let reason = format!("{method}: {}", refusal.reason());
-        self.refuse_as(passage, AuditEvent::AuthenticationFailure, Outcome::Failure, principal.as_ref(), refusal, reason)
+        self.refuse_as(
+            passage,
+            AuditEvent::AuthenticationFailure,
+            Outcome::Failure,
+            principal.as_ref(),
+            refusal,
+            reason,
+        )
     }
 
     fn refuse(
@@ -247,7 +293,8 @@ impl Guard {
         refusal: Refusal,
         reason: String,
     ) -> Refusal {
-        match self.record_refusal(&passage.request, principal.map(|p| &**p), event, outcome, &refusal, reason) {
+        match self.record_refusal(&passage.request, principal.map(|p| &**p), event, outcome, &refusal, reason)
+        {
             Ok(()) => refusal,
             Err(unavailable) => unavailable,
         }
@@ -295,5 +342,8 @@ fn verify(settings: &Settings, presented: Presented<'_>) -> Result<Arc<Principal
 
 fn bad_token(reason: String) -> BadCredential {
     let challenge = credential::INVALID_TOKEN_CHALLENGE;
-    BadCredential { refusal: Refusal::unauthorized(RefusalKind::InvalidToken, reason, challenge), principal: None }
+    BadCredential {
+        refusal: Refusal::unauthorized(RefusalKind::InvalidToken, reason, challenge),
+        principal: None,
+    }
 }

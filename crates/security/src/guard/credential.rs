@@ -34,7 +34,10 @@ impl Presented<'_> {
 ///
 /// # Errors
 /// More than one credential: whichever were taken, some intermediary might have checked the other.
-pub(super) fn presented<'a>(headers: &'a HeaderMap, settings: &Settings) -> Result<Option<Presented<'a>>, Refusal> {
+pub(super) fn presented<'a>(
+    headers: &'a HeaderMap,
+    settings: &Settings,
+) -> Result<Option<Presented<'a>>, Refusal> {
     let key = single(headers, &API_KEY_HEADER)?;
     let authorization = single(headers, &AUTHORIZATION)?;
     match (key, authorization) {
@@ -52,16 +55,16 @@ pub(super) fn presented<'a>(headers: &'a HeaderMap, settings: &Settings) -> Resu
 /// The credential of a WebSocket `connect` message: a key or a token, told apart by shape.
 pub(super) fn in_message<'a>(text: &'a str, settings: &Settings) -> Option<Presented<'a>> {
     let text = text.trim();
-    let text = match text.split_once(' ') {
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("bearer") => rest.trim_start(),
-        _ => text,
-    };
+    let (first, rest) = text.split_once(' ').unwrap_or((text, ""));
+    let text = if first.eq_ignore_ascii_case("bearer") { rest.trim_start() } else { text };
     if text.is_empty() {
         return None;
     }
     match settings.provider {
         AuthProvider::Jwt => Some(Presented::Token(text)),
-        AuthProvider::ApiKey if settings.tokens.is_some() && looks_like_token(text) => Some(Presented::Token(text)),
+        AuthProvider::ApiKey if settings.tokens.is_some() && looks_like_token(text) => {
+            Some(Presented::Token(text))
+        }
         AuthProvider::ApiKey => Some(Presented::ApiKey(text)),
     }
 }
@@ -112,7 +115,8 @@ fn bearer(value: &HeaderValue) -> Option<Presented<'_>> {
 /// Three dotted parts of which the first is base64url of a JSON object: no generated key has dots.
 fn looks_like_token(text: &str) -> bool {
     let mut parts = text.split('.');
-    let (Some(header), Some(_), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+    let (Some(header), Some(_), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
         return false;
     };
     URL_SAFE_NO_PAD.decode(header).is_ok_and(|json| json.starts_with(b"{"))
@@ -170,7 +174,9 @@ mod tests {
             let found = presented(&headers, &settings(provider, secret));
             match expected {
                 Ok(expected) => assert!(found.unwrap() == expected, "{provider:?} {lines:?}"),
-                Err(()) => assert_eq!(found.err().unwrap().kind(), RefusalKind::AmbiguousCredential, "{lines:?}"),
+                Err(()) => {
+                    assert_eq!(found.err().unwrap().kind(), RefusalKind::AmbiguousCredential, "{lines:?}")
+                }
             }
         }
     }
@@ -186,7 +192,9 @@ mod tests {
             assert!(in_message(key, &both) == Some(Presented::ApiKey(key)), "{key}");
         }
         assert!(in_message("", &both).is_none() && in_message("Bearer ", &both).is_none());
-        assert!(in_message(&token, &settings(AuthProvider::ApiKey, false)) == Some(Presented::ApiKey(&token)));
+        assert!(
+            in_message(&token, &settings(AuthProvider::ApiKey, false)) == Some(Presented::ApiKey(&token))
+        );
         assert!(in_message("k", &settings(AuthProvider::Jwt, true)) == Some(Presented::Token("k")));
     }
 }

@@ -137,7 +137,9 @@ impl Guard {
     /// A guard with these settings, counting in `limiter` and recording in `audit`.
     pub fn new(settings: Settings, limiter: RateLimiter, audit: AuditLogger) -> Self {
         let (generation, _) = watch::channel(0);
-        Guard { inner: Arc::new(Inner { settings: ArcSwap::from_pointee(settings), limiter, audit, generation }) }
+        Guard {
+            inner: Arc::new(Inner { settings: ArcSwap::from_pointee(settings), limiter, audit, generation }),
+        }
     }
 
     /// The settings in force. Held for one decision: the next may be made with others.
@@ -156,7 +158,13 @@ impl Guard {
     }
 
     /// Who is at the other end of a request, and whether it came by TLS; for layers outside of [`Guard::admit`].
-    pub fn client_info(&self, peer: IpAddr, native_tls: bool, headers: &HeaderMap, upgrade: bool) -> ClientInfo {
+    pub fn client_info(
+        &self,
+        peer: IpAddr,
+        native_tls: bool,
+        headers: &HeaderMap,
+        upgrade: bool,
+    ) -> ClientInfo {
         self.inner.settings.load().client_info(peer, native_tls, headers, upgrade)
     }
 

@@ -35,12 +35,14 @@ impl Guard {
         permission: Permission,
         resource: Resource<'_>,
     ) -> Result<Permit, Refusal> {
-        let denied = match self.inner.settings.load().policy.authorize(&caller.principal, permission, resource) {
-            Ok(permit) => return Ok(permit),
-            Err(denied) => denied,
-        };
+        let denied =
+            match self.inner.settings.load().policy.authorize(&caller.principal, permission, resource) {
+                Ok(permit) => return Ok(permit),
+                Err(denied) => denied,
+            };
         let refusal = Refusal::new(RefusalKind::Forbidden, denied.to_string());
-        let mut entry = entry(AuditEvent::AuthorizationDenied, Outcome::Denied, &caller.request, Some(&caller.principal));
+        let mut entry =
+            entry(AuditEvent::AuthorizationDenied, Outcome::Denied, &caller.request, Some(&caller.principal));
         if let Resource::Pipeline(pipeline) = resource {
             entry.pipeline_id = Some(pipeline.to_owned());
         }
@@ -124,7 +126,12 @@ impl Guard {
     }
 }
 
-fn entry(event: AuditEvent, outcome: Outcome, request: &Request, principal: Option<&Principal>) -> AuditEntry {
+fn entry(
+    event: AuditEvent,
+    outcome: Outcome,
+    request: &Request,
+    principal: Option<&Principal>,
+) -> AuditEntry {
     let mut entry = AuditEntry::new(event, outcome);
     entry.principal = principal.map(Principal::to_audit);
     entry.action = Some(request.endpoint.to_owned());

@@ -91,7 +91,9 @@ impl Guard {
 
 /// The names of the fields that differ; of those shown redacted too.
 fn changed_fields(old: &Settings, new: &Settings) -> Vec<String> {
-    let (Value::Object(before), Value::Object(after)) = (old.redacted(), new.redacted()) else { return Vec::new() };
+    let (Value::Object(before), Value::Object(after)) = (old.redacted(), new.redacted()) else {
+        return Vec::new();
+    };
     let differs = |field: &str| match field {
         "api_keys" => !old.keys.same_keys(&new.keys),
         "jwt_secret" => fingerprints(old, true) != fingerprints(new, true),
@@ -104,5 +106,7 @@ fn changed_fields(old: &Settings, new: &Settings) -> Vec<String> {
 
 fn fingerprints(settings: &Settings, symmetric: bool) -> Vec<String> {
     let keys = settings.tokens.as_ref().map_or(&[][..], JwtVerifier::keys).iter();
-    keys.filter(|key| (key.algorithm() == JwtAlgorithm::HS256) == symmetric).map(VerifyingKey::fingerprint).collect()
+    keys.filter(|key| (key.algorithm() == JwtAlgorithm::HS256) == symmetric)
+        .map(VerifyingKey::fingerprint)
+        .collect()
 }

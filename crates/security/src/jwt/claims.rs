@@ -91,7 +91,8 @@ pub(super) fn split(token: &str) -> Result<Parts<'_>, JwtError> {
     let (signed, signature) = token.rsplit_once('.').ok_or(JwtError::Form)?;
     let (header, claims) = signed.split_once('.').ok_or(JwtError::Form)?;
     let encoded = |part: &str| {
-        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+        !part.is_empty()
+            && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
     };
     if [header, claims, signature].into_iter().all(encoded) {
         Ok(Parts { header, claims, signature, signed })

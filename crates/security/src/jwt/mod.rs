@@ -69,7 +69,8 @@ impl JwtVerifier {
             return Err(JwtKeyError::NoKey);
         }
         for (at, key) in keys.iter().enumerate() {
-            let twin = |other: &VerifyingKey| other.kid() == key.kid() && other.algorithm() == key.algorithm();
+            let twin =
+                |other: &VerifyingKey| other.kid() == key.kid() && other.algorithm() == key.algorithm();
             if let Some(kid) = key.kid()
                 && keys[..at].iter().any(twin)
             {
@@ -107,8 +108,7 @@ impl JwtVerifier {
     pub fn verify(&self, token: &str, now: Timestamp) -> Result<Arc<Principal>, JwtError> {
         let parts = claims::split(token)?;
         let header = claims::read_header(parts.header)?;
-        let algorithm: JwtAlgorithm =
-            header.alg.parse().map_err(|_| JwtError::Algorithm)?;
+        let algorithm: JwtAlgorithm = header.alg.parse().map_err(|_| JwtError::Algorithm)?;
         let signature = claims::decode_part(parts.signature)?;
 
         let key = self

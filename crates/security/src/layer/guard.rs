@@ -29,7 +29,10 @@ type Responder<R> = Arc<dyn Fn(&Refusal, &RequestId) -> Response<R> + Send + Syn
 
 impl<R> GuardLayer<R> {
     /// Asks `guard`, and answers refused requests with `respond`.
-    pub fn new(guard: Guard, respond: impl Fn(&Refusal, &RequestId) -> Response<R> + Send + Sync + 'static) -> Self {
+    pub fn new(
+        guard: Guard,
+        respond: impl Fn(&Refusal, &RequestId) -> Response<R> + Send + Sync + 'static,
+    ) -> Self {
         GuardLayer { guard, respond: Arc::new(respond) }
     }
 }

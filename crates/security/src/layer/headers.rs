@@ -5,7 +5,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use http::header::{
-    CACHE_CONTROL, HeaderValue, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    CACHE_CONTROL, HeaderValue, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
+    X_FRAME_OPTIONS,
 };
 use http::{HeaderMap, Request, Response};
 use tower::{Layer, Service};
@@ -83,7 +84,8 @@ where
 }
 
 fn is_secure(extensions: &http::Extensions) -> bool {
-    let client = extensions.get::<ClientInfo>().or_else(|| extensions.get::<Admission>().map(Admission::client));
+    let client =
+        extensions.get::<ClientInfo>().or_else(|| extensions.get::<Admission>().map(Admission::client));
     client.is_some_and(|client| client.secure)
 }
 

@@ -90,7 +90,7 @@ where
         if !client.secure && !self.rule.exempt.iter().any(|path| path == request.uri().path()) {
             return Box::pin(async { Ok(https_required()) });
         }
-        request.extensions_mut().insert(client.clone());
+        request.extensions_mut().insert(client);
         let answer = self.inner.call(request);
         Box::pin(async move {
             let mut response = answer.await?;
@@ -103,7 +103,9 @@ where
 /// Whether the request asks to become a WebSocket (RFC 6455 section 4.1).
 pub(super) fn is_websocket_upgrade(headers: &HeaderMap) -> bool {
     let names = |value: &HeaderValue| {
-        value.to_str().is_ok_and(|list| list.split(',').any(|name| name.trim().eq_ignore_ascii_case("websocket")))
+        value
+            .to_str()
+            .is_ok_and(|list| list.split(',').any(|name| name.trim().eq_ignore_ascii_case("websocket")))
     };
     headers.get_all(UPGRADE).iter().any(names)
 }

@@ -235,16 +235,22 @@ impl Policy {
         match acl {
             None => Verdict { allowed: granted.grants(permission), rule: Rule::Permission },
             // A key needs its own permission besides the ACL; a token's roles may have it from the ACL alone.
-            Some(_) if principal.kind() == PrincipalKind::ApiKey && !granted.grants(permission) => no(Rule::Permission),
+            Some(_) if principal.kind() == PrincipalKind::ApiKey && !granted.grants(permission) => {
+                no(Rule::Permission)
+            }
             Some(acl) => Verdict { allowed: acl.lists_any(permission, principal.roles()), rule: Rule::Acl },
         }
     }
 
     fn decide_any(&self, principal: &Principal, permission: Permission) -> Verdict {
         match principal.kind() {
-            PrincipalKind::Anonymous => Verdict { allowed: permission == Permission::Read, rule: Rule::Anonymous },
+            PrincipalKind::Anonymous => {
+                Verdict { allowed: permission == Permission::Read, rule: Rule::Anonymous }
+            }
             _ if self.permissions_of(principal).grants(permission) => yes(Rule::Permission),
-            PrincipalKind::Jwt if self.acls.values().any(|acl| acl.lists_any(permission, principal.roles())) => {
+            PrincipalKind::Jwt
+                if self.acls.values().any(|acl| acl.lists_any(permission, principal.roles())) =>
+            {
                 yes(Rule::Acl)
             }
             _ => no(Rule::Permission),

@@ -29,7 +29,11 @@ fn token(roles: &[&str]) -> Arc<Principal> {
 }
 
 fn acl(lists: &[(Permission, &[&str])]) -> Acl {
-    Acl::new(lists.iter().map(|(permission, roles)| (*permission, roles.iter().map(|r| (*r).to_owned()).collect())))
+    Acl::new(
+        lists
+            .iter()
+            .map(|(permission, roles)| (*permission, roles.iter().map(|r| (*r).to_owned()).collect())),
+    )
 }
 
 /// `guarded`: read for admin and viewer, execute for operator; `owned`: admin for owner; `closed`: an empty ACL.
@@ -73,7 +77,13 @@ fn every_rule_on_a_pipeline() {
         ("execute is not read", key("viewer", &[], &[Execute]), Read, "a", (false, Rule::Permission)),
         ("no permission", key("admin", &[], &[]), Read, "a", (false, Rule::Permission)),
         ("admin implies", key("x", &[], &[Admin]), Execute, "a", (true, Rule::Admin)),
-        ("read and execute are not admin", key("x", &[], &[Read, Execute]), Admin, "a", (false, Rule::Permission)),
+        (
+            "read and execute are not admin",
+            key("x", &[], &[Read, Execute]),
+            Admin,
+            "a",
+            (false, Rule::Permission),
+        ),
         ("token by role", token(&["reader"]), Read, "a", (true, Rule::Permission)),
         ("token, one of its roles", token(&["x", "runner"]), Execute, "a", (true, Rule::Permission)),
         ("token, role without it", token(&["reader"]), Execute, "a", (false, Rule::Permission)),
@@ -83,10 +93,34 @@ fn every_rule_on_a_pipeline() {
         // 3: ACL
         ("key's role listed", key("viewer", &[], &[Read]), Read, "guarded", (true, Rule::Acl)),
         ("key's role not listed", key("guest", &[], &[Read]), Read, "guarded", (false, Rule::Acl)),
-        ("listed for another permission", key("viewer", &[], &[Read, Execute]), Execute, "guarded", (false, Rule::Acl)),
-        ("an ACL gives a key nothing", key("operator", &[], &[Read]), Execute, "guarded", (false, Rule::Permission)),
-        ("the ACL does not open the whitelist", key("viewer", &["a"], &[Read]), Read, "guarded", (false, Rule::Whitelist)),
-        ("a role named admin is no permission", key("admin", &[], &[Execute]), Execute, "guarded", (false, Rule::Acl)),
+        (
+            "listed for another permission",
+            key("viewer", &[], &[Read, Execute]),
+            Execute,
+            "guarded",
+            (false, Rule::Acl),
+        ),
+        (
+            "an ACL gives a key nothing",
+            key("operator", &[], &[Read]),
+            Execute,
+            "guarded",
+            (false, Rule::Permission),
+        ),
+        (
+            "the ACL does not open the whitelist",
+            key("viewer", &["a"], &[Read]),
+            Read,
+            "guarded",
+            (false, Rule::Whitelist),
+        ),
+        (
+            "a role named admin is no permission",
+            key("admin", &[], &[Execute]),
+            Execute,
+            "guarded",
+            (false, Rule::Acl),
+        ),
         ("admin passes ACLs", key("x", &[], &[Admin]), Execute, "guarded", (true, Rule::Admin)),
         ("an empty ACL closes", key("viewer", &[], &[Read]), Read, "closed", (false, Rule::Acl)),
         ("an ACL gives a token", token(&["viewer"]), Read, "guarded", (true, Rule::Acl)),
@@ -146,7 +180,11 @@ fn what_is_not_one_pipeline() {
         (&token(&[]), Resource::Myself, Read, true),
         (&anonymous, Resource::Myself, Read, false),
     ] {
-        assert_eq!(verdict(principal, permission, resource).0, expected, "{principal:?} {permission} {resource:?}");
+        assert_eq!(
+            verdict(principal, permission, resource).0,
+            expected,
+            "{principal:?} {permission} {resource:?}"
+        );
     }
 }
 
@@ -155,7 +193,9 @@ fn an_expired_principal_is_refused_whatever_it_had() {
     let mut principal = (*key("admin", &[], &[Admin])).clone();
     principal.expires_at = Some(Timestamp::now() - jiff::SignedDuration::from_secs(1));
     let principal = Arc::new(principal);
-    for resource in [Resource::Pipeline("a"), Resource::AnyPipeline, Resource::SecurityAdmin, Resource::Myself] {
+    for resource in
+        [Resource::Pipeline("a"), Resource::AnyPipeline, Resource::SecurityAdmin, Resource::Myself]
+    {
         assert_eq!(verdict(&principal, Read, resource), (false, Rule::Expired));
     }
 }

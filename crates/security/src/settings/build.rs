@@ -8,8 +8,8 @@ use jiff::SignedDuration;
 use secrecy::ExposeSecret;
 
 use super::{
-    AllowedOrigins, ApiKeyEntry, AuthProvider, HandshakeAuth, RateLimits, STRONG_SECRET_BYTES, SecurityOptions,
-    Settings, SettingsError, Severity, Warning, max_leeway_seconds, redact,
+    AllowedOrigins, ApiKeyEntry, AuthProvider, HandshakeAuth, RateLimits, STRONG_SECRET_BYTES,
+    SecurityOptions, Settings, SettingsError, Severity, Warning, max_leeway_seconds, redact,
 };
 use crate::api_key::{DIGEST_PREFIX, KeyDigest, KeyRecord, KeyRing};
 use crate::guard::endpoint;
@@ -69,7 +69,8 @@ impl SecurityOptions {
     fn build_keys(&self, warnings: &mut Vec<Warning>) -> Result<KeyRing, SettingsError> {
         let mut records = Vec::with_capacity(self.api_keys.len());
         for (text, entry) in self.api_keys.iter() {
-            let digest = KeyDigest::from_config(text).map_err(|error| SettingsError::new("api_keys", error))?;
+            let digest =
+                KeyDigest::from_config(text).map_err(|error| SettingsError::new("api_keys", error))?;
             let record = key_record(digest, entry)?;
             let field = format!("api_keys.{}", record.id);
             if !text.starts_with(DIGEST_PREFIX) && text.len() < STRONG_KEY_CHARS {
@@ -77,7 +78,8 @@ impl SecurityOptions {
                 warnings.push(warning(Severity::Medium, &field, message));
             }
             if record.permissions.is_empty() {
-                let message = "the key has no `permissions` and can do nothing; list `read`, `execute` or `admin`";
+                let message =
+                    "the key has no `permissions` and can do nothing; list `read`, `execute` or `admin`";
                 warnings.push(warning(Severity::Low, &field, message));
             }
             records.push(record);
@@ -104,14 +106,18 @@ impl SecurityOptions {
             if accepted(JwtAlgorithm::HS256) {
                 keys.push(key);
             } else {
-                let message = "the secret is not used, `jwt_algorithms` leaves out HS256; remove it or add HS256";
+                let message =
+                    "the secret is not used, `jwt_algorithms` leaves out HS256; remove it or add HS256";
                 warnings.push(warning(Severity::Low, "jwt_secret", message));
             }
         }
         for (at, entry) in self.jwt_public_keys.iter().enumerate() {
             let field = format!("jwt_public_keys[{at}]");
             if !accepted(entry.algorithm) {
-                let message = format!("`jwt_algorithms` leaves out {0}; add \"{0}\" or remove the key", entry.algorithm);
+                let message = format!(
+                    "`jwt_algorithms` leaves out {0}; add \"{0}\" or remove the key",
+                    entry.algorithm
+                );
                 return Err(SettingsError::new(field, message));
             }
             let key = VerifyingKey::public(entry.algorithm, entry.kid.clone(), &entry.pem)
@@ -125,17 +131,22 @@ impl SecurityOptions {
         }
         for (field, texts) in [("jwt_issuer", &self.jwt_issuer), ("jwt_audience", &self.jwt_audience)] {
             if texts.iter().any(String::is_empty) {
-                return Err(SettingsError::new(field, "an entry is empty; write the exact text, or leave the field out"));
+                return Err(SettingsError::new(
+                    field,
+                    "an entry is empty; write the exact text, or leave the field out",
+                ));
             }
         }
         if keys.is_empty() {
             if self.auth_provider == AuthProvider::Jwt && self.security_enabled {
-                let message = "\"jwt\" has nothing to check tokens with; set `jwt_secret` or `jwt_public_keys`";
+                let message =
+                    "\"jwt\" has nothing to check tokens with; set `jwt_secret` or `jwt_public_keys`";
                 return Err(SettingsError::new("auth_provider", message));
             }
             return Ok(None);
         }
-        let verifier = JwtVerifier::new(keys).map_err(|error| SettingsError::new("jwt_public_keys", error))?;
+        let verifier =
+            JwtVerifier::new(keys).map_err(|error| SettingsError::new("jwt_public_keys", error))?;
         let leeway = SignedDuration::from_secs(i64::try_from(leeway).unwrap_or(i64::MAX));
         Ok(Some(
             verifier
@@ -157,15 +168,15 @@ impl SecurityOptions {
     }
 
     fn build_limits(&self, warnings: &mut Vec<Warning>) -> Result<RateLimits, SettingsError> {
-        let parse = |field: &str, text: &str| {
-            text.parse::<Limit>().map_err(|error| SettingsError::new(field, error))
-        };
+        let parse =
+            |field: &str, text: &str| text.parse::<Limit>().map_err(|error| SettingsError::new(field, error));
         let mut by_endpoint: BTreeMap<String, Limit> =
             guide_limits().into_iter().map(|(name, limit)| (name.to_owned(), limit)).collect();
         for (name, text) in &self.rate_limits {
             let field = format!("rate_limits.{name}");
             if !endpoint::ALL.contains(&name.as_str()) {
-                let message = format!("no endpoint has that name; the names are {}", endpoint::ALL.join(", "));
+                let message =
+                    format!("no endpoint has that name; the names are {}", endpoint::ALL.join(", "));
                 warnings.push(warning(Severity::Low, &field, &message));
             }
             by_endpoint.insert(name.clone(), parse(&field, text)?);
@@ -186,7 +197,11 @@ impl SecurityOptions {
     fn warn(&self, keys: &KeyRing, tokens: Option<&JwtVerifier>, warnings: &mut Vec<Warning>) {
         let mut warn = |severity, field, message| warnings.push(warning(severity, field, message));
         if !self.security_enabled {
-            warn(Severity::High, "security_enabled", "security is OFF: anybody may read, execute and administer");
+            warn(
+                Severity::High,
+                "security_enabled",
+                "security is OFF: anybody may read, execute and administer",
+            );
             return;
         }
         let keys_count = self.auth_provider == AuthProvider::ApiKey && !keys.is_empty();
@@ -199,7 +214,11 @@ impl SecurityOptions {
             warn(Severity::Low, "api_keys", "the keys are not used while `auth_provider` is \"jwt\"");
         }
         if !self.require_https {
-            warn(Severity::Medium, "require_https", "plain HTTP is accepted: credentials can be read on the way");
+            warn(
+                Severity::Medium,
+                "require_https",
+                "plain HTTP is accepted: credentials can be read on the way",
+            );
         }
         if self.trusted_proxies.iter().any(|network| network.prefix_len() == 0) {
             let message = "every peer is trusted to say where a request comes from and that it was secure; \
@@ -210,13 +229,18 @@ impl SecurityOptions {
             warn(Severity::Medium, "rate_limit_enabled", "no request is refused for its rate");
         }
         if self.auth_failure_limit.trim().is_empty() {
-            warn(Severity::Medium, "auth_failure_limit", "credentials may be guessed at any rate; \"20/minute\" stops it");
+            warn(
+                Severity::Medium,
+                "auth_failure_limit",
+                "credentials may be guessed at any rate; \"20/minute\" stops it",
+            );
         }
         if !self.websocket_require_auth {
             let message = "anybody may watch the pipelines that have no ACL";
             warn(Severity::Medium, "websocket_require_auth", message);
             if self.websocket_handshake_auth == HandshakeAuth::Required {
-                let message = "\"required\" refuses the anonymous clients that `websocket_require_auth` lets in";
+                let message =
+                    "\"required\" refuses the anonymous clients that `websocket_require_auth` lets in";
                 warn(Severity::Low, "websocket_handshake_auth", message);
             }
         }
@@ -227,7 +251,10 @@ fn key_record(digest: KeyDigest, entry: &ApiKeyEntry) -> Result<KeyRecord, Setti
     let id = entry.id.clone().unwrap_or_else(|| digest.default_id());
     let field = format!("api_keys.{}", id.escape_debug());
     if KeyDigest::of(&id) == digest {
-        return Err(SettingsError::new("api_keys", "a key's `id` is the key itself, and ids are printed; write a name"));
+        return Err(SettingsError::new(
+            "api_keys",
+            "a key's `id` is the key itself, and ids are printed; write a name",
+        ));
     }
     check_name(&field, "id", &id)?;
     let mut roles: Vec<String> = entry.role.iter().chain(&entry.roles).cloned().collect();
@@ -240,7 +267,14 @@ fn key_record(digest: KeyDigest, entry: &ApiKeyEntry) -> Result<KeyRecord, Setti
     if roles.is_empty() {
         return Err(SettingsError::new(field, "the key has no role; write `role`, such as \"viewer\""));
     }
-    Ok(KeyRecord { digest, id, roles, whitelist, permissions: entry.permissions, expires_at: entry.expires_at })
+    Ok(KeyRecord {
+        digest,
+        id,
+        roles,
+        whitelist,
+        permissions: entry.permissions,
+        expires_at: entry.expires_at,
+    })
 }
 
 fn check_name(field: &str, what: &str, name: &str) -> Result<(), SettingsError> {
@@ -255,7 +289,10 @@ fn check_name(field: &str, what: &str, name: &str) -> Result<(), SettingsError> 
 /// An ACL that could never take effect would leave open what its author thinks closed: refused.
 fn check_acl(field: &str, pipeline: &str, acl: &Acl) -> Result<(), SettingsError> {
     if pipeline.is_empty() || pipeline.chars().any(char::is_control) {
-        return Err(SettingsError::new("pipeline_acls", "an entry names no pipeline; write the pipeline's id"));
+        return Err(SettingsError::new(
+            "pipeline_acls",
+            "an entry names no pipeline; write the pipeline's id",
+        ));
     }
     if pipeline.contains('*') {
         let message = "`*` is not understood here and would protect nothing; write one entry per pipeline";

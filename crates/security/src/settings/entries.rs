@@ -86,7 +86,9 @@ impl<'de> Deserialize<'de> for ApiKeyMap {
                 let mut entries = BTreeMap::new();
                 while let Some((key, entry)) = map.next_entry::<String, ApiKeyEntry>()? {
                     if entries.insert(key, entry).is_some() {
-                        return Err(serde::de::Error::custom("a key stands twice; remove one of its entries"));
+                        return Err(serde::de::Error::custom(
+                            "a key stands twice; remove one of its entries",
+                        ));
                     }
                 }
                 Ok(ApiKeyMap(entries))

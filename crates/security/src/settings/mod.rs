@@ -290,7 +290,13 @@ impl Settings {
     }
 
     /// Who is at the other end of a request, and whether it came by TLS.
-    pub fn client_info(&self, peer: IpAddr, native_tls: bool, headers: &HeaderMap, upgrade: bool) -> ClientInfo {
+    pub fn client_info(
+        &self,
+        peer: IpAddr,
+        native_tls: bool,
+        headers: &HeaderMap,
+        upgrade: bool,
+    ) -> ClientInfo {
         self.trusted_proxies.client_info(peer, native_tls, headers, upgrade, self.strict_forwarded_proto)
     }
 

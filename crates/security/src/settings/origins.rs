@@ -23,7 +23,9 @@ pub enum OriginError {
     #[error("`*` would allow every web page; list the origins, such as \"https://ops.example.com\"")]
     Star,
     /// Not scheme, host and port alone.
-    #[error("an origin is scheme, host and port only, such as \"https://ops.example.com\" or \"http://localhost:5173\"")]
+    #[error(
+        "an origin is scheme, host and port only, such as \"https://ops.example.com\" or \"http://localhost:5173\""
+    )]
     Malformed,
 }
 
@@ -77,14 +79,13 @@ impl Origin {
         // An authority alone is a valid request target, so the library checks brackets, characters and port.
         let uri: Uri = authority.parse().ok()?;
         let authority = uri.authority()?;
-        let host = authority.host().trim_end_matches('.').to_ascii_lowercase();
-        let port = match authority.port_u16() {
-            Some(port) => port,
-            // A port that is there but no number must not pass as the default one.
-            None if authority.port().is_some() || authority.as_str().ends_with(':') => return None,
-            None if secure => 443,
-            None => 80,
+        // Read from the text: the library takes a port out of range for none at all, and it must not pass as the default.
+        let port = match authority.as_str().strip_prefix(authority.host())? {
+            "" if secure => 443,
+            "" => 80,
+            port => port.strip_prefix(':')?.parse().ok()?,
         };
+        let host = authority.host().trim_end_matches('.').to_ascii_lowercase();
         (!host.is_empty() && !host.contains('*')).then_some(Origin { secure, host, port })
     }
 }
@@ -131,7 +132,11 @@ mod tests {
             ("ws://flow.example.com", "flow.example.com", false, false),
             ("file://flow.example.com", "flow.example.com", false, false),
         ] {
-            assert_eq!(none.allows(origin, Some(host), secure), allowed, "{origin} at {host}, secure {secure}");
+            assert_eq!(
+                none.allows(origin, Some(host), secure),
+                allowed,
+                "{origin} at {host}, secure {secure}"
+            );
         }
         assert!(!none.allows("https://flow.example.com", None, true));
     }

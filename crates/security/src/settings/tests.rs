@@ -66,7 +66,8 @@ fn a_named_limit_replaces_its_entry_and_the_rest_of_the_table_stays() {
 
 #[test]
 fn what_cannot_be_is_refused_by_field() {
-    let entry = |id: &str| ApiKeyEntry { role: Some("r".into()), id: Some(id.into()), ..ApiKeyEntry::default() };
+    let entry =
+        |id: &str| ApiKeyEntry { role: Some("r".into()), id: Some(id.into()), ..ApiKeyEntry::default() };
     for (error, field, part) in [
         (refused(|o| o.rate_limit_default = "lots".into()), "rate_limit_default", "lots"),
         (refused(|o| _ = o.rate_limits.insert("me".into(), "1/era".into())), "rate_limits.me", ""),
@@ -112,7 +113,9 @@ fn what_cannot_be_is_refused_by_field() {
             "role",
         ),
         (
-            refused(|o| _ = o.api_keys.insert("k", ApiKeyEntry { pipelines: Some(vec!["".into()]), ..entry("a") })),
+            refused(|o| {
+                _ = o.api_keys.insert("k", ApiKeyEntry { pipelines: Some(vec!["".into()]), ..entry("a") })
+            }),
             "api_keys.a.pipelines",
             "empty",
         ),
@@ -124,13 +127,20 @@ fn what_cannot_be_is_refused_by_field() {
             "api_keys",
             "`a`",
         ),
-        (refused(|o| _ = o.pipeline_acls.insert("audio_*".into(), Acl::default())), "pipeline_acls.audio_*", "`*`"),
+        (
+            refused(|o| _ = o.pipeline_acls.insert("audio_*".into(), Acl::default())),
+            "pipeline_acls.audio_*",
+            "`*`",
+        ),
         (refused(|o| _ = o.pipeline_acls.insert("".into(), Acl::default())), "pipeline_acls", "id"),
         (refused(|o| o.allowed_origins = vec!["*".into()]), "allowed_origins[0]", "https://"),
     ] {
         assert_eq!(error.field(), field, "{error}");
         assert!(error.message().contains(part), "{error}");
-        assert!(!error.to_string().contains("with space") && !error.to_string().contains("the-key"), "{error}");
+        assert!(
+            !error.to_string().contains("with space") && !error.to_string().contains("the-key"),
+            "{error}"
+        );
     }
 }
 
@@ -195,13 +205,20 @@ fn what_should_not_be_left_so_is_warned_of() {
         (warned(|o| o.auth_failure_limit = " ".into()), (Severity::Medium, "auth_failure_limit")),
         (warned(|o| o.websocket_require_auth = false), (Severity::Medium, "websocket_require_auth")),
         (warned(|o| o.jwt_secret = None), (Severity::Medium, "api_keys")),
-        (warned(|o| _ = o.rate_limits.insert("get_dags".into(), "1/second".into())), (Severity::Low, "rate_limits.get_dags")),
+        (
+            warned(|o| _ = o.rate_limits.insert("get_dags".into(), "1/second".into())),
+            (Severity::Low, "rate_limits.get_dags"),
+        ),
     ] {
         assert_eq!(found, [(expected.0, expected.1.to_owned())]);
     }
     let guessable = warned(|o| o.api_keys = guide_keys());
     assert_eq!(guessable.len(), 2);
-    assert!(guessable.iter().all(|(severity, field)| *severity == Severity::Medium && field.starts_with("api_keys.key-")));
+    assert!(
+        guessable
+            .iter()
+            .all(|(severity, field)| *severity == Severity::Medium && field.starts_with("api_keys.key-"))
+    );
 }
 
 #[test]
@@ -222,10 +239,13 @@ fn no_secret_is_ever_shown() {
 
 #[test]
 fn the_redacted_view_has_every_field() {
-    let settings =
-        SecurityOptions { api_keys: guide_keys(), jwt_secret: Some("s".into()), ..SecurityOptions::default() }
-            .build()
-            .unwrap();
+    let settings = SecurityOptions {
+        api_keys: guide_keys(),
+        jwt_secret: Some("s".into()),
+        ..SecurityOptions::default()
+    }
+    .build()
+    .unwrap();
     let view = settings.redacted();
     assert_eq!(view["jwt_secret"], "[redacted]");
     assert_eq!(view["jwt_algorithms"], json!(["HS256"]));
@@ -234,6 +254,9 @@ fn the_redacted_view_has_every_field() {
     assert_eq!(view["api_keys"].as_array().unwrap().len(), 2);
     assert_eq!(view["rate_limits"]["websocket_connect"], "5/minute");
     // As many as the options have.
-    let fields = format!("{:#?}", SecurityOptions::default()).lines().filter(|line| line.starts_with("    ") && !line.starts_with("     ") && line.contains(": ")).count();
+    let fields = format!("{:#?}", SecurityOptions::default())
+        .lines()
+        .filter(|line| line.starts_with("    ") && !line.starts_with("     ") && line.contains(": "))
+        .count();
     assert_eq!(view.as_object().unwrap().len(), fields);
 }
