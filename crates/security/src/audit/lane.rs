@@ -1,0 +1,143 @@
+//! One sink as the log sees it: written directly, or through a queue.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::chain::{Checkpoint, Line};
+use super::error::AuditError;
+use super::queue::Queue;
+use super::sink::{AuditSink, Displaced, Tail, Writer};
+
+/// A direct sink that failed is not tried again before this.
+const REST: Duration = Duration::from_millis(100);
+
+pub(crate) struct Lane {
+    pub(crate) label: String,
+    kind: Kind,
+}
+
+enum Kind {
+    Direct(Direct),
+    Queued(Queue),
+}
+
+struct Direct {
+    writer: Writer,
+    written: Checkpoint,
+    state: DirectState,
+}
+
+enum DirectState {
+    InStep,
+    Behind(Tail),
+    Closed { again_at: Instant },
+}
+
+impl Lane {
+    /// A sink that is written before the caller goes on. `tail`: how it ends, if it could be opened.
+    pub(crate) fn direct(sink: &AuditSink, writer: Writer, tail: Option<Tail>, head: Checkpoint) -> Self {
+        let state = match tail {
+            Some(tail) if tail == Tail::clean(head) => DirectState::InStep,
+            Some(tail) => DirectState::Behind(tail),
+            None => DirectState::Closed { again_at: Instant::now() + REST },
+        };
+        let written = tail.map_or(Checkpoint::GENESIS, |t| t.at);
+        Self { label: sink.label(), kind: Kind::Direct(Direct { writer, written, state }) }
+    }
+
+    /// A sink that is written by a thread of its own.
+    pub(crate) fn queued(
+        sink: &AuditSink,
+        writer: Writer,
+        tail: Option<Tail>,
+        head: Checkpoint,
+    ) -> Result<Self, AuditError> {
+        let in_step = tail == Some(Tail::clean(head));
+        let queue = Queue::start(writer, sink.label(), tail, in_step).map_err(AuditError::Thread)?;
+        Ok(Self { label: sink.label(), kind: Kind::Queued(queue) })
+    }
+
+    /// How the sink ends, if it could go on but not where the chain stands. To be asked before each record.
+    pub(crate) fn out_of_step(&mut self, head: Checkpoint) -> Option<Tail> {
+        match &mut self.kind {
+            Kind::Queued(queue) => queue.out_of_step(),
+            Kind::Direct(direct) => direct.out_of_step(head),
+        }
+    }
+
+    /// Hands a line over; `after_gap`: it is the gap record a sink out of step waits for. Whether it was
+    /// taken: by a direct sink, written; by a queue, accepted.
+    pub(crate) fn offer(&mut self, line: &Arc<Line>, after_gap: bool) -> bool {
+        match &mut self.kind {
+            Kind::Queued(queue) => queue.offer(line, after_gap),
+            Kind::Direct(direct) => direct.offer(&self.label, line, after_gap),
+        }
+    }
+
+    pub(crate) fn failing(&self) -> bool {
+        match &self.kind {
+            Kind::Queued(queue) => queue.failing(),
+            Kind::Direct(direct) => matches!(direct.state, DirectState::Closed { .. }),
+        }
+    }
+
+    pub(crate) fn close(&mut self) {
+        match &mut self.kind {
+            Kind::Queued(queue) => queue.close(),
+            Kind::Direct(direct) => {
+                direct.writer.sync();
+                direct.state = DirectState::Closed { again_at: Instant::now() };
+                // Dropping the file lets go of its lock.
+                direct.writer = Writer::new(AuditSink::Stdout);
+            }
+        }
+    }
+}
+
+impl Direct {
+    fn out_of_step(&mut self, head: Checkpoint) -> Option<Tail> {
+        match self.state {
+            DirectState::Behind(tail) => Some(tail),
+            DirectState::InStep if self.writer.displaced() == Displaced::No => None,
+            DirectState::Closed { again_at } if Instant::now() < again_at => None,
+            DirectState::InStep | DirectState::Closed { .. } => match self.writer.open(self.written) {
+                Ok(tail) if tail == Tail::clean(head) => {
+                    self.state = DirectState::InStep;
+                    None
+                }
+                Ok(tail) => {
+                    self.state = DirectState::Behind(tail);
+                    Some(tail)
+                }
+                Err(_) => {
+                    self.state = DirectState::Closed { again_at: Instant::now() + REST };
+                    None
+                }
+            },
+        }
+    }
+
+    fn offer(&mut self, label: &str, line: &Line, after_gap: bool) -> bool {
+        let ready = match self.state {
+            DirectState::InStep => true,
+            DirectState::Behind(_) => after_gap,
+            DirectState::Closed { .. } => false,
+        };
+        if !ready {
+            return false;
+        }
+        match self.writer.write(&line.bytes) {
+            Ok(()) => {
+                self.written = line.at;
+                self.state = DirectState::InStep;
+                true
+            }
+            Err(error) => {
+                metrics::counter!("taskiq_flow_audit_sink_errors_total").increment(1);
+                tracing::error!(sink = %label, %error, "the audit log cannot be written");
+                self.state = DirectState::Closed { again_at: Instant::now() + REST };
+                false
+            }
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! The audit log: who did what, in a chain that shows when it was touched.
+//!
+//! ```
+//! use taskiq_flow_security::audit::{
+//!     AuditEntry, AuditEvent, AuditLogger, AuditMode, AuditOptions, AuditSink, Outcome, verify,
+//! };
+//!
+//! # let folder = tempfile::tempdir()?;
+//! let path = folder.path().join("audit.jsonl");
+//! let log = AuditLogger::open(AuditOptions {
+//!     sinks: vec![AuditSink::File(path.clone())],
+//!     mode: AuditMode::Required,
+//! })?;
+//! log.record(AuditEntry::new(AuditEvent::PipelineExecute, Outcome::Success).pipeline_id("etl").status(202))?;
+//! log.close();
+//!
+//! let report = verify(std::io::BufReader::new(std::fs::File::open(&path)?))?;
+//! assert_eq!(report.records, 3); // audit.start, pipeline.execute, audit.stop
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Rules. One JSON object a line, its fields in one order, `hash` the last: the SHA-256 of the line without
+//! that member, in hexadecimal. `prev_hash` is the hash of the record before, 64 zeros for the first. What
+//! could not be written is never silent: an `audit.gap` record says which numbers are missing from which sink.
+//! A file that was moved, emptied or torn goes on with such a record too.
+//!
+//! Caveats. The chain has no key: whoever may write the file can rewrite all of it, and cut its end. Keep
+//! checkpoints (`AuditLogger::checkpoint`) on another machine and give them to [`verify_with`].
+
+mod back_lines;
+mod chain;
+mod error;
+mod gap;
+mod lane;
+mod logger;
+mod queue;
+mod reader;
+mod record;
+mod safe_json;
+mod sink;
+mod verify;
+
+pub use self::chain::{Checkpoint, CheckpointError};
+pub use self::error::AuditError;
+pub use self::logger::{AuditLogger, AuditMode, AuditOptions};
+pub use self::reader::{AuditFilter, AuditPage, ReadError, read_records};
+pub use self::record::{AuditEntry, AuditEvent, AuditPrincipal, AuditRecord, LOGGER, Outcome, UnknownEvent};
+pub use self::safe_json::{escape_controls, to_safe_json};
+pub use self::sink::AuditSink;
+pub use self::verify::{Fault, Gap, VerifyError, VerifyOptions, VerifyReport, verify, verify_with};
