@@ -2,6 +2,7 @@
 //!
 //! The test runs itself again as a child process, told by an environment variable what to do.
 #![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -113,7 +114,10 @@ fn child_fills_the_disk() {
         let report = verify(BufReader::new(fs::File::open(file).unwrap())).unwrap();
         assert_eq!(report.gaps.len(), 1, "{:?}", report.gaps);
         if mode == AuditMode::Required {
-            assert!(report.gaps[0].detail.contains("refused requests 3"), "{:?}", report.gaps);
+            // Three, and those that came before the sink was tried again.
+            let told = report.gaps[0].detail.split("; ").nth(2).unwrap();
+            let told: u32 = told.strip_prefix("refused requests ").unwrap().parse().unwrap();
+            assert!(told >= 3);
         } else {
             // What waited for room is there: nothing was missed.
             assert!(report.records > 20);

@@ -1,4 +1,5 @@
 //! One suite for every storage of the rate limiter: memory, and a real Redis server.
+#![allow(clippy::unwrap_used, reason = "a test may panic, in its helpers too")]
 
 use std::time::Duration;
 

@@ -121,7 +121,8 @@ fn hash_of(line: &[u8]) -> Option<[u8; 32]> {
 mod tests {
     use jiff::Timestamp;
 
-    use super::super::record::{AuditEntry, AuditEvent, Outcome};
+    use super::super::event::{AuditEvent, Outcome};
+    use super::super::record::AuditEntry;
     use super::*;
 
     fn record() -> AuditRecord {

@@ -9,9 +9,10 @@ use parking_lot::Mutex;
 
 use super::chain::{Checkpoint, Line, seal};
 use super::error::AuditError;
+use super::event::{AuditEvent, Outcome};
 use super::gap::GapNote;
 use super::lane::Lane;
-use super::record::{AuditEntry, AuditEvent, AuditRecord, Outcome};
+use super::record::{AuditEntry, AuditRecord};
 use super::safe_json::escape_controls;
 use super::sink::{AuditSink, Tail, Writer, first_file};
 

@@ -30,6 +30,7 @@
 mod back_lines;
 mod chain;
 mod error;
+mod event;
 mod gap;
 mod lane;
 mod logger;
@@ -42,9 +43,10 @@ mod verify;
 
 pub use self::chain::{Checkpoint, CheckpointError};
 pub use self::error::AuditError;
+pub use self::event::{AuditEvent, Outcome, UnknownEvent};
 pub use self::logger::{AuditLogger, AuditMode, AuditOptions};
 pub use self::reader::{AuditFilter, AuditPage, ReadError, read_records};
-pub use self::record::{AuditEntry, AuditEvent, AuditPrincipal, AuditRecord, LOGGER, Outcome, UnknownEvent};
+pub use self::record::{AuditEntry, AuditPrincipal, AuditRecord, LOGGER};
 pub use self::safe_json::{escape_controls, to_safe_json};
 pub use self::sink::AuditSink;
 pub use self::verify::{Fault, Gap, VerifyError, VerifyOptions, VerifyReport, verify, verify_with};

@@ -8,7 +8,8 @@ use jiff::Timestamp;
 
 use super::back_lines::BackLines;
 use super::chain::{Read, read};
-use super::record::{AuditEvent, AuditRecord, Outcome};
+use super::event::{AuditEvent, Outcome};
+use super::record::AuditRecord;
 
 /// Most records of a page.
 const MAX_LIMIT: usize = 1000;

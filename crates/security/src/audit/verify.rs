@@ -3,8 +3,9 @@
 use std::io::{self, BufRead};
 
 use super::chain::{Checkpoint, Read, read};
+use super::event::AuditEvent;
 use super::gap::GapNote;
-use super::record::{AuditEvent, AuditRecord};
+use super::record::AuditRecord;
 
 /// A longer line is no record; what is beyond is not kept in memory.
 const MAX_LINE: usize = 1024 * 1024;
@@ -192,11 +193,11 @@ impl Check {
             }
         };
         let note = gap_note(&record);
-        if let Some((first, count)) = self.unreadable.take() {
-            if note.as_ref().is_none_or(|n| n.unreadable_lines != count) {
-                self.line = first;
-                return Err(Stop::Fault(Fault::Unreadable, None));
-            }
+        if let Some((first, count)) = self.unreadable.take()
+            && note.as_ref().is_none_or(|n| n.unreadable_lines != count)
+        {
+            self.line = first;
+            return Err(Stop::Fault(Fault::Unreadable, None));
         }
         self.follows(&record, at, note.as_ref())?;
         if self.checkpoint.is_some_and(|c| c.seq == at.seq && c.hash != at.hash) {
@@ -274,11 +275,11 @@ fn jump(reader: &mut impl BufRead, line: u64, expected: u64, found: u64) -> Resu
         fault: Fault::Removed { first: expected, last: found - 1 },
     };
     while let Some(next) = next_line(reader)? {
-        if let Read::Sound(_, at) = read(&next) {
-            if at.seq == expected {
-                let fault = Fault::Reordered { expected, found };
-                return Ok(VerifyError::Bad { line, seq: Some(found), fault });
-            }
+        if let Read::Sound(_, at) = read(&next)
+            && at.seq == expected
+        {
+            let fault = Fault::Reordered { expected, found };
+            return Ok(VerifyError::Bad { line, seq: Some(found), fault });
         }
     }
     Ok(removed)

@@ -3,7 +3,8 @@ use std::io::Cursor;
 use jiff::Timestamp;
 
 use super::super::chain::seal;
-use super::super::record::{AuditEntry, Outcome};
+use super::super::event::Outcome;
+use super::super::record::AuditEntry;
 use super::*;
 
 /// A log of `count` records, one line each.
