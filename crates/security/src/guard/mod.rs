@@ -2,7 +2,7 @@
 //!
 //! [`Guard::admit`] runs the checks that need no handler, in this order: HTTPS, rate limit by address, origin (of a
 //! WebSocket), authentication, rate limit by principal. It gives an [`Admission`], with which the handler asks
-//! [`Guard::authorize`] for the [`Permit`] that protected functions take, and [`Guard::note`]s what it is about to do.
+//! [`Guard::authorize`] for the [`Permit`](crate::policy::Permit) that protected functions take, and [`Guard::note`]s what it is about to do.
 //!
 //! ```
 //! use http::{HeaderMap, Method};

@@ -48,9 +48,9 @@ impl Guard {
         }
         entry.status = Some(refusal.status().as_u16());
         entry.detail = Some(format!("needs {permission}; {denied}"));
-        self.write(entry)?;
+        let refusal = self.write(entry).err().unwrap_or(refusal);
         metrics::counter!("taskiq_flow_refusals_total", "kind" => refusal.kind().code()).increment(1);
-        Err(refusal)
+        Err(refusal.with_headers(&caller.rate_headers))
     }
 
     /// Records what the caller is about to do. Call it before doing it: with `audit_mode = "required"` what cannot be
@@ -68,7 +68,7 @@ impl Guard {
         entry.run_id = note.run_id.map(str::to_owned);
         entry.status = note.status;
         entry.detail = note.detail.map(str::to_owned);
-        self.write(entry)
+        self.write(entry).map_err(|refusal| refusal.with_headers(&caller.rate_headers))
     }
 
     /// Refuses a socket because as many as may be are open, and records it.

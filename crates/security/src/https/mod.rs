@@ -4,3 +4,4 @@ mod forwarded;
 mod proxies;
 
 pub use self::proxies::{ClientInfo, TrustedProxies, TrustedProxyError};
+pub use crate::layer::{HttpsEnforcementLayer, HttpsEnforcementMiddleware};

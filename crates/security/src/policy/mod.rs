@@ -15,8 +15,10 @@
 //! use taskiq_flow_security::policy::{Policy, Resource};
 //! use taskiq_flow_security::principal::Principal;
 //!
-//! let policy = Policy::default();
 //! let nobody = Principal::anonymous();
+//! assert!(Policy::default().authorize(&nobody, Permission::Read, Resource::Pipeline("etl")).is_err());
+//!
+//! let policy = Policy::default().with_anonymous_read(true);
 //! assert!(policy.authorize(&nobody, Permission::Execute, Resource::Pipeline("etl")).is_err());
 //! let permit = policy.authorize(&nobody, Permission::Read, Resource::Pipeline("etl")).unwrap();
 //! assert_eq!(permit.pipeline(), Some("etl"));
@@ -85,6 +87,7 @@ impl Acl {
 pub struct Policy {
     acls: BTreeMap<String, Acl>,
     role_permissions: BTreeMap<String, PermissionSet>,
+    anonymous_read: bool,
 }
 
 impl Default for Policy {
@@ -110,7 +113,7 @@ pub enum Rule {
     Acl,
     /// The caller has `admin`: yes.
     Admin,
-    /// The caller is anonymous: yes for reading a pipeline without ACL, else no.
+    /// The caller is anonymous: yes for reading a pipeline without ACL, where that is allowed at all; else no.
     Anonymous,
     /// Any authenticated caller: yes.
     Authenticated,
@@ -151,7 +154,15 @@ pub struct Denied {
 impl Policy {
     /// A policy of these ACLs, by pipeline id, and role permissions.
     pub fn new(acls: BTreeMap<String, Acl>, role_permissions: BTreeMap<String, PermissionSet>) -> Self {
-        Policy { acls, role_permissions }
+        Policy { acls, role_permissions, anonymous_read: false }
+    }
+
+    /// Whether callers without credential may read the pipelines that have no ACL. They may do nothing unless this
+    /// is said: a socket whose credential is still awaited is such a caller too.
+    #[must_use]
+    pub fn with_anonymous_read(mut self, allowed: bool) -> Self {
+        self.anonymous_read = allowed;
+        self
     }
 
     /// Asks for `permission` on `resource`.
@@ -204,7 +215,8 @@ impl Policy {
     pub fn permissions_of(&self, principal: &Principal) -> PermissionSet {
         match principal.kind() {
             PrincipalKind::Open => PermissionSet::ALL,
-            PrincipalKind::Anonymous => PermissionSet::from_iter([Permission::Read]),
+            PrincipalKind::Anonymous if self.anonymous_read => PermissionSet::from_iter([Permission::Read]),
+            PrincipalKind::Anonymous => PermissionSet::EMPTY,
             PrincipalKind::ApiKey => principal.permissions(),
             PrincipalKind::Jwt => principal
                 .roles()
@@ -222,7 +234,7 @@ impl Policy {
     fn decide_pipeline(&self, principal: &Principal, permission: Permission, pipeline: &str) -> Verdict {
         let acl = self.acls.get(pipeline);
         if principal.kind() == PrincipalKind::Anonymous {
-            let allowed = permission == Permission::Read && acl.is_none();
+            let allowed = self.anonymous_read && permission == Permission::Read && acl.is_none();
             return Verdict { allowed, rule: Rule::Anonymous };
         }
         if !principal.whitelist().allows(pipeline) {
@@ -245,7 +257,8 @@ impl Policy {
     fn decide_any(&self, principal: &Principal, permission: Permission) -> Verdict {
         match principal.kind() {
             PrincipalKind::Anonymous => {
-                Verdict { allowed: permission == Permission::Read, rule: Rule::Anonymous }
+                let allowed = self.anonymous_read && permission == Permission::Read;
+                Verdict { allowed, rule: Rule::Anonymous }
             }
             _ if self.permissions_of(principal).grants(permission) => yes(Rule::Permission),
             PrincipalKind::Jwt

@@ -51,6 +51,7 @@ fn policy() -> Policy {
             ("runner".to_owned(), PermissionSet::from_iter([Execute])),
         ]),
     )
+    .with_anonymous_read(true)
 }
 
 fn verdict(principal: &Arc<Principal>, permission: Permission, resource: Resource<'_>) -> (bool, Rule) {
@@ -209,4 +210,14 @@ fn a_permit_says_what_was_granted() {
     assert_eq!(permit.resource(), Resource::Pipeline("a"));
     let permit = policy().authorize(&reader, Read, Resource::AnyPipeline).unwrap();
     assert_eq!((permit.resource(), permit.pipeline()), (Resource::AnyPipeline, None));
+}
+
+#[test]
+fn callers_without_credential_may_do_nothing_unless_it_is_said() {
+    let nobody = Principal::anonymous();
+    for resource in [Resource::Pipeline("a"), Resource::AnyPipeline, Resource::WholeServer, Resource::Myself]
+    {
+        assert!(Policy::default().authorize(&nobody, Read, resource).is_err(), "{resource:?}");
+    }
+    assert!(Policy::default().permissions_of(&nobody).is_empty());
 }

@@ -69,8 +69,11 @@ impl SecurityOptions {
     fn build_keys(&self, warnings: &mut Vec<Warning>) -> Result<KeyRing, SettingsError> {
         let mut records = Vec::with_capacity(self.api_keys.len());
         for (text, entry) in self.api_keys.iter() {
-            let digest =
-                KeyDigest::from_config(text).map_err(|error| SettingsError::new("api_keys", error))?;
+            let digest = KeyDigest::from_config(text).map_err(|error| {
+                // The text itself must not be shown; the entry's own name says which one it is.
+                let name = entry.id.as_ref().or(entry.role.as_ref()).map_or("?", String::as_str);
+                SettingsError::new("api_keys", format!("{error} (the entry of `{}`)", name.escape_debug()))
+            })?;
             let record = key_record(digest, entry)?;
             let field = format!("api_keys.{}", record.id);
             if !text.starts_with(DIGEST_PREFIX) && text.len() < STRONG_KEY_CHARS {
@@ -164,7 +167,8 @@ impl SecurityOptions {
         for role in self.role_permissions.keys() {
             check_name(&format!("role_permissions.{}", role.escape_debug()), "role", role)?;
         }
-        Ok(Policy::new(self.pipeline_acls.clone(), self.role_permissions.clone()))
+        let policy = Policy::new(self.pipeline_acls.clone(), self.role_permissions.clone());
+        Ok(policy.with_anonymous_read(!self.websocket_require_auth))
     }
 
     fn build_limits(&self, warnings: &mut Vec<Warning>) -> Result<RateLimits, SettingsError> {

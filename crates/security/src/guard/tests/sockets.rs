@@ -10,6 +10,9 @@ async fn a_socket_may_authenticate_in_its_first_message() {
     let socket = stage.admit(&Call::socket()).await.unwrap();
     assert_eq!(socket.credential(), CredentialState::Awaited);
     assert_eq!(socket.principal().kind(), PrincipalKind::Anonymous);
+    // Until then it may nothing, also what an anonymous socket might elsewhere.
+    assert!(stage.guard.authorize(&socket, Permission::Read, Resource::Pipeline("pipeline2")).is_err());
+    assert!(!stage.guard.may_read(socket.principal(), "pipeline2"));
     let by_key = stage.guard.authenticate_message(&socket, "viewer-key").await.unwrap();
     assert_eq!((by_key.principal().id(), by_key.credential()), ("viewer", CredentialState::Accepted));
     let by_token = stage.guard.authenticate_message(&socket, &token("ada", &[])).await.unwrap();
