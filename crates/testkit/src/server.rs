@@ -1,0 +1,290 @@
+//! The built server.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::Reply;
+use crate::client::Client;
+use crate::command::{clean, directory, write};
+use crate::port::free_port;
+use crate::process::{Exit, Process};
+use crate::wait::until;
+use crate::websocket::Socket;
+
+/// How long a start may take; debug builds on a busy machine are slow.
+const START: Duration = Duration::from_secs(20);
+/// How long an orderly stop may take.
+const STOP: Duration = Duration::from_secs(5);
+/// How often another port is tried.
+const PORTS: usize = 5;
+
+/// What a server is started with.
+#[derive(Debug)]
+pub struct ServerBuilder {
+    program: PathBuf,
+    directory: TempDir,
+    environment: Vec<(String, String)>,
+    arguments: Vec<String>,
+    pipelines: Vec<PathBuf>,
+    config: Option<PathBuf>,
+}
+
+/// A running server. It is killed when this is dropped.
+#[derive(Debug)]
+pub struct Server {
+    spec: ServerBuilder,
+    process: Process,
+    port: u16,
+}
+
+impl Server {
+    /// A server of `program`, which is `env!("CARGO_BIN_EXE_taskiq-flow")` to a test of its package.
+    ///
+    /// It keeps its state and its audit records (`audit.jsonl`, there alone) in a directory of its own, and sees no
+    /// environment variable but those the builder is given.
+    pub fn builder(program: impl Into<PathBuf>) -> ServerBuilder {
+        ServerBuilder {
+            program: program.into(),
+            directory: directory(),
+            environment: Vec::new(),
+            arguments: Vec::new(),
+            pipelines: Vec::new(),
+            config: None,
+        }
+        .env("TASKIQ_FLOW_STORE_URL", "sqlite:state.db")
+        .env("TASKIQ_FLOW_AUDIT_LOG", "audit.jsonl")
+    }
+
+    /// The port it listens on.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    /// Its address for HTTP clients, without a slash at the end.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Its working directory.
+    pub fn dir(&self) -> &Path {
+        self.spec.directory.path()
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// A client that a proxy on this machine seems to have passed on, having been asked over HTTPS.
+    pub fn client(&self) -> Client {
+        self.plain_client().header("X-Forwarded-Proto", "https")
+    }
+
+    /// A client that speaks plain HTTP to the server itself.
+    pub fn plain_client(&self) -> Client {
+        Client::new(self.url())
+    }
+
+    /// Opens a WebSocket with these headers and `X-Forwarded-Proto: https`.
+    ///
+    /// # Errors
+    /// The answer, when it is no upgrade.
+    pub async fn socket(&self, path: &str, headers: &[(&str, &str)]) -> Result<Socket, Box<Reply>> {
+        let headers = [&[("X-Forwarded-Proto", "https")], headers].concat();
+        Socket::connect(&format!("ws://127.0.0.1:{}{path}", self.port), &headers).await
+    }
+
+    /// What it has printed so far.
+    pub fn stdout(&self) -> String {
+        self.process.stdout()
+    }
+
+    /// What it has logged so far.
+    pub fn stderr(&self) -> String {
+        self.process.stderr()
+    }
+
+    /// The text of its audit file.
+    pub fn audit(&self) -> String {
+        std::fs::read_to_string(self.audit_path()).unwrap_or_default()
+    }
+
+    /// Where its audit file is, unless the builder was told otherwise.
+    pub fn audit_path(&self) -> PathBuf {
+        self.dir().join("audit.jsonl")
+    }
+
+    /// Sends SIGHUP.
+    pub fn hangup(&self) {
+        self.process.signal(Signal::HUP);
+    }
+
+    /// Sends SIGTERM and waits for the end.
+    ///
+    /// # Panics
+    /// When it has not ended after 5 seconds.
+    pub async fn stop(mut self) -> Exit {
+        self.process.stop(Signal::TERM, STOP).await
+    }
+
+    /// [`Server::stop`], and what is left in its directory may still be read.
+    pub async fn stop_and_keep(mut self) -> (Exit, TempDir) {
+        let exit = self.process.stop(Signal::TERM, STOP).await;
+        (exit, self.spec.directory)
+    }
+
+    /// Kills it, as a power failure would.
+    pub async fn kill9(&mut self) {
+        self.process.stop(Signal::KILL, STOP).await;
+    }
+
+    /// Starts it anew after [`Server::kill9`], in the same directory on the same port.
+    pub async fn restart(&mut self) {
+        let process = self.spec.spawn(self.port);
+        self.process = process;
+        if let Err(exit) = ready(&mut self.process, self.port).await {
+            panic!("the server did not start again: {exit:?}");
+        }
+    }
+
+    /// Stops it in order and starts it anew.
+    pub async fn stop_and_restart(&mut self) -> Exit {
+        let exit = self.process.stop(Signal::TERM, STOP).await;
+        self.restart().await;
+        exit
+    }
+}
+
+impl ServerBuilder {
+    /// Sets an environment variable.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
+        self = self.without_env(name);
+        self.environment.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// Takes an environment variable back, one that every test server has for example.
+    #[must_use]
+    pub fn without_env(mut self, name: &str) -> Self {
+        self.environment.retain(|(known, _)| known != name);
+        self
+    }
+
+    /// Gives it a TOML configuration file.
+    #[must_use]
+    pub fn config_toml(self, text: &str) -> Self {
+        self.config_file("taskiq-flow.test.toml", text)
+    }
+
+    /// Gives it a configuration file of any format.
+    #[must_use]
+    pub fn config_file(mut self, name: &str, text: &str) -> Self {
+        self.config = Some(write(self.directory.path(), name, text));
+        self
+    }
+
+    /// Gives it a pipeline, as YAML.
+    #[must_use]
+    pub fn pipeline(mut self, yaml: &str) -> Self {
+        let name = format!("pipelines/{:02}.yaml", self.pipelines.len());
+        self.pipelines.push(write(self.directory.path(), &name, yaml));
+        self
+    }
+
+    /// Gives it the pipelines of a file or directory.
+    #[must_use]
+    pub fn pipelines(mut self, path: impl Into<PathBuf>) -> Self {
+        self.pipelines.push(path.into());
+        self
+    }
+
+    /// Adds an argument.
+    #[must_use]
+    pub fn arg(mut self, argument: &str) -> Self {
+        self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// Its working directory, where files that it is to find can be written before the start.
+    pub fn dir(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Starts it, and waits until `/health` answers.
+    ///
+    /// # Panics
+    /// When it ends or says nothing.
+    pub async fn start(self) -> Server {
+        match self.try_start().await {
+            Ok(server) => server,
+            Err(exit) => panic!("the server ended with {:?}\n{}{}", exit.code, exit.stdout, exit.stderr),
+        }
+    }
+
+    /// Starts it.
+    ///
+    /// # Errors
+    /// How it ended, when it would not start.
+    pub async fn try_start(self) -> Result<Server, Exit> {
+        let mut tries = 0;
+        loop {
+            let port = free_port();
+            let mut process = self.spawn(port);
+            tries += 1;
+            match ready(&mut process, port).await {
+                Ok(()) => return Ok(Server { spec: self, process, port }),
+                Err(exit)
+                    if tries < PORTS && exit.stderr.to_lowercase().contains("address already in use") => {}
+                Err(exit) => return Err(exit),
+            }
+        }
+    }
+
+    fn spawn(&self, port: u16) -> Process {
+        let mut command = Command::new(&self.program);
+        clean(&mut command, self.directory.path());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.current_dir(self.directory.path()).arg("serve").args(["--port", &port.to_string()]);
+        if let Some(config) = &self.config {
+            command.arg("--config").arg(config);
+        }
+        if !self.pipelines.is_empty() {
+            command.arg("--pipelines").args(&self.pipelines);
+        }
+        command.args(&self.arguments);
+        Process::spawn(command, "server", self.directory.path())
+    }
+}
+
+/// Waits until the server answers.
+async fn ready(process: &mut Process, port: u16) -> Result<(), Exit> {
+    let health = Client::new(format!("http://127.0.0.1:{port}"));
+    let mut end = None;
+    let up = until(START, async || {
+        // Looked at before and after the answer: another process may have been given the same port.
+        end = process.ended();
+        if end.is_some() {
+            return Some(());
+        }
+        let answered = health.try_get("/health").await.is_some_and(|reply| reply.status == 200);
+        end = process.ended();
+        (answered || end.is_some()).then_some(())
+    })
+    .await;
+    match (end, up) {
+        (Some(exit), _) => Err(exit),
+        (None, Some(())) => Ok(()),
+        (None, None) => panic!("no /health after {START:?}\n{}{}", process.stdout(), process.stderr()),
+    }
+}
