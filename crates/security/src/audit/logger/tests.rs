@@ -227,6 +227,46 @@ fn nothing_a_client_sends_forges_a_line_or_a_giant_one() {
     assert_eq!(check(&file).records, 4);
 }
 
+#[derive(Clone, Default)]
+struct Captured(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Captured {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn every_record_is_a_tracing_event_with_fields() {
+    let captured = Captured::default();
+    let writer = captured.clone();
+    let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
+    tracing::subscriber::with_default(subscriber, || {
+        let principal =
+            AuditPrincipal { id: "ci".into(), kind: "jwt".into(), roles: vec!["a".into(), "b".into()] };
+        let entry = AuditEntry::new(AuditEvent::AuthorizationDenied, Outcome::Denied)
+            .principal(principal)
+            .pipeline_id("etl\u{1b}[2J")
+            .ip([192, 0, 2, 1].into())
+            .status(403);
+        AuditLogger::new().record(entry).unwrap();
+    });
+    let text = String::from_utf8(captured.0.lock().clone()).unwrap();
+    let event: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+    assert_eq!(event["target"], "taskiq_flow.audit");
+    let fields = &event["fields"];
+    assert_eq!((&fields["seq"], &fields["status"]), (&1.into(), &403.into()));
+    assert_eq!((&fields["event"], &fields["outcome"]), (&"authorization.denied".into(), &"denied".into()));
+    assert_eq!((&fields["principal.id"], &fields["principal.roles"]), (&"ci".into(), &"a,b".into()));
+    assert_eq!((&fields["ip"], &fields["pipeline_id"]), (&"192.0.2.1".into(), &"etl\\u001b[2J".into()));
+    assert!(fields.get("run_id").is_none());
+}
+
 #[test]
 fn a_log_without_sinks_still_counts() {
     let log = AuditLogger::new();
