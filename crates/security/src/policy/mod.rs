@@ -88,6 +88,7 @@ pub struct Policy {
     acls: BTreeMap<String, Acl>,
     role_permissions: BTreeMap<String, PermissionSet>,
     anonymous_read: bool,
+    danger_open: bool,
 }
 
 impl Default for Policy {
@@ -154,7 +155,7 @@ pub struct Denied {
 impl Policy {
     /// A policy of these ACLs, by pipeline id, and role permissions.
     pub fn new(acls: BTreeMap<String, Acl>, role_permissions: BTreeMap<String, PermissionSet>) -> Self {
-        Policy { acls, role_permissions, anonymous_read: false }
+        Policy { acls, role_permissions, anonymous_read: false, danger_open: false }
     }
 
     /// Whether callers without credential may read the pipelines that have no ACL. They may do nothing unless this
@@ -162,6 +163,13 @@ impl Policy {
     #[must_use]
     pub fn with_anonymous_read(mut self, allowed: bool) -> Self {
         self.anonymous_read = allowed;
+        self
+    }
+
+    /// Says yes to everybody and everything: security is switched off.
+    #[must_use]
+    pub fn danger_open(mut self, open: bool) -> Self {
+        self.danger_open = open;
         self
     }
 
@@ -190,7 +198,7 @@ impl Policy {
         resource: Resource<'_>,
         now: Timestamp,
     ) -> Verdict {
-        if principal.kind() == PrincipalKind::Open {
+        if self.danger_open {
             return yes(Rule::SecurityOff);
         }
         if principal.is_expired_at(now) {
@@ -214,7 +222,9 @@ impl Policy {
     /// What the principal may do where no ACL speaks.
     pub fn permissions_of(&self, principal: &Principal) -> PermissionSet {
         match principal.kind() {
-            PrincipalKind::Open => PermissionSet::ALL,
+            _ if self.danger_open => PermissionSet::ALL,
+            // Left over from when security was off.
+            PrincipalKind::Open => PermissionSet::EMPTY,
             PrincipalKind::Anonymous if self.anonymous_read => PermissionSet::from_iter([Permission::Read]),
             PrincipalKind::Anonymous => PermissionSet::EMPTY,
             PrincipalKind::ApiKey => principal.permissions(),
@@ -233,8 +243,11 @@ impl Policy {
 
     fn decide_pipeline(&self, principal: &Principal, permission: Permission, pipeline: &str) -> Verdict {
         let acl = self.acls.get(pipeline);
-        if principal.kind() == PrincipalKind::Anonymous {
-            let allowed = self.anonymous_read && permission == Permission::Read && acl.is_none();
+        if !principal.is_authenticated() {
+            let allowed = principal.kind() == PrincipalKind::Anonymous
+                && self.anonymous_read
+                && permission == Permission::Read
+                && acl.is_none();
             return Verdict { allowed, rule: Rule::Anonymous };
         }
         if !principal.whitelist().allows(pipeline) {

@@ -135,7 +135,7 @@ fn every_rule_on_a_pipeline() {
         ("anonymous, no ACL", Principal::anonymous(), Read, "a", (true, Rule::Anonymous)),
         ("anonymous, ACL", Principal::anonymous(), Read, "guarded", (false, Rule::Anonymous)),
         ("anonymous, execute", Principal::anonymous(), Execute, "a", (false, Rule::Anonymous)),
-        ("open", Principal::open(), Admin, "closed", (true, Rule::SecurityOff)),
+        ("left open", Principal::open(), Read, "a", (false, Rule::Anonymous)),
     ] {
         let resource = Resource::Pipeline(pipeline);
         assert_eq!(verdict(&principal, permission, resource), expected, "{who}: {permission} on {pipeline}");
@@ -162,7 +162,8 @@ fn what_is_not_one_pipeline() {
         (&token(&["admin"]), Resource::SecurityAdmin, Admin, true),
         (&token(&["owner"]), Resource::SecurityAdmin, Admin, false),
         (&anonymous, Resource::SecurityAdmin, Admin, false),
-        (&Principal::open(), Resource::SecurityAdmin, Admin, true),
+        (&Principal::open(), Resource::SecurityAdmin, Admin, false),
+        (&Principal::open(), Resource::AnyPipeline, Read, false),
         (&reader, Resource::WholeServer, Read, true),
         (&limited, Resource::WholeServer, Read, false),
         (&limited_admin, Resource::WholeServer, Read, false),
@@ -220,4 +221,15 @@ fn callers_without_credential_may_do_nothing_unless_it_is_said() {
         assert!(Policy::default().authorize(&nobody, Read, resource).is_err(), "{resource:?}");
     }
     assert!(Policy::default().permissions_of(&nobody).is_empty());
+}
+
+#[test]
+fn an_open_policy_says_yes_and_only_it_does() {
+    let open = policy().danger_open(true);
+    for principal in [Principal::open(), Principal::anonymous(), key("viewer", &["a"], &[])] {
+        assert!(open.authorize(&principal, Admin, Resource::SecurityAdmin).is_ok());
+        assert!(open.authorize(&principal, Execute, Resource::Pipeline("closed")).is_ok());
+        assert!(open.permissions_of(&principal).grants(Admin));
+        assert!(policy().authorize(&principal, Execute, Resource::Pipeline("closed")).is_err());
+    }
 }

@@ -168,7 +168,7 @@ impl SecurityOptions {
             check_name(&format!("role_permissions.{}", role.escape_debug()), "role", role)?;
         }
         let policy = Policy::new(self.pipeline_acls.clone(), self.role_permissions.clone());
-        Ok(policy.with_anonymous_read(!self.websocket_require_auth))
+        Ok(policy.with_anonymous_read(!self.websocket_require_auth).danger_open(!self.security_enabled))
     }
 
     fn build_limits(&self, warnings: &mut Vec<Warning>) -> Result<RateLimits, SettingsError> {
