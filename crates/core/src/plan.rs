@@ -2,13 +2,16 @@
 //!
 //! A task's inputs are names. A name that another task outputs makes an edge, any other is an external parameter.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
 use crate::dag::{Dag, DagEdge, DagNode, find_cycle};
-use crate::definition::{FieldError, Pipeline, Style, Task};
+use crate::definition::{FieldError, Input, Pipeline, Style, Task};
+
+/// How many mistakes come with the nearest known name: each costs a look at all names of the pipeline.
+const SUGGESTIONS: usize = 100;
 
 /// A pipeline with its names resolved.
 #[derive(Debug)]
@@ -86,6 +89,7 @@ impl Plan {
         let producers = producers(&pipeline, &mut errors);
         let mut steps = Vec::with_capacity(pipeline.tasks.len());
         let mut parameters: Vec<String> = pipeline.inputs.names().map(str::to_owned).collect();
+        let mut undeclared_names = HashSet::new();
         for (index, task) in pipeline.tasks.iter().enumerate() {
             let mut wires = Vec::with_capacity(task.inputs.len());
             for input in &task.inputs {
@@ -94,8 +98,9 @@ impl Plan {
                     None => {
                         if !pipeline.inputs.contains(&input.source) {
                             if pipeline.inputs.declared() {
-                                errors.push(undeclared(&pipeline, index, input.optional, &input.source));
-                            } else if !parameters.contains(&input.source) {
+                                let suggest = errors.len() < SUGGESTIONS;
+                                errors.push(undeclared(&pipeline, index, input, suggest));
+                            } else if undeclared_names.insert(input.source.as_str()) {
                                 parameters.push(input.source.clone());
                             }
                         }
@@ -172,7 +177,8 @@ impl Plan {
         for (target, step) in self.steps.iter().enumerate() {
             for wire in &step.wires {
                 if let Source::Output { step: source, key } = &wire.source {
-                    let whole = || self.steps[*source as usize].task.outputs.first().cloned().unwrap_or_default();
+                    let whole =
+                        || self.steps[*source as usize].task.outputs.first().cloned().unwrap_or_default();
                     let data = key.as_deref().map_or_else(whole, str::to_owned);
                     edges.push(DagEdge { source: *source, target: index(target), data });
                 }
@@ -236,16 +242,20 @@ fn producers<'a>(pipeline: &'a Pipeline, errors: &mut Vec<WiringError>) -> HashM
     producers
 }
 
-fn undeclared(pipeline: &Pipeline, task: usize, optional: bool, name: &str) -> WiringError {
+fn undeclared(pipeline: &Pipeline, task: usize, input: &Input, suggest: bool) -> WiringError {
+    let name = input.source.as_str();
     let known = pipeline.tasks.iter().flat_map(|task| &task.outputs).map(String::as_str);
-    let nearest = crate::diagnostic::nearest(name, known.chain(pipeline.inputs.names()));
+    let known = known.chain(pipeline.inputs.names()).filter(|_| suggest);
+    let nearest = crate::diagnostic::nearest(name, known);
     let help = match nearest {
-        Some(near) => format!("did you mean `{near}`? Otherwise declare `{name}` under the pipeline's `inputs:`"),
+        Some(near) => {
+            format!("did you mean `{near}`? Otherwise declare `{name}` under the pipeline's `inputs:`")
+        }
         None => format!("declare `{name}` under the pipeline's `inputs:`, or let a task output it"),
     };
     WiringError {
         task: Some(task),
-        field: if optional { "optional_inputs" } else { "inputs" },
+        field: if input.optional { "optional_inputs" } else { "inputs" },
         name: Some(name.to_owned()),
         message: format!(
             "task `{}` needs `{name}`, which is neither a declared parameter nor the output of a task",
@@ -310,14 +320,17 @@ fn result_of(
             pipeline.tasks.iter().flat_map(|task| &task.inputs).map(|input| input.source.as_str()).collect();
         let free = pipeline.tasks.iter().flat_map(|task| &task.outputs);
         let free = free.filter(|output| !consumed.contains(output.as_str()));
-        return free.filter_map(|name| Some((name.as_str().into(), source(producers.get(name.as_str())?)))).collect();
+        return free
+            .filter_map(|name| Some((name.as_str().into(), source(producers.get(name.as_str())?))))
+            .collect();
     };
     let mut outputs = Vec::with_capacity(names.len());
     for name in names {
         match producers.get(name.as_str()) {
             Some(producer) => outputs.push((name.as_str().into(), source(producer))),
             None => {
-                let nearest = crate::diagnostic::nearest(name, producers.keys().copied());
+                let known = producers.keys().copied().filter(|_| errors.len() < SUGGESTIONS);
+                let nearest = crate::diagnostic::nearest(name, known);
                 errors.push(WiringError {
                     task: None,
                     field: "outputs",

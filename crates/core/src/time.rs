@@ -15,8 +15,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
-/// The last millisecond of `jiff::Timestamp`: 9999-12-30T22:00:00.999Z, which is within the year 9999 in every time zone.
-const MAX_MILLIS: i64 = 253_402_207_200_999;
+/// The last millisecond that `jiff::Timestamp::from_millisecond` takes: it lies in the year 9999 in every time zone.
+const MAX_MILLIS: i64 = 253_402_207_200_000;
 
 /// A text that is no duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -192,7 +192,7 @@ mod tests {
         let time: Timestamp = "2026-03-01T10:00:00.1239+01:00".parse().unwrap();
         assert_eq!(time.to_string(), "2026-03-01T09:00:00.123Z");
         assert_eq!(serde_json::to_string(&time).unwrap(), "\"2026-03-01T09:00:00.123Z\"");
-        assert_eq!(Timestamp::from_millis(i64::MAX).to_string(), "9999-12-30T22:00:00.999Z");
+        assert_eq!(Timestamp::from_millis(i64::MAX).to_string(), "9999-12-30T22:00:00.000Z");
         assert_eq!(Timestamp::from_millis(5).since(Timestamp::from_millis(9)), Duration::ZERO);
     }
 }

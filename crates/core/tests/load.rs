@@ -269,6 +269,18 @@ fn a_thousand_tasks_load_fast() {
     assert!(started.elapsed() < limit, "{:?}", started.elapsed());
 }
 
+#[test]
+fn many_mistakes_of_the_wiring_are_found_fast() {
+    let mut text = "id: big\ninputs: {}\ntasks:\n".to_owned();
+    for n in 0..3000 {
+        text.push_str(&format!("  - {{ name: task_{n}, expression: other_{n}, inputs: [other_{n}] }}\n"));
+    }
+    let started = std::time::Instant::now();
+    let errors = load_text("p.yaml", &text, Format::Yaml).unwrap_err();
+    assert_eq!(errors.iter().count(), 100);
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+}
+
 fn mutated() -> impl Strategy<Value = String> {
     let texts: Vec<_> = examples().into_iter().map(|(_, text)| text).collect();
     let pieces = vec![
