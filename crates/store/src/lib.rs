@@ -20,7 +20,7 @@ use uuid::Uuid;
 pub use error::{StoreError, WriteError};
 pub use memory::MemoryStore;
 pub use records::{
-    Append, Fence, PipelineRecord, RunFilter, RunRecord, RunSummary, RunWrite, ScheduleRecord, StepLog,
+    Append, Fence, Origin, PipelineRecord, RunFilter, RunRecord, RunSummary, RunWrite, ScheduleRecord, StepLog,
     StoredTiming, Trigger, Written,
 };
 #[cfg(feature = "sqlite")]

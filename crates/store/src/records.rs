@@ -19,8 +19,20 @@ pub struct PipelineRecord {
     pub version: u32,
     /// The definition as its author wrote it.
     pub source: Arc<Value>,
+    /// Where it came from.
+    pub origin: Origin,
     /// When this version was registered.
     pub created_at: Timestamp,
+}
+
+/// Where a definition came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// The program that runs the engine brought it: from a file or its own code. It is there as long as it does.
+    Program,
+    /// It was registered over the API, and stays until it is deleted.
+    Api,
 }
 
 /// One run, without its events.

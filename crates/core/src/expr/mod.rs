@@ -208,6 +208,11 @@ impl Inputs {
         }
     }
 
+    /// Takes a value away.
+    pub fn remove(&mut self, name: &str) {
+        self.0.retain(|(known, _)| **known != *name);
+    }
+
     /// Names and values, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<Value>)> {
         self.0.iter().map(|(name, value)| (name, value))

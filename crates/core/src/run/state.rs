@@ -507,7 +507,7 @@ impl Run {
             None => self.step_inputs(unit.place),
             Some(parent) => {
                 let mut inputs = self.inputs(parent);
-                self.bind_item(&mut inputs, parent, unit.place);
+                self.bind_item(&mut inputs, parent, id);
                 inputs
             }
         };
@@ -522,17 +522,29 @@ impl Run {
         wires.map(|wire| (Arc::clone(&wire.name), self.resolve(&wire.source).unwrap_or_default())).collect()
     }
 
-    fn bind_item(&self, inputs: &mut Inputs, parent: u32, place: u32) {
+    /// Makes the inputs of an item out of those of its composite. The list itself is left out: handed to every
+    /// item, it would make the work grow with its square. Only an expression that names it, and takes it by
+    /// reference, gets it.
+    fn bind_item(&self, inputs: &mut Inputs, parent: u32, id: u32) {
         let Some(items) = &self.units[parent as usize].items else { return };
-        let item = || Arc::new(items.list.get(place as usize).cloned().unwrap_or_default());
-        match &self.body(parent).kind {
-            TaskKind::Map(spec) | TaskKind::Filter(spec) => inputs.insert(spec.item.as_str().into(), item()),
-            TaskKind::Reduce(spec) => {
-                inputs.insert(spec.item.as_str().into(), item());
-                let accumulator = items.accumulator.clone().unwrap_or_default();
-                inputs.insert(spec.accumulator.as_str().into(), accumulator);
-            }
-            _ => {}
+        let (item, over, accumulator) = match &self.body(parent).kind {
+            TaskKind::Map(spec) | TaskKind::Filter(spec) => (&spec.item, &spec.over, None),
+            TaskKind::Reduce(spec) => (&spec.item, &spec.over, Some(&spec.accumulator)),
+            _ => return,
+        };
+        let named = match &self.body(id).kind {
+            TaskKind::Expression(expr) => expr.names().contains(over),
+            kind => !kind.inner().is_empty(),
+        };
+        if !named {
+            inputs.remove(over);
+        }
+        let place = self.units[id as usize].place as usize;
+        let value = items.list.get(place).cloned().unwrap_or_default();
+        inputs.insert(item.as_str().into(), Arc::new(value));
+        if let Some(accumulator) = accumulator {
+            let value = items.accumulator.clone().unwrap_or_default();
+            inputs.insert(accumulator.as_str().into(), value);
         }
     }
 

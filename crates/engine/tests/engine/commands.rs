@@ -99,7 +99,7 @@ async fn large_inputs_and_outputs_pass_and_nobody_needs_to_read() {
     let view = fixture.run("p", json!({"text": text})).await;
     assert_eq!(view.result.unwrap()["t"]["text"].as_str().unwrap().len(), 1 << 20);
     let fixture = engine(shell("exec 0<&-; echo 5", json!({"inputs": ["text"]}))).await;
-    assert_eq!(**fixture.run("p", json!({"text": text})).await.result.unwrap(), json!({"t": 5}));
+    assert_eq!(*fixture.run("p", json!({"text": text})).await.result.unwrap(), json!({"t": 5}));
 }
 
 /// Answers every request with what `answer` makes of it.
