@@ -1,73 +1,124 @@
-//! Why a store did not do what it was asked.
+//! What can go wrong with a store.
 
 use std::path::PathBuf;
 
-/// Why a store did not do what it was asked. Nothing of the call is known to be done.
-#[derive(Debug, Clone, thiserror::Error)]
+use taskiq_flow_core::id::{PipelineId, RunId};
+
+/// A store could not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// It does not answer, or the disk does not.
-    #[error("the store at {place} does not answer: {reason}")]
+    /// It does not answer now; the same call may succeed later.
+    #[error("the store `{place}` does not answer: {reason}")]
     Unavailable {
-        /// Where it is, without credentials.
+        /// Which store.
         place: String,
-        /// What stands against it.
+        /// What is known, and what to do.
         reason: String,
     },
-    /// What was to be kept is there already, in this or a newer version.
-    #[error("{0}")]
-    Conflict(String),
-    /// What it holds cannot be read.
-    #[error("the store {path} is damaged: {reason}; restore it from a backup, or move it away to start anew")]
+    /// A file could not be read or written: a full disk, a missing directory, no permission.
+    #[error("the store `{place}` cannot be used: {reason}")]
+    Io {
+        /// The file.
+        place: String,
+        /// What is wrong, and the mend.
+        reason: String,
+    },
+    /// That version of the pipeline, or a newer one, is there already.
+    #[error("version {version} of pipeline `{id}` cannot be kept: version {newest} is there already; read it and try again")]
+    Conflict {
+        /// The pipeline.
+        id: PipelineId,
+        /// The version that was to be kept.
+        version: u32,
+        /// The newest that is there.
+        newest: u32,
+    },
+    /// What is stored cannot be read back.
+    #[error(
+        "the store `{}` is damaged: {what}; restore it from a backup, or move it away to start with an empty one",
+        path.display()
+    )]
     Corrupt {
         /// The file.
         path: PathBuf,
-        /// What cannot be read.
-        reason: String,
+        /// What was found.
+        what: String,
     },
-    /// A newer version of the program made it.
-    #[error("the store {path} was made by a newer version (schema {found}, this one knows {known}); use that version")]
+    /// The file belongs to something else.
+    #[error(
+        "`{}` is an SQLite database of another program; name another file in `store_url`",
+        path.display()
+    )]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file was written by a newer version of this program.
+    #[error(
+        "the store `{}` was written by a newer version of this program: its schema is {found}, and {known} is the newest \
+         known here; start that version, or name another file in `store_url`",
+        path.display()
+    )]
     NewerSchema {
         /// The file.
         path: PathBuf,
-        /// The schema it has.
+        /// The version of its schema.
         found: u32,
-        /// The newest schema that is known.
+        /// The newest version that this program knows.
         known: u32,
     },
-    /// Another process has it open.
-    #[error("another process has the store {path} open; stop it, or give this one another `store_url`")]
+    /// Another process has the file open.
+    #[error(
+        "another process has the store `{}` open; stop that one, or name another file in `store_url`",
+        path.display()
+    )]
     Locked {
         /// The file.
         path: PathBuf,
     },
-    /// It was closed.
-    #[error("the store is closed")]
+    /// One write was refused, where no other answer was possible.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// The store has been closed.
+    #[error("the store is closed, because the program is stopping")]
     Closed,
 }
 
-/// Why one write was refused. Nothing of it was done.
+/// One write of several was refused; it left no trace.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WriteError {
     /// Another driver holds the run.
-    #[error("another process drives this run now")]
-    Fenced,
-    /// The events do not follow the run's log.
-    #[error("the log is at event {found}, and the write begins at {expected}")]
+    #[error("run {run_id} is held by another driver now")]
+    Fenced {
+        /// The run.
+        run_id: RunId,
+    },
+    /// The events do not follow the log.
+    #[error("the log of run {run_id} ends with event {found}, and not with {expected}, which the new events follow")]
     Gap {
-        /// The number of the first event of the write.
+        /// The run.
+        run_id: RunId,
+        /// The number after which the new events belong.
         expected: u64,
-        /// The number of the last event of the log.
+        /// The number of the last event in the log.
         found: u64,
     },
     /// There is no such run.
-    #[error("there is no such run")]
-    NotFound,
-}
-
-impl From<WriteError> for StoreError {
-    fn from(error: WriteError) -> Self {
-        Self::Conflict(error.to_string())
-    }
+    #[error("there is no run {run_id}")]
+    NotFound {
+        /// The run.
+        run_id: RunId,
+    },
+    /// Its JSON is larger or deeper than what can be read back.
+    #[error("a value of run {run_id} has more than {limit} {unit}, which is more than can be kept")]
+    TooLarge {
+        /// The run.
+        run_id: RunId,
+        /// Bytes or levels.
+        unit: &'static str,
+        /// How many are allowed.
+        limit: usize,
+    },
 }

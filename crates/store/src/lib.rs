@@ -8,6 +8,7 @@ pub mod conformance;
 mod error;
 mod memory;
 mod records;
+mod rules;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 

@@ -1,49 +1,64 @@
-//! A store in the memory of the process: as fast as can be, and gone with the process.
+//! A store that forgets everything when the process ends.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use taskiq_flow_core::id::{PipelineId, RunId};
-use taskiq_flow_core::run::Event;
+use taskiq_flow_core::run::{Event, RunStatus};
 use taskiq_flow_core::time::Timestamp;
 use uuid::Uuid;
 
-use crate::{
-    Append, Fence, PipelineRecord, RunFilter, RunRecord, RunWrite, ScheduleRecord, StepLog, Store, StoreError,
-    WriteError, Written,
+use crate::Store;
+use crate::error::{StoreError, WriteError};
+use crate::records::{
+    Append, Fence, PipelineRecord, RunFilter, RunRecord, RunWrite, ScheduleRecord, StepLog, Written,
 };
+use crate::rules::{FIRST_TOKEN, Span, check_fence, follow, keep_duration, newest_durations};
 
-/// Measured durations that are kept of each task.
-const KEPT_DURATIONS: usize = 100;
-
-/// Keeps everything in memory.
-#[derive(Debug, Default)]
-pub struct MemoryStore(Mutex<Tables>);
-
-#[derive(Debug, Default)]
-struct Tables {
-    closed: bool,
-    runs: BTreeMap<RunId, Kept>,
-    keys: HashMap<(PipelineId, String), RunId>,
-    pipelines: BTreeMap<PipelineId, Versions>,
-    schedules: BTreeMap<String, ScheduleRecord>,
-    durations: HashMap<PipelineId, BTreeMap<String, VecDeque<u64>>>,
+/// Keeps everything in memory: for tests, for trying things out, and for programs whose runs need not outlive them.
+///
+/// A crash loses all. Whatever else [`Store`] promises holds. One lock guards all of it, and is held for as long as it
+/// takes to move records about.
+#[derive(Default)]
+pub struct MemoryStore {
+    inner: Mutex<Inner>,
 }
 
-#[derive(Debug)]
+#[derive(Default)]
+struct Inner {
+    closed: bool,
+    runs: BTreeMap<RunId, Kept>,
+    by_pipeline: HashMap<PipelineId, Runs>,
+    by_status: HashMap<RunStatus, BTreeSet<RunId>>,
+    durations: HashMap<PipelineId, BTreeMap<Arc<str>, VecDeque<u64>>>,
+    pipelines: BTreeMap<PipelineId, Versions>,
+    schedules: BTreeMap<String, ScheduleRecord>,
+}
+
+/// A run with all that belongs to it.
 struct Kept {
     record: RunRecord,
     fence: Fence,
-    held: bool,
     events: Vec<Event>,
     logs: Vec<StepLog>,
 }
 
-#[derive(Debug, Default)]
+/// The runs of one pipeline.
+#[derive(Default)]
+struct Runs {
+    ids: BTreeSet<RunId>,
+    by_key: HashMap<String, RunId>,
+}
+
+/// The versions of one pipeline.
+#[derive(Default)]
 struct Versions {
-    all: Vec<PipelineRecord>,
+    newest: u32,
     deleted: bool,
+    kept: BTreeMap<u32, PipelineRecord>,
 }
 
 impl MemoryStore {
@@ -51,71 +66,153 @@ impl MemoryStore {
     pub fn new() -> Self {
         Self::default()
     }
+}
 
-    /// Lets go of every run, as the death of its driver does in a store that outlives the process.
-    pub fn void_leases(&self) {
-        self.0.lock().runs.values_mut().for_each(|kept| kept.held = false);
-    }
-
-    fn open(&self) -> Result<parking_lot::MutexGuard<'_, Tables>, StoreError> {
-        let tables = self.0.lock();
-        if tables.closed { Err(StoreError::Closed) } else { Ok(tables) }
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore").field("runs", &self.inner.lock().runs.len()).finish_non_exhaustive()
     }
 }
 
-impl Tables {
-    fn create(&mut self, record: RunRecord, owner: Uuid) -> Written {
-        if let Some(key) = &record.idempotency_key {
-            let key = (record.pipeline_id.clone(), key.clone());
-            if let Some(existing) = self.keys.get(&key).and_then(|id| self.runs.get(id)) {
-                return Written::Exists(Box::new(existing.record.clone()));
-            }
-            self.keys.insert(key, record.run_id);
+impl Inner {
+    fn open(&mut self) -> Result<&mut Self, StoreError> {
+        if self.closed { Err(StoreError::Closed) } else { Ok(self) }
+    }
+
+    fn write(&mut self, write: RunWrite) -> Result<Written, WriteError> {
+        match write {
+            RunWrite::Create { run, owner } => Ok(self.create(*run, owner)),
+            RunWrite::Append(append) => self.append(*append),
         }
-        let fence = Fence { owner, token: 1 };
-        let kept = Kept { fence, held: true, events: Vec::new(), logs: Vec::new(), record };
-        self.runs.insert(kept.record.run_id, kept);
+    }
+
+    fn create(&mut self, record: RunRecord, owner: Uuid) -> Written {
+        let of_pipeline = self.by_pipeline.entry(record.pipeline_id.clone()).or_default();
+        let same = record.idempotency_key.as_ref().and_then(|key| of_pipeline.by_key.get(key));
+        if let Some(there) = self.runs.get(same.unwrap_or(&record.run_id)) {
+            return Written::Exists(Box::new(there.record.clone()));
+        }
+        let id = record.run_id;
+        of_pipeline.ids.insert(id);
+        if let Some(key) = &record.idempotency_key {
+            of_pipeline.by_key.insert(key.clone(), id);
+        }
+        self.by_status.entry(record.summary.status).or_default().insert(id);
+        let fence = Fence { owner, token: FIRST_TOKEN };
+        self.runs.insert(id, Kept { record, fence, events: Vec::new(), logs: Vec::new() });
         Written::Created(fence)
     }
 
     fn append(&mut self, append: Append) -> Result<Written, WriteError> {
         let Append { run_id, fence, events, logs, summary, durations } = append;
-        let kept = self.runs.get_mut(&run_id).ok_or(WriteError::NotFound)?;
-        if kept.fence != fence {
-            return Err(WriteError::Fenced);
-        }
-        if let Some(first) = events.first()
-            && first.seq != kept.record.last_seq + 1
-        {
-            return Err(WriteError::Gap { expected: first.seq, found: kept.record.last_seq });
-        }
-        if let Some(last) = events.last() {
-            kept.record.last_seq = last.seq;
-        }
+        let kept = self.runs.get_mut(&run_id).ok_or(WriteError::NotFound { run_id })?;
+        check_fence(run_id, kept.fence, fence)?;
+        kept.record.last_seq = follow(run_id, kept.record.last_seq, Span::of(&events))?;
         kept.events.extend(events);
         kept.logs.extend(logs);
+        let (before, after) = (kept.record.summary.status, summary.status);
         kept.record.summary = summary;
-        let measured = self.durations.entry(kept.record.pipeline_id.clone()).or_default();
-        for (task, millis) in durations {
-            let kept = measured.entry(task.to_string()).or_default();
-            if kept.len() == KEPT_DURATIONS {
-                kept.pop_front();
+        if before != after {
+            self.by_status.entry(before).or_default().remove(&run_id);
+            self.by_status.entry(after).or_default().insert(run_id);
+        }
+        if !durations.is_empty() {
+            let of_pipeline = self.durations.entry(kept.record.pipeline_id.clone()).or_default();
+            for (task, millis) in durations {
+                keep_duration(of_pipeline.entry(task).or_default(), millis);
             }
-            kept.push_back(millis);
         }
         Ok(Written::Appended)
+    }
+
+    fn claim(&mut self, owner: Uuid, limit: usize) -> Vec<(RunRecord, Fence)> {
+        let unfinished = RunStatus::ALL.into_iter().filter(|status| !status.is_terminal());
+        let ids: BTreeSet<RunId> =
+            unfinished.filter_map(|status| self.by_status.get(&status)).flatten().copied().collect();
+        let mut claimed = Vec::new();
+        for id in ids {
+            if claimed.len() == limit {
+                break;
+            }
+            if let Some(kept) = self.runs.get_mut(&id).filter(|kept| kept.fence.owner != owner) {
+                kept.fence = Fence { owner, token: kept.fence.token + 1 };
+                claimed.push((kept.record.clone(), kept.fence));
+            }
+        }
+        claimed
+    }
+
+    fn runs(&self, filter: &RunFilter) -> Vec<RunRecord> {
+        let limit = filter.limit;
+        let older = |id: &RunId| filter.before.is_none_or(|before| *id < before);
+        let passes = |kept: &&Kept| filter.status.is_none_or(|status| kept.record.summary.status == status);
+        let record = |id: &RunId| self.runs.get(id).filter(passes).map(|kept| kept.record.clone());
+        match (&filter.pipelines, filter.status) {
+            (Some(pipelines), _) => {
+                let chosen: BTreeSet<&PipelineId> = pipelines.iter().collect();
+                let newest = chosen.into_iter().filter_map(|id| self.by_pipeline.get(id)).flat_map(|runs| {
+                    runs.ids.iter().rev().filter(|id| older(id) && self.runs.get(id).is_some_and(|k| passes(&k))).take(limit)
+                });
+                let mut ids: Vec<&RunId> = newest.collect();
+                ids.sort_unstable_by(|a, b| b.cmp(a));
+                ids.into_iter().take(limit).filter_map(record).collect()
+            }
+            (None, Some(status)) => {
+                let ids = self.by_status.get(&status).into_iter().flat_map(|ids| ids.iter().rev());
+                ids.filter(|id| older(id)).take(limit).filter_map(record).collect()
+            }
+            (None, None) => {
+                let newest = self.runs.iter().rev().filter(|(id, _)| older(id)).take(limit);
+                newest.map(|(_, kept)| kept.record.clone()).collect()
+            }
+        }
+    }
+
+    fn prune(&mut self, before: Timestamp, limit: usize) -> usize {
+        let ended = |kept: &Kept| {
+            kept.record.summary.status.is_terminal() && kept.record.summary.finished_at.is_some_and(|at| at < before)
+        };
+        let ids: Vec<RunId> =
+            self.runs.iter().filter(|(_, kept)| ended(kept)).take(limit).map(|(id, _)| *id).collect();
+        let mut followed = BTreeSet::new();
+        for id in &ids {
+            let Some(Kept { record, .. }) = self.runs.remove(id) else { continue };
+            if let Some(runs) = self.by_pipeline.get_mut(&record.pipeline_id) {
+                runs.ids.remove(id);
+                if let Some(key) = &record.idempotency_key {
+                    runs.by_key.remove(key);
+                }
+            }
+            self.by_status.entry(record.summary.status).or_default().remove(id);
+            followed.insert((record.pipeline_id, record.version));
+        }
+        for (id, version) in followed {
+            self.let_go(&id, version);
+            if self.by_pipeline.get(&id).is_some_and(|runs| runs.ids.is_empty()) {
+                self.by_pipeline.remove(&id);
+            }
+        }
+        ids.len()
+    }
+
+    /// Deletes a version that was superseded or deleted, once no run follows it.
+    fn let_go(&mut self, id: &PipelineId, version: u32) {
+        let Some(versions) = self.pipelines.get_mut(id) else { return };
+        let of_pipeline = self.by_pipeline.get(id).into_iter().flat_map(|runs| &runs.ids);
+        let is_followed =
+            || of_pipeline.filter_map(|id| self.runs.get(id)).any(|kept| kept.record.version == version);
+        if (versions.deleted || version < versions.newest) && !is_followed() {
+            versions.kept.remove(&version);
+        }
     }
 }
 
 #[async_trait]
 impl Store for MemoryStore {
     async fn write(&self, writes: Vec<RunWrite>) -> Result<Vec<Result<Written, WriteError>>, StoreError> {
-        let mut tables = self.open()?;
-        let write = |write| match write {
-            RunWrite::Create { run, owner } => Ok(tables.create(*run, owner)),
-            RunWrite::Append(append) => tables.append(*append),
-        };
-        Ok(writes.into_iter().map(write).collect())
+        let mut inner = self.inner.lock();
+        let inner = inner.open()?;
+        Ok(writes.into_iter().map(|write| inner.write(write)).collect())
     }
 
     async fn claim(
@@ -124,135 +221,111 @@ impl Store for MemoryStore {
         _now: Timestamp,
         limit: usize,
     ) -> Result<Vec<(RunRecord, Fence)>, StoreError> {
-        let mut tables = self.open()?;
-        let free = tables.runs.values_mut();
-        let free = free.filter(|kept| !kept.held && !kept.record.summary.status.is_terminal());
-        let claim = |kept: &mut Kept| {
-            kept.held = true;
-            kept.fence = Fence { owner, token: kept.fence.token + 1 };
-            (kept.record.clone(), kept.fence)
-        };
-        Ok(free.take(limit).map(claim).collect())
+        Ok(self.inner.lock().open()?.claim(owner, limit))
     }
 
     async fn run(&self, id: RunId) -> Result<Option<RunRecord>, StoreError> {
-        Ok(self.0.lock().runs.get(&id).map(|kept| kept.record.clone()))
+        Ok(self.inner.lock().open()?.runs.get(&id).map(|kept| kept.record.clone()))
     }
 
     async fn runs(&self, filter: RunFilter) -> Result<Vec<RunRecord>, StoreError> {
-        let tables = self.0.lock();
-        let older = match filter.before {
-            Some(before) => tables.runs.range(..before),
-            None => tables.runs.range(..),
-        };
-        let wanted = older.rev().map(|(_, kept)| &kept.record).filter(|record| {
-            filter.pipelines.as_ref().is_none_or(|ids| ids.contains(&record.pipeline_id))
-                && filter.status.is_none_or(|status| status == record.summary.status)
-        });
-        Ok(wanted.take(filter.limit).cloned().collect())
+        Ok(self.inner.lock().open()?.runs(&filter))
     }
 
     async fn last_runs(&self, pipelines: &[PipelineId]) -> Result<Vec<RunRecord>, StoreError> {
-        let tables = self.0.lock();
-        let mut found: HashMap<&PipelineId, &RunRecord> = HashMap::new();
-        for kept in tables.runs.values().rev() {
-            if found.len() == pipelines.len() {
-                break;
-            }
-            if pipelines.contains(&kept.record.pipeline_id) {
-                found.entry(&kept.record.pipeline_id).or_insert(&kept.record);
-            }
-        }
-        Ok(pipelines.iter().filter_map(|id| found.get(id).map(|record| (*record).clone())).collect())
+        let mut inner = self.inner.lock();
+        let inner = inner.open()?;
+        let newest = |id| inner.by_pipeline.get(id)?.ids.last();
+        let ids = pipelines.iter().filter_map(newest);
+        Ok(ids.filter_map(|id| inner.runs.get(id)).map(|kept| kept.record.clone()).collect())
     }
 
     async fn events(&self, id: RunId, after_seq: u64, limit: usize) -> Result<Vec<Event>, StoreError> {
-        let tables = self.0.lock();
-        let Some(kept) = tables.runs.get(&id) else { return Ok(Vec::new()) };
-        let first = kept.events.partition_point(|event| event.seq <= after_seq);
-        Ok(kept.events[first..].iter().take(limit).cloned().collect())
+        let mut inner = self.inner.lock();
+        let Some(kept) = inner.open()?.runs.get(&id) else { return Ok(Vec::new()) };
+        let seen = usize::try_from(after_seq).unwrap_or(usize::MAX);
+        Ok(kept.events.iter().skip(seen).take(limit).cloned().collect())
     }
 
     async fn logs(&self, id: RunId) -> Result<Vec<StepLog>, StoreError> {
-        Ok(self.0.lock().runs.get(&id).map(|kept| kept.logs.clone()).unwrap_or_default())
+        Ok(self.inner.lock().open()?.runs.get(&id).map(|kept| kept.logs.clone()).unwrap_or_default())
     }
 
     async fn durations(&self, pipeline: &PipelineId, runs: usize) -> Result<Vec<(String, Vec<u64>)>, StoreError> {
-        let tables = self.0.lock();
-        let Some(measured) = tables.durations.get(pipeline) else { return Ok(Vec::new()) };
-        let last = |millis: &VecDeque<u64>| millis.iter().rev().take(runs).copied().collect();
-        Ok(measured.iter().map(|(task, millis)| (task.clone(), last(millis))).collect())
+        let mut inner = self.inner.lock();
+        let of_pipeline = inner.open()?.durations.get(pipeline).into_iter().flatten();
+        Ok(of_pipeline.map(|(task, kept)| (task.to_string(), newest_durations(kept, runs))).collect())
     }
 
     async fn put_pipeline(&self, record: PipelineRecord) -> Result<(), StoreError> {
-        let mut tables = self.open()?;
-        let versions = tables.pipelines.entry(record.id.clone()).or_default();
-        if versions.all.last().is_some_and(|last| last.version >= record.version) {
-            let message = format!("version {} of pipeline `{}` is there already", record.version, record.id);
-            return Err(StoreError::Conflict(message));
+        let mut inner = self.inner.lock();
+        let versions = inner.open()?.pipelines.entry(record.id.clone()).or_default();
+        if record.version <= versions.newest {
+            return Err(StoreError::Conflict { id: record.id, version: record.version, newest: versions.newest });
         }
+        versions.newest = record.version;
         versions.deleted = false;
-        versions.all.push(record);
+        versions.kept.insert(record.version, record);
         Ok(())
     }
 
     async fn pipelines(&self) -> Result<Vec<PipelineRecord>, StoreError> {
-        let tables = self.0.lock();
-        let current = tables.pipelines.values().filter(|versions| !versions.deleted);
-        Ok(current.filter_map(|versions| versions.all.last().cloned()).collect())
+        let mut inner = self.inner.lock();
+        let present = inner.open()?.pipelines.values().filter(|versions| !versions.deleted);
+        Ok(present.filter_map(|versions| versions.kept.get(&versions.newest)).cloned().collect())
     }
 
     async fn pipeline(&self, id: &PipelineId, version: u32) -> Result<Option<PipelineRecord>, StoreError> {
-        let tables = self.0.lock();
-        let versions = tables.pipelines.get(id);
-        Ok(versions.and_then(|versions| versions.all.iter().find(|kept| kept.version == version).cloned()))
+        Ok(self.inner.lock().open()?.pipelines.get(id).and_then(|versions| versions.kept.get(&version)).cloned())
     }
 
     async fn pipeline_version(&self, id: &PipelineId) -> Result<u32, StoreError> {
-        let tables = self.0.lock();
-        let last = tables.pipelines.get(id).and_then(|versions| versions.all.last());
-        Ok(last.map_or(0, |record| record.version))
+        Ok(self.inner.lock().open()?.pipelines.get(id).map_or(0, |versions| versions.newest))
     }
 
     async fn delete_pipeline(&self, id: &PipelineId) -> Result<bool, StoreError> {
-        let mut tables = self.open()?;
-        let versions = tables.pipelines.get_mut(id);
-        Ok(versions.is_some_and(|versions| !std::mem::replace(&mut versions.deleted, true)))
+        let mut inner = self.inner.lock();
+        let inner = inner.open()?;
+        let Some(versions) = inner.pipelines.get_mut(id).filter(|versions| !versions.deleted) else {
+            return Ok(false);
+        };
+        versions.deleted = true;
+        inner.durations.remove(id);
+        Ok(true)
     }
 
     async fn put_schedule(&self, record: ScheduleRecord) -> Result<(), StoreError> {
-        self.open()?.schedules.insert(record.id.clone(), record);
+        self.inner.lock().open()?.schedules.insert(record.id.clone(), record);
         Ok(())
     }
 
     async fn schedules(&self) -> Result<Vec<ScheduleRecord>, StoreError> {
-        Ok(self.0.lock().schedules.values().cloned().collect())
+        Ok(self.inner.lock().open()?.schedules.values().cloned().collect())
     }
 
     async fn delete_schedule(&self, id: &str) -> Result<bool, StoreError> {
-        Ok(self.open()?.schedules.remove(id).is_some())
+        Ok(self.inner.lock().open()?.schedules.remove(id).is_some())
     }
 
     async fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
-        let mut tables = self.open()?;
-        let ended = |kept: &&Kept| kept.record.summary.finished_at.is_some_and(|at| at < before);
-        let old: Vec<RunId> =
-            tables.runs.values().filter(ended).take(limit).map(|kept| kept.record.run_id).collect();
-        for id in &old {
-            if let Some(kept) = tables.runs.remove(id)
-                && let Some(key) = kept.record.idempotency_key
-            {
-                tables.keys.remove(&(kept.record.pipeline_id, key));
-            }
-        }
-        Ok(old.len())
+        Ok(self.inner.lock().open()?.prune(before, limit))
     }
 
     async fn check(&self) -> Result<(), StoreError> {
-        self.open().map(drop)
+        self.inner.lock().open().map(|_| ())
     }
 
     async fn close(&self) {
-        self.0.lock().closed = true;
+        self.inner.lock().closed = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn keeps_every_promise() {
+        crate::conformance::run_all(|| std::future::ready(MemoryStore::new())).await;
     }
 }
