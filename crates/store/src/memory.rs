@@ -42,6 +42,8 @@ struct Inner {
 struct Kept {
     record: RunRecord,
     fence: Fence,
+    /// Whether its driver is taken to be alive.
+    held: bool,
     events: Vec<Event>,
     logs: Vec<StepLog>,
 }
@@ -65,6 +67,12 @@ impl MemoryStore {
     /// An empty store.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Voids all leases, as opening does with a store that outlives its process: the next [`Store::claim`] takes over
+    /// every unfinished run.
+    pub fn void_leases(&self) {
+        self.inner.lock().runs.values_mut().for_each(|kept| kept.held = false);
     }
 }
 
@@ -99,7 +107,7 @@ impl Inner {
         }
         self.by_status.entry(record.summary.status).or_default().insert(id);
         let fence = Fence { owner, token: FIRST_TOKEN };
-        self.runs.insert(id, Kept { record, fence, events: Vec::new(), logs: Vec::new() });
+        self.runs.insert(id, Kept { record, fence, held: true, events: Vec::new(), logs: Vec::new() });
         Written::Created(fence)
     }
 
@@ -134,7 +142,8 @@ impl Inner {
             if claimed.len() == limit {
                 break;
             }
-            if let Some(kept) = self.runs.get_mut(&id).filter(|kept| kept.fence.owner != owner) {
+            if let Some(kept) = self.runs.get_mut(&id).filter(|kept| !kept.held) {
+                kept.held = true;
                 kept.fence = Fence { owner, token: kept.fence.token + 1 };
                 claimed.push((kept.record.clone(), kept.fence));
             }
