@@ -1,1 +1,38 @@
-fn main() {}
+//! The `taskiq-flow` program: reads what it is asked for, does it, and says how it went by its exit code.
+
+mod args;
+mod commands;
+mod logging;
+mod output;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Cli, Command};
+use crate::output::Failure;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match dispatch(cli) {
+        Ok(code) => code,
+        Err(Failure { code, message }) => {
+            output::error(&message);
+            code
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
+    match cli.command {
+        Command::Serve(args) => commands::serve::run(args),
+        Command::Demo(args) => commands::demo::run(args),
+        Command::Run(args) => commands::run::run(args),
+        Command::Check(args) => commands::check::run(&args),
+        Command::Dag(args) => commands::dag::run(&args),
+        Command::Key(command) => commands::key::run(command),
+        Command::Token(command) => commands::token::run(command),
+        Command::Audit(command) => commands::audit::run(command),
+        Command::Completions(args) => commands::completions::run(&args),
+    }
+}

@@ -20,7 +20,9 @@ const MAX_MILLIS: i64 = 253_402_207_200_000;
 
 /// A text that is no duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a duration: write a number and a unit out of ms, s, m, h, d, such as 500ms, 30s or 1h30m")]
+#[error(
+    "`{0}` is not a duration: write a number and a unit out of ms, s, m, h, d, such as 500ms, 30s or 1h30m"
+)]
 pub struct DurationError(String);
 
 impl Timestamp {
@@ -177,7 +179,9 @@ mod tests {
 
     #[test]
     fn durations_round_trip_and_refuse_nonsense() {
-        for (text, millis) in [("500ms", 500), ("30s", 30_000), ("1h30m", 5_400_000), ("1.5h", 5_400_000), ("24h", 86_400_000)] {
+        for (text, millis) in
+            [("500ms", 500), ("30s", 30_000), ("1h30m", 5_400_000), ("1.5h", 5_400_000), ("24h", 86_400_000)]
+        {
             let duration = parse_duration(text).unwrap();
             assert_eq!(duration, Duration::from_millis(millis), "{text}");
             assert_eq!(parse_duration(&format_duration(duration)).unwrap(), duration);

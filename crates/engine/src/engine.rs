@@ -84,7 +84,8 @@ impl Engine {
         let hub = EventHub::new(options.watcher_backlog);
         let stop = CancellationToken::new();
         let inflight = Inflight::default();
-        let executors = Executors::new(&options, broker.registry().clone()).map_err(StartError::HttpClient)?;
+        let executors =
+            Executors::new(&options, broker.registry().clone()).map_err(StartError::HttpClient)?;
         let (shards, inboxes) = Shards::new(options.shards.max(1));
         let inner = Arc::new(Inner {
             catalog: Catalog::default(),
@@ -106,7 +107,7 @@ impl Engine {
             match engine.register(pipeline, Origin::Program).await {
                 Ok(_) => {}
                 Err(RegisterError::Store(error)) => return Err(error.into()),
-                Err(error) => tracing::error!(pipeline_id = %id, %error, "the pipeline is left out"),
+                Err(error) => return Err(StartError::Pipeline { id, reason: error.to_string() }),
             }
         }
         crate::shard::spawn(&engine.0, inboxes);
@@ -133,7 +134,8 @@ impl Engine {
         reuse: Vec<(u32, Arc<Value>)>,
     ) -> Result<Submitted, SubmitError> {
         let Submission { pipeline_id, parameters, idempotency_key, trigger } = submission;
-        let registered = self.pipeline(&pipeline_id).ok_or(SubmitError::UnknownPipeline(pipeline_id.clone()))?;
+        let registered =
+            self.pipeline(&pipeline_id).ok_or(SubmitError::UnknownPipeline(pipeline_id.clone()))?;
         let parameters = registered.plan.check_parameters(parameters).map_err(SubmitError::Parameters)?;
         self.check_runnable(&registered)?;
         let record = RunRecord {
@@ -229,9 +231,7 @@ impl Engine {
     pub async fn signal(&self, run_id: RunId, name: &str, value: Value) -> Result<(), ControlError> {
         let record = self.record(run_id).await?;
         let plan = self.plan_of(&record).await?;
-        let waits = |kind: &TaskKind| {
-            matches!(kind, TaskKind::Wait(wait) if matches!(&wait.until, WaitFor::Signal(signal) if signal == name))
-        };
+        let waits = |kind: &TaskKind| matches!(kind, TaskKind::Wait(wait) if matches!(&wait.until, WaitFor::Signal(signal) if signal == name));
         if !any_kind(&plan, &waits) {
             return Err(ControlError::UnknownSignal(name.to_owned()));
         }
@@ -368,7 +368,8 @@ impl Engine {
                 };
                 if let Some(missing) = missing {
                     let (task, pipeline) = (&step.name, registered.id());
-                    let message = format!("task `{task}` of pipeline `{pipeline}` cannot run here: {missing}");
+                    let message =
+                        format!("task `{task}` of pipeline `{pipeline}` cannot run here: {missing}");
                     return Err(SubmitError::NotRunnable(message));
                 }
             }

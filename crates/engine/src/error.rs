@@ -127,6 +127,14 @@ pub enum StartError {
     /// The broker failed.
     #[error(transparent)]
     Broker(#[from] BrokerError),
+    /// A pipeline that was to be there cannot be registered.
+    #[error("pipeline `{id}`: {reason}")]
+    Pipeline {
+        /// Which.
+        id: PipelineId,
+        /// What stands against it.
+        reason: String,
+    },
     /// The client for `http` tasks could not be made.
     #[error("the HTTP client could not be set up: {0}")]
     HttpClient(String),

@@ -71,7 +71,11 @@ impl Scheduler {
 
     fn next(&self) -> Option<ScheduleRecord> {
         let records = self.records.lock();
-        records.values().filter(|record| record.next_fire_at.is_some()).min_by_key(|r| r.next_fire_at).cloned()
+        records
+            .values()
+            .filter(|record| record.next_fire_at.is_some())
+            .min_by_key(|r| r.next_fire_at)
+            .cloned()
     }
 }
 
@@ -236,8 +240,12 @@ impl Engine {
             trigger: Trigger::Schedule { id: record.id.clone(), fire_at: due },
         };
         match self.submit(submission).await {
-            Ok(submitted) => tracing::info!(schedule = %record.id, run_id = %submitted.run_id, %due, "schedule fired"),
-            Err(error) => tracing::error!(schedule = %record.id, %due, %error, "schedule could not start its run"),
+            Ok(submitted) => {
+                tracing::info!(schedule = %record.id, run_id = %submitted.run_id, %due, "schedule fired")
+            }
+            Err(error) => {
+                tracing::error!(schedule = %record.id, %due, %error, "schedule could not start its run")
+            }
         }
         let now = self.0.clock.now();
         record.last_fire_at = Some(due);
@@ -331,7 +339,8 @@ fn next_fire(
 
 fn parse_cron(text: &str) -> Result<Cron, ScheduleError> {
     CronParser::builder().seconds(Seconds::Optional).build().parse(text).map_err(|error| {
-        let example = "write 5 fields (minute hour day month weekday) or 6 (second first), such as `0 2 * * *`";
+        let example =
+            "write 5 fields (minute hour day month weekday) or 6 (second first), such as `0 2 * * *`";
         invalid("cron", format!("`{text}`: {error}; {example}"))
     })
 }
@@ -367,7 +376,11 @@ mod tests {
         let nightly = StoredTiming::Cron("30 2 * * *".to_owned());
         let paris = |after| next(&nightly, "Europe/Paris", after).unwrap();
         assert_eq!(paris("2026-03-27T12:00:00Z"), "2026-03-28T01:30:00.000Z");
-        assert_eq!(paris("2026-03-28T12:00:00Z"), "2026-03-29T01:00:00.000Z", "02:30 does not exist: at 03:00");
+        assert_eq!(
+            paris("2026-03-28T12:00:00Z"),
+            "2026-03-29T01:00:00.000Z",
+            "02:30 does not exist: at 03:00"
+        );
         assert_eq!(paris("2026-10-24T12:00:00Z"), "2026-10-25T00:30:00.000Z", "the first 02:30 of two");
         assert_eq!(paris("2026-10-25T00:30:00Z"), "2026-10-26T01:30:00.000Z", "and not the second");
     }

@@ -114,7 +114,9 @@ impl Shards {
             return Err(());
         }
         // The last bytes of a UUID version 7 are random.
-        let place = run_id.as_bytes()[8..].iter().fold(0_usize, |sum, byte| sum.wrapping_mul(31) + usize::from(*byte));
+        let place = run_id.as_bytes()[8..]
+            .iter()
+            .fold(0_usize, |sum, byte| sum.wrapping_mul(31) + usize::from(*byte));
         self.senders[place % self.senders.len()].send(message).await.map_err(|_| ())
     }
 

@@ -152,7 +152,10 @@ async fn inner_run(engine: &Engine, work: &Work, token: &CancellationToken) -> E
         }
         Ok(Some(view)) => {
             let reason = view.error.map_or_else(String::new, |error| format!(": {}", error.message));
-            Execution::failed(Failure::error(format!("run {run_id} of `{pipeline_id}` is {}{reason}", view.status)))
+            Execution::failed(Failure::error(format!(
+                "run {run_id} of `{pipeline_id}` is {}{reason}",
+                view.status
+            )))
         }
         Ok(None) => {
             cancel_inner(engine, run_id, "the step that waits for it took too long").await;

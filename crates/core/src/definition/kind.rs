@@ -199,6 +199,36 @@ impl TaskKind {
         }
     }
 
+    /// Whether it reads the input `name` by that name, as an expression, a template or an argument does. A process,
+    /// a registered task and a pipeline are handed whatever there is.
+    pub fn names_input(&self, name: &str) -> bool {
+        let has = |names: &[String]| names.iter().any(|known| known == name);
+        let argument = |argument: &Argument| matches!(argument, Argument::Input(input) if input == name);
+        match self {
+            Self::Expression(expr) => has(expr.names()),
+            Self::Http(spec) => {
+                let parts = spec.query.iter().chain(&spec.headers).map(|(_, template)| template);
+                parts.chain([&spec.url]).any(|template| has(template.names()))
+                    || spec.json.as_ref().is_some_and(|expr| has(expr.names()))
+            }
+            Self::Taskiq(spec) => {
+                spec.args.iter().any(argument) || spec.kwargs.iter().any(|(_, value)| argument(value))
+            }
+            composite => {
+                composite.inner().iter().any(|body| body.kind.names_input(name)) || composite.iterates(name)
+            }
+        }
+    }
+
+    /// Whether it is a map, filter or reduce over the input `name`.
+    fn iterates(&self, name: &str) -> bool {
+        match self {
+            Self::Map(spec) | Self::Filter(spec) => spec.over == name,
+            Self::Reduce(spec) => spec.over == name,
+            _ => false,
+        }
+    }
+
     /// The bodies inside this one: of a map and the like its body, of a group its members.
     pub fn inner(&self) -> Vec<&Body> {
         match self {

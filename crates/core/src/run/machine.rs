@@ -211,13 +211,15 @@ impl Turn<'_> {
         let attempt = self.run.units[id as usize].attempt + 1;
         let kind = &self.run.body(id).kind;
         let items = match kind {
-            TaskKind::Map(_) | TaskKind::Filter(_) | TaskKind::Reduce(_) => match self.run.list_of(id).as_deref() {
-                Some(Value::Array(list)) => Some(index(list.len())),
-                other => {
-                    let failure = not_a_list(kind, other);
-                    return self.fail(id, &failure, Duration::ZERO);
+            TaskKind::Map(_) | TaskKind::Filter(_) | TaskKind::Reduce(_) => {
+                match self.run.list_of(id).as_deref() {
+                    Some(Value::Array(list)) => Some(index(list.len())),
+                    other => {
+                        let failure = not_a_list(kind, other);
+                        return self.fail(id, &failure, Duration::ZERO);
+                    }
                 }
-            },
+            }
             TaskKind::Group(members) => Some(index(members.len())),
             _ => None,
         };
@@ -336,7 +338,9 @@ impl Turn<'_> {
             return None;
         }
         let missing = outputs.iter().find(|output| value.get(output.as_str()).is_none())?;
-        Some(Failure::permanent(format!("its value has no `{missing}`: it must be an object with every output")))
+        Some(Failure::permanent(format!(
+            "its value has no `{missing}`: it must be an object with every output"
+        )))
     }
 
     fn complete(&mut self, id: u32, value: Arc<Value>, duration: Duration) -> Result<(), IllegalEvent> {
@@ -503,7 +507,11 @@ impl Turn<'_> {
             }
         }
         self.stop_all(&format!("`{name}` failed"), |step| {
-            if dependants[step as usize] { format!("needs `{name}`, which failed") } else { format!("`{name}` failed") }
+            if dependants[step as usize] {
+                format!("needs `{name}`, which failed")
+            } else {
+                format!("`{name}` failed")
+            }
         })
     }
 

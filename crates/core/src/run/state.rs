@@ -471,7 +471,9 @@ impl Run {
 
     pub(super) fn name(&self, id: u32) -> Arc<str> {
         let unit = &self.units[id as usize];
-        let Some(parent) = unit.parent else { return Arc::clone(&self.plan.steps()[unit.place as usize].name) };
+        let Some(parent) = unit.parent else {
+            return Arc::clone(&self.plan.steps()[unit.place as usize].name);
+        };
         let parent_name = self.name(parent);
         if let TaskKind::Group(members) = &self.body(parent).kind
             && let Some(name) = members.get(unit.place as usize).and_then(|member| member.name.as_ref())
@@ -523,8 +525,7 @@ impl Run {
     }
 
     /// Makes the inputs of an item out of those of its composite. The list itself is left out: handed to every
-    /// item, it would make the work grow with its square. Only an expression that names it, and takes it by
-    /// reference, gets it.
+    /// item, it would make the work grow with its square. Only a body that names it gets it.
     fn bind_item(&self, inputs: &mut Inputs, parent: u32, id: u32) {
         let Some(items) = &self.units[parent as usize].items else { return };
         let (item, over, accumulator) = match &self.body(parent).kind {
@@ -532,11 +533,7 @@ impl Run {
             TaskKind::Reduce(spec) => (&spec.item, &spec.over, Some(&spec.accumulator)),
             _ => return,
         };
-        let named = match &self.body(id).kind {
-            TaskKind::Expression(expr) => expr.names().contains(over),
-            kind => !kind.inner().is_empty(),
-        };
-        if !named {
+        if !self.body(id).kind.names_input(over) {
             inputs.remove(over);
         }
         let place = self.units[id as usize].place as usize;

@@ -47,8 +47,15 @@ pub enum StepStatus {
 
 impl RunStatus {
     /// Every state, in the order of life.
-    pub const ALL: [Self; 7] =
-        [Self::Queued, Self::Running, Self::Paused, Self::Completed, Self::Failed, Self::Cancelled, Self::TimedOut];
+    pub const ALL: [Self; 7] = [
+        Self::Queued,
+        Self::Running,
+        Self::Paused,
+        Self::Completed,
+        Self::Failed,
+        Self::Cancelled,
+        Self::TimedOut,
+    ];
 
     /// Whether nothing can change any more.
     pub fn is_terminal(self) -> bool {

@@ -10,8 +10,8 @@ use serde_json::json;
 
 use super::{Fact, Failure, Input, Outcome, RunStatus, StepStatus};
 use crate::definition::{
-    GroupMember, Input as TaskInput, MapSpec, OnError, ReduceSpec, RetryPolicy, Style, TaskKind,
-    WaitFor, WaitSpec,
+    GroupMember, Input as TaskInput, MapSpec, OnError, ReduceSpec, RetryPolicy, Style, TaskKind, WaitFor,
+    WaitSpec,
 };
 use crate::expr::Expr;
 use driver::{World, expression, pipeline, task};
@@ -78,8 +78,12 @@ fn a_failing_task_fails_its_run_and_skips_what_needs_it() {
     assert_eq!(world.cancelled(), ["slow"]);
     let error = world.run().error().unwrap().clone();
     assert_eq!((error.step.as_deref(), error.attempt, &*error.message), (Some("bad"), Some(1), "no luck"));
-    let reasons: Vec<_> = world.run().view().steps.iter().filter_map(|step| step.state.reason.clone()).collect();
-    assert_eq!(reasons.iter().map(|r| &**r).collect::<Vec<_>>(), ["`bad` failed", "needs `bad`, which failed", "`bad` failed"]);
+    let reasons: Vec<_> =
+        world.run().view().steps.iter().filter_map(|step| step.state.reason.clone()).collect();
+    assert_eq!(
+        reasons.iter().map(|r| &**r).collect::<Vec<_>>(),
+        ["`bad` failed", "needs `bad`, which failed", "`bad` failed"]
+    );
 }
 
 #[test]
@@ -102,7 +106,8 @@ fn with_continue_the_rest_goes_on_and_the_run_fails_at_its_end() {
 
 #[test]
 fn retries_wait_and_keep_the_budget() {
-    let retry = RetryPolicy { max_attempts: NonZeroU32::new(3).unwrap(), jitter: false, ..Default::default() };
+    let retry =
+        RetryPolicy { max_attempts: NonZeroU32::new(3).unwrap(), jitter: false, ..Default::default() };
     let mut flaky = expression("flaky", "1", &[]);
     flaky.retry = retry;
     let mut world = World::new(pipeline(vec![flaky]), json!({}));
@@ -220,7 +225,8 @@ fn an_item_that_fails_fails_its_map_and_stops_the_others() {
 
 #[test]
 fn groups_make_objects_of_named_members_and_lists_of_others() {
-    let member = |name: Option<&str>, text: &str| GroupMember { name: name.map(Into::into), body: expr(text).into() };
+    let member =
+        |name: Option<&str>, text: &str| GroupMember { name: name.map(Into::into), body: expr(text).into() };
     let named = TaskKind::Group(vec![member(Some("sum"), "a + 1"), member(Some("twice"), "a * 2")]);
     let plain = TaskKind::Group(vec![member(None, "a"), member(None, "a - 1")]);
     let tasks = [("named", named), ("plain", plain)].map(|(name, kind)| {
@@ -406,12 +412,25 @@ fn events_round_trip_as_json_with_the_names_watchers_know() {
         let back: super::Event = serde_json::from_str(&text).unwrap();
         assert_eq!(serde_json::to_value(&back).unwrap(), serde_json::to_value(event).unwrap());
     }
-    let complete = world.events().iter().find(|event| matches!(event.fact, Fact::StepComplete { .. })).unwrap();
+    let complete =
+        world.events().iter().find(|event| matches!(event.fact, Fact::StepComplete { .. })).unwrap();
     let view = super::EventView::of_run("p".parse().unwrap(), world.run().id(), complete.clone());
     let json = serde_json::to_value(&view).unwrap();
-    for field in ["type", "seq", "pipeline_id", "run_id", "timestamp", "step_index", "step", "task_name", "task_id", "attempt", "duration_ms", "result"] {
+    for field in [
+        "type",
+        "seq",
+        "pipeline_id",
+        "run_id",
+        "timestamp",
+        "step_index",
+        "step",
+        "task_name",
+        "task_id",
+        "attempt",
+        "duration_ms",
+        "result",
+    ] {
         assert!(json.get(field).is_some(), "{field} in {json}");
     }
     assert_eq!(json["type"], "StepCompleteEvent");
 }
-

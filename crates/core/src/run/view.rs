@@ -103,7 +103,11 @@ impl Run {
             result: self.result.clone(),
             error: self.error.clone(),
             outputs,
-            steps: steps.iter().zip(&self.units).map(|(step, unit)| self.step_view(&step.name, unit)).collect(),
+            steps: steps
+                .iter()
+                .zip(&self.units)
+                .map(|(step, unit)| self.step_view(&step.name, unit))
+                .collect(),
         }
     }
 
@@ -125,7 +129,12 @@ impl Run {
             self.units[range].iter().map(|item| item_view(item, Some(item.place))).collect()
         });
         let kind = self.plan.steps()[unit.place as usize].task.body.kind.name();
-        StepView { id: Arc::clone(name), kind, state: item_view(unit, None), items: items.unwrap_or_default() }
+        StepView {
+            id: Arc::clone(name),
+            kind,
+            state: item_view(unit, None),
+            items: items.unwrap_or_default(),
+        }
     }
 }
 

@@ -98,5 +98,6 @@ impl Failure {
 
 /// Follows a path into the bodies of a task. A path that leads nowhere ends at the last body on it.
 pub(super) fn body_at<'a>(task: &'a Task, path: &[u32]) -> &'a Body {
-    path.iter().fold(&task.body, |body, place| body.kind.inner().get(*place as usize).copied().unwrap_or(body))
+    path.iter()
+        .fold(&task.body, |body, place| body.kind.inner().get(*place as usize).copied().unwrap_or(body))
 }

@@ -99,7 +99,8 @@ impl CommandExecutor {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         for name in &spec.pass_env {
             if name.starts_with(OWN_PREFIX) {
-                let message = format!("`pass_env: {name}` is refused: it could hold the server's own secrets");
+                let message =
+                    format!("`pass_env: {name}` is refused: it could hold the server's own secrets");
                 return Err(Failure::permanent(message));
             }
         }

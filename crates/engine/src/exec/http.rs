@@ -41,7 +41,8 @@ impl HttpExecutor {
 
     pub(super) async fn execute(&self, spec: &HttpSpec, work: &Work) -> Result<Value, Failure> {
         let request = self.request(spec, work)?;
-        let failed = |error: reqwest::Error| Failure::error(format!("the request failed: {}", causes(&error)));
+        let failed =
+            |error: reqwest::Error| Failure::error(format!("the request failed: {}", causes(&error)));
         let mut response = self.client.execute(request).await.map_err(failed)?;
         let status = response.status();
         let headers = response.headers().clone();
@@ -56,7 +57,10 @@ impl HttpExecutor {
         let body = body_of(&headers, &bytes);
         if spec.response == HttpResponse::Full {
             let named = headers.iter().map(|(name, value)| {
-                (name.as_str().to_owned(), Value::from(String::from_utf8_lossy(value.as_bytes()).into_owned()))
+                (
+                    name.as_str().to_owned(),
+                    Value::from(String::from_utf8_lossy(value.as_bytes()).into_owned()),
+                )
             });
             let headers: Map<String, Value> = named.collect();
             return Ok(json!({ "status": status.as_u16(), "headers": headers, "body": body }));
@@ -65,7 +69,8 @@ impl HttpExecutor {
     }
 
     fn request(&self, spec: &HttpSpec, work: &Work) -> Result<reqwest::Request, Failure> {
-        let wrong = |what: &str, error: &dyn std::fmt::Display| Failure::permanent(format!("{what}: {error}"));
+        let wrong =
+            |what: &str, error: &dyn std::fmt::Display| Failure::permanent(format!("{what}: {error}"));
         let text = spec.url.render(&work.inputs).map_err(|error| wrong("url", &error))?;
         let mut url = Url::parse(&text).map_err(|error| wrong("url", &error))?;
         if !matches!(url.scheme(), "http" | "https") {
@@ -108,7 +113,8 @@ impl Resolve for Resolver {
 
 /// The body as a value: parsed when it says that it is JSON, else its text; none is null.
 fn body_of(headers: &reqwest::header::HeaderMap, bytes: &[u8]) -> Value {
-    let kind = headers.get(reqwest::header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let kind =
+        headers.get(reqwest::header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let media = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     if bytes.is_empty() {
         return Value::Null;
@@ -122,7 +128,10 @@ fn body_of(headers: &reqwest::header::HeaderMap, bytes: &[u8]) -> Value {
 fn refused(status: StatusCode) -> Failure {
     let message = format!("the service answered {status}");
     let later = status.is_server_error()
-        || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS);
+        || matches!(
+            status,
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS
+        );
     if later { Failure::error(message) } else { Failure::permanent(message) }
 }
 

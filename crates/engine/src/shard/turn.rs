@@ -16,7 +16,8 @@ pub(super) struct Turn {
     /// In the order in which the runs were first touched.
     pub(super) changed: Vec<Changed>,
     /// To be answered once all is durable.
-    pub(super) controls: Vec<(oneshot::Sender<Option<Result<(), ControlError>>>, Option<Result<(), ControlError>>)>,
+    pub(super) controls:
+        Vec<(oneshot::Sender<Option<Result<(), ControlError>>>, Option<Result<(), ControlError>>)>,
     pub(super) after: Vec<Message>,
 }
 
@@ -90,7 +91,9 @@ impl Shard {
                 let answer = self.runs.get_mut(&run_id).map(|driven| {
                     let status = driven.run.status();
                     let effects = driven.run.handle(input, self.clock.now());
-                    effects.map(|effects| turn.add(run_id, effects)).map_err(|_| ControlError::Illegal { status, action })
+                    effects
+                        .map(|effects| turn.add(run_id, effects))
+                        .map_err(|_| ControlError::Illegal { status, action })
                 });
                 turn.controls.push((reply, answer));
             }
@@ -111,7 +114,8 @@ impl Shard {
             let _ = reply.send(Err(error));
             return;
         }
-        let run = Run::new(plan, record.run_id, serde_json::Map::clone(&record.parameters), record.created_at);
+        let run =
+            Run::new(plan, record.run_id, serde_json::Map::clone(&record.parameters), record.created_at);
         let fence = Fence { owner: self.owner, token: 1 };
         self.drive(run, fence, record.reuse.clone(), inner);
         turn.created.push(Created { record: Box::new(record), reply });
@@ -131,17 +135,16 @@ impl Shard {
         }
     }
 
-    fn drive(&mut self, run: Run, fence: Fence, reuse: Vec<(u32, std::sync::Arc<serde_json::Value>)>, inner: bool) {
+    fn drive(
+        &mut self,
+        run: Run,
+        fence: Fence,
+        reuse: Vec<(u32, std::sync::Arc<serde_json::Value>)>,
+        inner: bool,
+    ) {
         let run_id = run.id();
-        let driven = Driven {
-            run,
-            fence,
-            reuse,
-            inner,
-            takes_room: false,
-            timers: Vec::new(),
-            waiters: Vec::new(),
-        };
+        let driven =
+            Driven { run, fence, reuse, inner, takes_room: false, timers: Vec::new(), waiters: Vec::new() };
         self.runs.insert(run_id, driven);
         // What another run waits for goes first: it needs no room.
         if inner { self.queue.push_front(run_id) } else { self.queue.push_back(run_id) }

@@ -41,7 +41,8 @@ async fn a_process_sees_few_variables_and_never_the_servers_secrets() {
     let view = fixture.run("p", json!({})).await;
     let names: Vec<String> = serde_json::from_value(view.result.unwrap()["t"].clone()).unwrap();
     let known = |name: &String| {
-        ["PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR", "PWD", "OLDPWD", "SHLVL", "_"].contains(&name.as_str())
+        ["PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR", "PWD", "OLDPWD", "SHLVL", "_"]
+            .contains(&name.as_str())
             || name.starts_with("LC_")
             || name.starts_with("TASKIQ_FLOW_")
     };
@@ -62,7 +63,10 @@ async fn failures_say_what_happened() {
         (shell("echo first >&2; echo why >&2; exit 3", json!({})), "exited with status 3: why"),
         (shell("kill -9 $$", json!({})), "was ended: signal: 9"),
         (shell("echo hello", json!({})), "is not one JSON value"),
-        (json!({"id": "p", "tasks": [{"name": "t", "command": ["no-such-program-here"]}]}), "no program `no-such-program-here`"),
+        (
+            json!({"id": "p", "tasks": [{"name": "t", "command": ["no-such-program-here"]}]}),
+            "no program `no-such-program-here`",
+        ),
         (
             json!({"id": "p", "tasks": [{"name": "t", "command": {"argv": ["true"], "cwd": "/no/such/dir"}}]}),
             "working directory `/no/such/dir`",
@@ -129,7 +133,9 @@ async fn service(answer: impl Fn(String) -> String + Send + Sync + 'static) -> S
 
 fn answer(status: &str, kind: &str, body: &str) -> String {
     let length = body.len();
-    format!("HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}")
+    format!(
+        "HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+    )
 }
 
 #[tokio::test]
@@ -137,8 +143,16 @@ async fn a_request_is_made_of_templates_and_its_body_is_the_value() {
     let base = service(|request| {
         let first = request.lines().next().unwrap().to_owned();
         let body = request.split_once("\r\n\r\n").unwrap().1.to_owned();
-        let header = request.lines().find(|line| line.to_lowercase().starts_with("x-token")).unwrap_or_default().to_owned();
-        answer("200 OK", "application/json", &json!({"first": first, "body": body, "header": header}).to_string())
+        let header = request
+            .lines()
+            .find(|line| line.to_lowercase().starts_with("x-token"))
+            .unwrap_or_default()
+            .to_owned();
+        answer(
+            "200 OK",
+            "application/json",
+            &json!({"first": first, "body": body, "header": header}).to_string(),
+        )
     })
     .await;
     let fixture = engine(json!({"id": "p", "tasks": [{
@@ -179,7 +193,10 @@ async fn link_local_addresses_are_not_reached_and_redirects_not_followed() {
         let message = error_of(json!({"id": "p", "tasks": [{"name": "t", "http": {"url": url}}]})).await;
         assert!(message.contains("link-local"), "{message}");
     }
-    let base = service(|_| "HTTP/1.1 302 Found\r\nlocation: /x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".to_owned()).await;
+    let base = service(|_| {
+        "HTTP/1.1 302 Found\r\nlocation: /x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".to_owned()
+    })
+    .await;
     let message = error_of(json!({"id": "p", "tasks": [{"name": "t", "http": {"url": base}}]})).await;
     assert_eq!(message, "the service answered 302 Found");
 }

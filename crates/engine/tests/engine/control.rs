@@ -107,7 +107,8 @@ async fn a_schedule_fires_once_for_its_time_and_can_be_paused_and_triggered() {
     let record = fixture.engine.create_schedule(request("once", StoredTiming::At(soon))).await.unwrap();
     assert_eq!(record.next_fire_at, Some(soon));
     assert!(fixture.engine.create_schedule(request("once", StoredTiming::At(soon))).await.is_err());
-    let runs = || async { fixture.engine.runs(RunFilter { limit: 10, ..Default::default() }).await.unwrap().runs };
+    let runs =
+        || async { fixture.engine.runs(RunFilter { limit: 10, ..Default::default() }).await.unwrap().runs };
     for _ in 0..200 {
         if !runs().await.is_empty() {
             break;

@@ -48,7 +48,15 @@ async fn parameters_that_do_not_fit_are_refused_before_anything_starts() {
     }
     let unknown = fixture.engine.submit(request("nope", json!({}))).await.unwrap_err();
     assert!(matches!(unknown, SubmitError::UnknownPipeline(_)));
-    assert!(fixture.engine.runs(taskiq_flow_store::RunFilter { limit: 10, ..Default::default() }).await.unwrap().runs.is_empty());
+    assert!(
+        fixture
+            .engine
+            .runs(taskiq_flow_store::RunFilter { limit: 10, ..Default::default() })
+            .await
+            .unwrap()
+            .runs
+            .is_empty()
+    );
 }
 
 #[tokio::test]
@@ -67,7 +75,8 @@ async fn the_same_idempotency_key_gets_the_same_run() {
         same.idempotency_key = Some("at once".into());
         fixture.engine.submit(same)
     });
-    let answers: Vec<_> = futures_util::future::join_all(both).await.into_iter().map(|r| r.unwrap().run_id).collect();
+    let answers: Vec<_> =
+        futures_util::future::join_all(both).await.into_iter().map(|r| r.unwrap().run_id).collect();
     assert!(answers.windows(2).all(|pair| pair[0] == pair[1]), "{answers:?}");
 }
 
@@ -95,7 +104,8 @@ async fn registered_tasks_are_called_retried_and_their_panics_caught() {
     let view = fixture.run("p", json!({"n": 5})).await;
     assert_eq!(**view.result.as_ref().unwrap(), json!({"t": 3}));
     let kinds: Vec<_> = fixture.engine.events(view.run_id, 0, 100).await.unwrap();
-    let errors: Vec<_> = kinds.iter().filter(|event| event.event.fact.type_name() == "StepErrorEvent").collect();
+    let errors: Vec<_> =
+        kinds.iter().filter(|event| event.event.fact.type_name() == "StepErrorEvent").collect();
     assert_eq!(errors.len(), 2);
 }
 
@@ -108,11 +118,9 @@ async fn what_cannot_run_here_is_refused_with_the_reason() {
         {"id": "b", "tasks": [{"name": "a", "map": {"over": "xs", "pipeline": "a"}}]},
     ]))
     .await;
-    for (pipeline, expected) in [
-        ("py", "set `broker_url`"),
-        ("rust", "no Rust task `nobody`"),
-        ("a", "in a circle: a -> b -> a"),
-    ] {
+    for (pipeline, expected) in
+        [("py", "set `broker_url`"), ("rust", "no Rust task `nobody`"), ("a", "in a circle: a -> b -> a")]
+    {
         let error = fixture.engine.submit(request(pipeline, json!({}))).await.unwrap_err();
         assert!(error.to_string().contains(expected), "{error}");
     }

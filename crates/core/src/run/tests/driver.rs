@@ -135,7 +135,8 @@ impl World {
         }
         let (step_run, attempt) = (work.step_run, work.attempt);
         self.now = self.now.plus(Duration::from_millis(7));
-        self.input(Input::Finished { step_run, attempt, outcome, duration: Duration::from_millis(7) }).unwrap();
+        self.input(Input::Finished { step_run, attempt, outcome, duration: Duration::from_millis(7) })
+            .unwrap();
     }
 
     /// Lets the time of every timer come, in order, and tells how long each was waited for.

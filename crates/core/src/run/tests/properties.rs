@@ -48,7 +48,8 @@ fn pipelines() -> impl Strategy<Value = Pipeline> {
         let mut tasks = Vec::new();
         for (place, (needs, attempts, kind, optional, guarded)) in shapes.into_iter().enumerate() {
             let name = format!("t{place}");
-            let before: Vec<String> = (0..place).filter(|n| needs >> n & 1 == 1).map(|n| format!("t{n}")).collect();
+            let before: Vec<String> =
+                (0..place).filter(|n| needs >> n & 1 == 1).map(|n| format!("t{n}")).collect();
             let mut made = if kind < 40 {
                 let mut made = task(&name, TaskKind::Map(map("list", "x", expr("x"))));
                 made.inputs.push(TaskInput::required("list"));
@@ -56,8 +57,10 @@ fn pipelines() -> impl Strategy<Value = Pipeline> {
             } else {
                 expression(&name, "1", &[])
             };
-            made.inputs.extend(before.into_iter().map(|name| TaskInput { optional, ..TaskInput::required(name) }));
-            made.retry = RetryPolicy { max_attempts: NonZeroU32::new(attempts).unwrap(), ..Default::default() };
+            made.inputs
+                .extend(before.into_iter().map(|name| TaskInput { optional, ..TaskInput::required(name) }));
+            made.retry =
+                RetryPolicy { max_attempts: NonZeroU32::new(attempts).unwrap(), ..Default::default() };
             made.when = guarded.then(|| Expr::compile("false").unwrap());
             tasks.push(made);
         }
@@ -146,7 +149,10 @@ fn check(world: &World) {
         assert!(world.run().step_states().all(|state| state.is_terminal()), "no step is left open");
         assert_eq!(world.events().iter().filter(|event| event.fact.ends_run()).count(), 1);
     } else if world.run().status() == RunStatus::Running {
-        assert!(!world.waiting().is_empty() || world.timers() > 0, "a run that goes on has something to go on with");
+        assert!(
+            !world.waiting().is_empty() || world.timers() > 0,
+            "a run that goes on has something to go on with"
+        );
     }
 }
 

@@ -1,0 +1,235 @@
+//! What the program can be asked for.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+/// Runs pipelines (DAGs of tasks), shows them, and lets the right people, and nobody else, start and watch them over
+/// HTTP and WebSocket.
+#[derive(Debug, Parser)]
+#[command(name = "taskiq-flow", version, propagate_version = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start the server
+    Serve(ServeArgs),
+    /// Start a server on this machine with ready pipelines and a fresh admin key
+    Demo(DemoArgs),
+    /// Run one pipeline here and now, and print its result as JSON
+    Run(RunArgs),
+    /// Check configuration and pipeline files
+    Check(CheckArgs),
+    /// Draw the graph of a pipeline
+    Dag(DagArgs),
+    /// Make API keys
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Make tokens (JWT)
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Read and verify the audit log
+    #[command(subcommand)]
+    Audit(AuditCommand),
+    /// Print a completion script for a shell
+    Completions(CompletionsArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConfigArgs {
+    /// Configuration file (TOML, YAML or JSON) [default: ./taskiq-flow.toml if it is there]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+    /// Pipeline files, or folders of them [default: ./pipelines if it is there]
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    pub(crate) pipelines: Vec<PathBuf>,
+    /// Address to listen on
+    #[arg(long)]
+    pub(crate) host: Option<String>,
+    /// Port to listen on; 0 takes a free one
+    #[arg(long)]
+    pub(crate) port: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Port to listen on; 0 takes a free one
+    #[arg(long)]
+    pub(crate) port: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// Pipeline file, or the id of a pipeline in the folder of --pipelines
+    #[arg(value_name = "FILE|ID")]
+    pub(crate) pipeline: String,
+    /// Parameter; the value is read as JSON unless the pipeline declares a string
+    #[arg(short = 'p', long = "param", value_name = "NAME=VALUE")]
+    pub(crate) params: Vec<String>,
+    /// JSON file with parameters, or - for standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) input: Option<PathBuf>,
+    /// Signal for a `wait` task, sent as soon as the run starts; the value is JSON
+    #[arg(long = "signal", value_name = "NAME=VALUE")]
+    pub(crate) signals: Vec<String>,
+    /// Folder with the pipelines that an id, or a `pipeline:` task, names [default: that of FILE, else ./pipelines]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) pipelines: Option<PathBuf>,
+    /// Print the whole run with its steps, not its result alone
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Print nothing but the result
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// Configuration and pipeline files, or folders of pipeline files
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// Print what was found as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DagArgs {
+    /// Pipeline file
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// How to draw it
+    #[arg(long, value_enum, default_value_t = DagFormat::Ascii)]
+    pub(crate) format: DagFormat,
+    /// Which pipeline, where the file defines several
+    #[arg(long, value_name = "ID")]
+    pub(crate) id: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum DagFormat {
+    Ascii,
+    Json,
+    Dot,
+    Mermaid,
+    Svg,
+    Cytoscape,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyCommand {
+    /// Make a key: prints it once, and the configuration entry that holds only its digest
+    New(KeyNewArgs),
+    /// Print the digest of a key that standard input holds, for `api_keys`
+    Hash,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeyNewArgs {
+    /// Role of the key
+    #[arg(long, default_value = "viewer")]
+    pub(crate) role: String,
+    /// Pipelines it may use; * inside a name stands for any text [default: all]
+    #[arg(long, value_name = "ID", num_args = 1.., value_delimiter = ',')]
+    pub(crate) pipelines: Vec<String>,
+    /// What it may do
+    #[arg(long, value_enum, num_args = 1.., value_delimiter = ',', default_value = "read")]
+    pub(crate) permissions: Vec<PermissionArg>,
+    /// When it expires (RFC 3339)
+    #[arg(long, value_name = "TIME")]
+    pub(crate) expires_at: Option<String>,
+    /// What logs and audit records call it
+    #[arg(long)]
+    pub(crate) id: Option<String>,
+    /// Print key and entry as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum PermissionArg {
+    Read,
+    Execute,
+    Admin,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make an HS256 token, signed with the configured `jwt_secret`
+    Mint(TokenMintArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TokenMintArgs {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+    /// Whom the token names
+    #[arg(long)]
+    pub(crate) sub: String,
+    /// Roles of the bearer
+    #[arg(long, num_args = 1.., value_delimiter = ',', required = true)]
+    pub(crate) roles: Vec<String>,
+    /// How long it is valid, such as 15m or 8h
+    #[arg(long, default_value = "1h", value_name = "DURATION")]
+    pub(crate) ttl: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditCommand {
+    /// Check the hash chain; exit 1 and the first bad record when it is broken
+    Verify(AuditVerifyArgs),
+    /// Print records, newest first
+    Show(AuditShowArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AuditVerifyArgs {
+    /// Audit log
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// A record that must be there, as an earlier `verify` printed it; finds a cut-off end
+    #[arg(long, value_name = "SEQ:HASH")]
+    pub(crate) checkpoint: Option<String>,
+    /// Print the report as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AuditShowArgs {
+    /// Audit log
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Only this kind of event, such as authentication.failure
+    #[arg(long)]
+    pub(crate) event: Option<String>,
+    /// Only of this principal, by id
+    #[arg(long)]
+    pub(crate) principal: Option<String>,
+    /// Only about this pipeline
+    #[arg(long)]
+    pub(crate) pipeline: Option<String>,
+    /// At most so many
+    #[arg(long, default_value_t = 50)]
+    pub(crate) limit: usize,
+    /// Print one JSON object a line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// Shell
+    #[arg(value_enum)]
+    pub(crate) shell: Shell,
+}

@@ -1,0 +1,106 @@
+//! `check`: configuration and pipeline files.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+use taskiq_flow::LoadError;
+use taskiq_flow::config::Sources;
+use taskiq_flow::core::document::{Document, Format, NodeValue};
+
+use crate::args::CheckArgs;
+use crate::output::{Failure, WRONG, colour, json as print_json, line, note};
+
+/// What was found in one file.
+struct Finding {
+    path: PathBuf,
+    /// What it holds, or what is wrong with it: for people, and for programs.
+    result: Result<String, (String, Value)>,
+}
+
+pub(crate) fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
+    let mut findings = Vec::new();
+    for path in &args.files {
+        for file in files_at(path)? {
+            let result = check(&file);
+            findings.push(Finding { path: file, result });
+        }
+    }
+    let bad = findings.iter().filter(|finding| finding.result.is_err()).count();
+    if args.json {
+        print_json(&findings.iter().map(to_json).collect());
+    } else {
+        for Finding { path, result } in &findings {
+            match result {
+                Ok(what) => line(format!("{}: {what}", path.display())),
+                Err((text, _)) => note(text),
+            }
+        }
+    }
+    if bad == 0 {
+        return Ok(ExitCode::SUCCESS);
+    }
+    note(format!("{bad} of {} files cannot be used", findings.len()));
+    Ok(ExitCode::from(WRONG))
+}
+
+fn check(path: &Path) -> Result<String, (String, Value)> {
+    if is_pipeline(path) {
+        let pipelines = taskiq_flow::load_file(path).map_err(|error| describe(&error))?;
+        let all = pipelines.iter().map(|pipeline| {
+            let tasks = pipeline.tasks.len();
+            format!("pipeline `{}`, {tasks} task{}", pipeline.id, if tasks == 1 { "" } else { "s" })
+        });
+        return Ok(format!("ok: {}", all.collect::<Vec<_>>().join("; ")));
+    }
+    match Sources::default().file(path).load() {
+        Ok(_) => Ok("ok: configuration".to_owned()),
+        Err(error) => Err((error.render(colour()), json!([error.diagnostic()]))),
+    }
+}
+
+/// A file of pipelines is a list, or has tasks or steps. One that cannot be read as a document is told as what its
+/// name says, pipelines, whose loader says where it breaks off.
+fn is_pipeline(path: &Path) -> bool {
+    let Some(format) = Format::of_path(path) else { return true };
+    let Ok(text) = std::fs::read_to_string(path) else { return true };
+    let Ok(document) = Document::parse_confidential(&path.display().to_string(), &text, format) else {
+        return true;
+    };
+    let known = taskiq_flow::config::fields();
+    match &document.root().value {
+        NodeValue::Mapping(entries) => {
+            let has = |names: &[&str]| entries.iter().any(|(key, _)| names.contains(&key.text.as_str()));
+            let fields =
+                entries.iter().filter(|(key, _)| known.iter().any(|field| field.name == key.text)).count();
+            has(&["tasks", "steps", "id"]) || fields == 0
+        }
+        _ => true,
+    }
+}
+
+fn describe(error: &LoadError) -> (String, Value) {
+    match error {
+        LoadError::Definition(diagnostics) => (diagnostics.render(colour()), json!(diagnostics)),
+        other => (format!("error: {other}"), json!([{ "message": other.to_string() }])),
+    }
+}
+
+fn to_json(finding: &Finding) -> Value {
+    match &finding.result {
+        Ok(what) => json!({ "file": finding.path, "ok": true, "what": what }),
+        Err((_, errors)) => json!({ "file": finding.path, "ok": false, "errors": errors }),
+    }
+}
+
+fn files_at(path: &Path) -> Result<Vec<PathBuf>, Failure> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let entries =
+        std::fs::read_dir(path).map_err(|error| Failure::wrong(format!("{}: {error}", path.display())))?;
+    let files = entries.filter_map(Result::ok).map(|entry| entry.path());
+    let mut files: Vec<_> = files.filter(|file| file.is_file() && Format::of_path(file).is_some()).collect();
+    files.sort();
+    Ok(files)
+}

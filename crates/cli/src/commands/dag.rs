@@ -1,0 +1,50 @@
+//! `dag`: the graph of a pipeline.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use taskiq_flow::core::dag::{DagFormat as Format, Rendered};
+use taskiq_flow::core::plan::Plan;
+
+use crate::args::{DagArgs, DagFormat};
+use crate::commands;
+use crate::output::{Failure, json, text};
+
+pub(crate) fn run(args: &DagArgs) -> Result<ExitCode, Failure> {
+    let mut pipelines = commands::pipelines([&args.file])?;
+    let ids = pipelines.iter().map(|pipeline| pipeline.id.to_string()).collect::<Vec<_>>().join(", ");
+    if let Some(id) = &args.id {
+        pipelines.retain(|pipeline| pipeline.id.as_str() == id);
+    }
+    let pipeline = match pipelines.len() {
+        1 => pipelines.remove(0),
+        0 => {
+            return Err(Failure::wrong(format!(
+                "{}: defines {ids}; name one of them with --id",
+                args.file.display()
+            )));
+        }
+        _ => {
+            return Err(Failure::wrong(format!(
+                "{}: defines {ids}; choose one with --id",
+                args.file.display()
+            )));
+        }
+    };
+    let plan = Plan::new(Arc::new(pipeline)).map_err(|errors| {
+        Failure::wrong(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+    })?;
+    let format = match args.format {
+        DagFormat::Ascii => Format::Ascii,
+        DagFormat::Json => Format::Json,
+        DagFormat::Dot => Format::Dot,
+        DagFormat::Mermaid => Format::Mermaid,
+        DagFormat::Svg => Format::Svg,
+        DagFormat::Cytoscape => Format::Cytoscape,
+    };
+    match plan.dag().render(format, &[]) {
+        Rendered::Json(value) => json(&value),
+        rendered @ Rendered::Text(_) => text(&rendered.into_text()),
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,58 @@
+//! One file for each command.
+
+pub(crate) mod audit;
+pub(crate) mod check;
+pub(crate) mod completions;
+pub(crate) mod dag;
+pub(crate) mod demo;
+pub(crate) mod key;
+pub(crate) mod run;
+pub(crate) mod serve;
+pub(crate) mod token;
+
+use std::path::Path;
+
+use taskiq_flow::config::{ConfigError, Loaded, Sources};
+use taskiq_flow::{LoadError, load_files};
+
+use crate::output::{Failure, colour, note};
+
+/// Reads the configuration and prints what the operator should know about it.
+pub(crate) fn configuration(sources: &Sources) -> Result<Loaded, Failure> {
+    let loaded = sources.load().map_err(|error| config_failure(&error))?;
+    for warning in &loaded.warnings {
+        note(format!("warning: {}", warning.message));
+    }
+    Ok(loaded)
+}
+
+/// The sources of a command: the process's own, and the file it was told to read.
+pub(crate) fn sources(file: Option<&Path>) -> Sources {
+    match file {
+        Some(file) => Sources::of_process().file(file),
+        None => Sources::of_process(),
+    }
+}
+
+pub(crate) fn config_failure(error: &ConfigError) -> Failure {
+    Failure::wrong(error.render(colour()))
+}
+
+/// Loads pipelines, or says what is wrong with them.
+pub(crate) fn pipelines<P: AsRef<Path>>(
+    paths: impl IntoIterator<Item = P>,
+) -> Result<Vec<taskiq_flow::core::definition::Pipeline>, Failure> {
+    load_files(paths).map_err(|error| load_failure(&error))
+}
+
+pub(crate) fn load_failure(error: &LoadError) -> Failure {
+    match error {
+        LoadError::Definition(diagnostics) => Failure::wrong(diagnostics.render(colour())),
+        other => Failure::wrong(other),
+    }
+}
+
+/// Starts the asynchronous runtime.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::failed)
+}

@@ -1,0 +1,75 @@
+//! `serve`: the server.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use taskiq_flow::broker::InMemoryBroker;
+use taskiq_flow::config::Loaded;
+use taskiq_flow::core::definition::Pipeline;
+use taskiq_flow::security::settings::Severity;
+use taskiq_flow::{Server, create_visualization_api};
+
+use crate::args::ServeArgs;
+use crate::output::{Failure, note};
+use crate::{commands, logging};
+
+/// Where pipelines are looked for when nothing else is said.
+pub(crate) const DEFAULT_PIPELINES: &str = "pipelines";
+
+pub(crate) fn run(args: ServeArgs) -> Result<ExitCode, Failure> {
+    let mut sources = commands::sources(args.config.config.as_deref());
+    for (field, value) in [("host", args.host), ("port", args.port)] {
+        if let Some(value) = value {
+            sources = sources.set(field, value, format!("--{field}"));
+        }
+    }
+    let loaded = commands::configuration(&sources)?;
+    let pipelines = commands::pipelines(paths(args.pipelines))?;
+    logging::start(&loaded.config)?;
+    commands::runtime()?.block_on(serve(loaded, pipelines, |_, _| {}))
+}
+
+/// Starts a server, says so by `started`, and serves until the process is asked to end.
+pub(crate) async fn serve(
+    loaded: Loaded,
+    pipelines: Vec<Pipeline>,
+    started: impl FnOnce(&Server, std::net::SocketAddr),
+) -> Result<ExitCode, Failure> {
+    let count = pipelines.len();
+    let mut api = create_visualization_api(Arc::new(InMemoryBroker::new()) as Arc<_>, loaded.config);
+    for pipeline in pipelines {
+        api = api.pipeline(pipeline);
+    }
+    let server = api.start().await.map_err(Failure::wrong)?;
+    warn(&server);
+    let listener = match server.bind().await {
+        Ok(listener) => listener,
+        Err(error) => {
+            server.shutdown().await;
+            return Err(Failure::failed(error));
+        }
+    };
+    let address = listener.local_addr().map_err(Failure::failed)?;
+    tracing::info!(%address, pipelines = count, "listening");
+    started(&server, address);
+    server.serve_on(listener, taskiq_flow::stop_signal()).await;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn warn(server: &Server) {
+    for warning in server.guard().settings().warnings() {
+        match warning.severity {
+            Severity::High => note(format!("WARNING: {}: {}", warning.field, warning.message)),
+            _ => note(format!("warning: {}: {}", warning.field, warning.message)),
+        }
+    }
+}
+
+fn paths(given: Vec<PathBuf>) -> Vec<PathBuf> {
+    if !given.is_empty() {
+        return given;
+    }
+    let default = Path::new(DEFAULT_PIPELINES);
+    if default.is_dir() { vec![default.to_owned()] } else { Vec::new() }
+}

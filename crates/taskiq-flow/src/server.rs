@@ -1,0 +1,312 @@
+//! Puts engine, store, guard and routes together.
+
+use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use taskiq_flow_api::{ApiOptions, AppState, Metrics, OptionsError};
+use taskiq_flow_broker::{Broker, InMemoryBroker};
+use taskiq_flow_core::definition::Pipeline;
+use taskiq_flow_engine::{Engine, EngineOptions, SystemClock};
+use taskiq_flow_security::audit::AuditError;
+use taskiq_flow_security::rate_limit::{RateLimiter, RateLimiterOptions};
+use taskiq_flow_security::{AuditLogger, Guard};
+use taskiq_flow_store::{MemoryStore, Store, StoreError};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{ConfigError, RateLimitStorage, StoreTarget, TaskiqFlowConfig};
+use crate::files::{LoadError, load_files};
+
+/// How long a shutdown may take from the signal on, in three parts: streams, requests, attempts. Together they stay
+/// below the 5 seconds in which a stopped server is gone.
+const CLOSE_STREAMS: Duration = Duration::from_millis(500);
+const DRAIN_REQUESTS: Duration = Duration::from_millis(1500);
+const DRAIN_ATTEMPTS: Duration = Duration::from_millis(1500);
+
+/// A broker and the tasks that were registered on it.
+#[derive(Debug, Clone)]
+pub struct Taskiq<B = InMemoryBroker>(B);
+
+/// An API that is being put together. Nothing runs yet.
+#[derive(Debug)]
+#[must_use = "nothing runs until it is started"]
+pub struct Api {
+    broker: Arc<dyn Broker>,
+    config: TaskiqFlowConfig,
+    pipelines: Vec<Pipeline>,
+    audit: Option<AuditLogger>,
+    store: Option<Arc<dyn Store>>,
+}
+
+/// A running engine with its guard and routes. It listens once it [serves](Server::serve).
+#[derive(Debug)]
+pub struct Server {
+    state: AppState,
+    config: TaskiqFlowConfig,
+}
+
+/// Why an API did not start. Nothing is left running.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The configuration is not possible.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The audit log cannot be opened.
+    #[error("the audit log cannot be opened: {0}")]
+    Audit(#[from] AuditError),
+    /// The counters of the rate limits cannot be kept where they should.
+    #[error("rate_limit_storage: {0}")]
+    RateLimits(String),
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The engine did not start.
+    #[error(transparent)]
+    Engine(#[from] taskiq_flow_engine::StartError),
+    /// The options of the API do not fit together.
+    #[error(transparent)]
+    Options(#[from] OptionsError),
+    /// Measurements cannot be taken.
+    #[error("metrics cannot be set up: {0}")]
+    Metrics(String),
+}
+
+/// Why a server stopped by itself.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}{}", hint(source))]
+    Bind {
+        /// Host and port.
+        address: String,
+        /// What stands against it.
+        source: std::io::Error,
+    },
+}
+
+/// Puts an API together: engine and routes around this broker, guarded as the configuration says.
+pub fn create_visualization_api(broker: impl Into<Arc<dyn Broker>>, config: TaskiqFlowConfig) -> Api {
+    Api { broker: broker.into(), config, pipelines: Vec::new(), audit: None, store: None }
+}
+
+impl<B: Broker + Clone> Taskiq<B> {
+    /// Takes a broker.
+    pub fn new(broker: B) -> Self {
+        Self(broker)
+    }
+
+    /// The broker.
+    pub fn broker(&self) -> &B {
+        &self.0
+    }
+}
+
+impl Api {
+    /// Adds a pipeline.
+    pub fn pipeline(mut self, pipeline: Pipeline) -> Self {
+        self.pipelines.push(pipeline);
+        self
+    }
+
+    /// Adds the pipelines of a file, or of all pipeline files in a folder.
+    ///
+    /// # Errors
+    /// [`LoadError`] names file, line and mend.
+    pub fn load(mut self, path: impl AsRef<Path>) -> Result<Self, LoadError> {
+        self.pipelines.extend(load_files([path])?);
+        Ok(self)
+    }
+
+    /// Writes audit records with this logger instead of the one that the configuration describes.
+    pub fn audit_logger(mut self, logger: AuditLogger) -> Self {
+        self.audit = Some(logger);
+        self
+    }
+
+    /// Keeps runs in this store instead of the one that the configuration describes.
+    pub fn store(mut self, store: Arc<dyn Store>) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// Opens store and audit log, starts the engine and takes up unfinished runs.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start(self) -> Result<Server, StartError> {
+        let Self { broker, config, pipelines, audit, store } = self;
+        config.validate()?;
+        let settings = config.security_settings()?;
+        let metrics = match config.metrics_enabled {
+            true => Some(Metrics::install().map_err(|error| StartError::Metrics(error.to_string()))?),
+            false => None,
+        };
+        let limiter = limiter(&config).await?;
+        let store = match store {
+            Some(store) => store,
+            None => open_store(&config).await?,
+        };
+        let audit = match audit {
+            Some(audit) => audit,
+            None => AuditLogger::open(config.audit_options())?,
+        };
+        let engine = start_engine(&config, Arc::clone(&store), broker, pipelines).await?;
+        let guard = Guard::new(settings, limiter, audit);
+        let options = ApiOptions {
+            max_body_bytes: config.max_body_bytes,
+            websocket_max_connections: config.websocket_max_connections,
+            allow_remote_commands: config.allow_remote_commands,
+            metrics,
+            metrics_path: config.metrics_path.clone(),
+        };
+        Ok(Server { state: AppState::new(engine, guard, options)?, config })
+    }
+}
+
+impl Server {
+    /// The engine.
+    pub fn engine(&self) -> &Engine {
+        self.state.engine()
+    }
+
+    /// The guard.
+    pub fn guard(&self) -> &Guard {
+        self.state.guard()
+    }
+
+    /// The routes, to be served by other means than [`Server::serve`].
+    pub fn router(&self) -> taskiq_flow_api::Router {
+        taskiq_flow_api::router(self.state.clone())
+    }
+
+    /// Listens on the configured address and serves until the process is asked to end (SIGTERM or SIGINT).
+    ///
+    /// # Errors
+    /// [`ServeError::Bind`].
+    pub async fn serve(self) -> Result<(), ServeError> {
+        let listener = self.bind().await?;
+        self.serve_on(listener, stop_signal()).await;
+        Ok(())
+    }
+
+    /// Listens on the configured address.
+    ///
+    /// # Errors
+    /// [`ServeError::Bind`].
+    pub async fn bind(&self) -> Result<TcpListener, ServeError> {
+        let (host, port) = (self.config.host.as_str(), self.config.port);
+        let bound = TcpListener::bind((host.trim_start_matches('[').trim_end_matches(']'), port)).await;
+        bound.map_err(|source| ServeError::Bind { address: format!("{host}:{port}"), source })
+    }
+
+    /// Serves until `stop` comes, then drains: no new requests, streams are closed, attempts under way may finish.
+    pub async fn serve_on(self, listener: TcpListener, stop: impl Future<Output = ()> + Send) {
+        let shutdown = CancellationToken::new();
+        let served = taskiq_flow_api::serve(listener, self.router(), shutdown.clone(), DRAIN_REQUESTS);
+        let state = &self.state;
+        let stopping = async {
+            stop.await;
+            tracing::info!("stopping");
+            state.close_streams(CLOSE_STREAMS).await;
+            shutdown.cancel();
+        };
+        tokio::join!(served, stopping);
+        self.shutdown().await;
+    }
+
+    /// Stops engine and audit log without having served.
+    pub async fn shutdown(self) {
+        self.state.engine().shutdown().await;
+        let audit = self.state.guard().audit().clone();
+        // It waits for the last record to be on disk.
+        let _ = tokio::task::spawn_blocking(move || audit.close()).await;
+        tracing::info!("stopped");
+    }
+}
+
+/// Opens the store that the configuration names.
+///
+/// # Errors
+/// [`StartError`].
+pub async fn open_store(config: &TaskiqFlowConfig) -> Result<Arc<dyn Store>, StartError> {
+    match config.store_target()? {
+        StoreTarget::Memory => Ok(Arc::new(MemoryStore::new())),
+        #[cfg(feature = "sqlite")]
+        StoreTarget::Sqlite { path } => {
+            use taskiq_flow_store::{Durability, SqliteOptions, SqliteStore};
+            let durability = match config.durability {
+                crate::config::Durability::Strict => Durability::Strict,
+                crate::config::Durability::Relaxed => Durability::Relaxed,
+            };
+            let options = SqliteOptions { path, durability, ..SqliteOptions::default() };
+            let opened = tokio::task::spawn_blocking(move || SqliteStore::open(options)).await;
+            let lost = |error: tokio::task::JoinError| StoreError::Unavailable {
+                place: "store_url".to_owned(),
+                reason: error.to_string(),
+            };
+            Ok(Arc::new(opened.map_err(lost)??))
+        }
+        #[cfg(not(feature = "sqlite"))]
+        StoreTarget::Sqlite { .. } => Err(StoreError::Closed.into()),
+    }
+}
+
+/// Waits until the process is asked to end: SIGTERM or SIGINT.
+pub async fn stop_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        (Ok(mut terminate), Ok(mut interrupt)) => {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        }
+        // Without signals the process can still be killed, and takes up its runs at the next start.
+        _ => std::future::pending().await,
+    }
+}
+
+async fn limiter(config: &TaskiqFlowConfig) -> Result<RateLimiter, StartError> {
+    match config.rate_limit_storage_target()? {
+        RateLimitStorage::Memory => Ok(RateLimiter::new(RateLimiterOptions::default())),
+        #[cfg(feature = "redis")]
+        RateLimitStorage::Redis(url) => {
+            let opened =
+                RateLimiter::redis(url, config.on_storage_error(), RateLimiterOptions::default()).await;
+            opened.map_err(|error| StartError::RateLimits(error.to_string()))
+        }
+        #[cfg(not(feature = "redis"))]
+        RateLimitStorage::Redis(_) => {
+            Err(StartError::RateLimits("this build has no Redis; build with the feature `redis`".to_owned()))
+        }
+    }
+}
+
+async fn start_engine(
+    config: &TaskiqFlowConfig,
+    store: Arc<dyn Store>,
+    broker: Arc<dyn Broker>,
+    pipelines: Vec<Pipeline>,
+) -> Result<Engine, StartError> {
+    let days = u64::from(config.retention_days);
+    let options = EngineOptions {
+        max_concurrent_runs: config.max_concurrent_runs,
+        retention: (days > 0).then(|| Duration::from_secs(days * 86_400)),
+        drain: DRAIN_ATTEMPTS,
+        ..EngineOptions::default()
+    };
+    Ok(Engine::start(store, broker, Arc::new(SystemClock), options, pipelines).await?)
+}
+
+fn hint(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => "; stop what listens there, or choose another `port`",
+        std::io::ErrorKind::AddrNotAvailable => "; `host` must be an address of this machine",
+        std::io::ErrorKind::PermissionDenied => "; ports below 1024 need privileges",
+        _ => "",
+    }
+}
