@@ -36,6 +36,9 @@ const INBOX: usize = 16_384;
 /// Messages that a shard takes at once.
 const BATCH: usize = 512;
 
+/// What came of controlling a run; none when the shard does not have it.
+pub(crate) type Controlled = Option<Result<(), ControlError>>;
+
 /// What is sent to the shard of a run.
 #[derive(Debug)]
 pub(crate) enum Message {
@@ -43,13 +46,8 @@ pub(crate) enum Message {
     Submit(Box<NewRun>),
     /// A run that another process, or this one before a crash, was driving.
     Adopt(Box<Adopted>),
-    /// Somebody controls a run. The answer is none when the shard does not have it.
-    Control {
-        run_id: RunId,
-        input: Input,
-        action: &'static str,
-        reply: oneshot::Sender<Option<Result<(), ControlError>>>,
-    },
+    /// Somebody controls a run.
+    Control { run_id: RunId, input: Input, action: &'static str, reply: oneshot::Sender<Controlled> },
     /// An attempt has ended.
     Finished(Box<Finished>),
     /// Tell when the run has ended.

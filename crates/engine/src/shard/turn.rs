@@ -5,7 +5,7 @@ use taskiq_flow_core::run::{Command, Effects, Event, IllegalEvent, Input, Run};
 use taskiq_flow_store::{Fence, RunRecord, StepLog, Trigger};
 use tokio::sync::oneshot;
 
-use super::{Adopted, Alarm, Driven, Finished, Message, NewRun, Shard};
+use super::{Adopted, Alarm, Controlled, Driven, Finished, Message, NewRun, Shard};
 use crate::engine::Submitted;
 use crate::error::{ControlError, SubmitError};
 
@@ -16,8 +16,7 @@ pub(super) struct Turn {
     /// In the order in which the runs were first touched.
     pub(super) changed: Vec<Changed>,
     /// To be answered once all is durable.
-    pub(super) controls:
-        Vec<(oneshot::Sender<Option<Result<(), ControlError>>>, Option<Result<(), ControlError>>)>,
+    pub(super) controls: Vec<(oneshot::Sender<Controlled>, Controlled)>,
     pub(super) after: Vec<Message>,
 }
 

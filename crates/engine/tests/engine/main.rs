@@ -1,5 +1,7 @@
 //! The engine on a store in memory: real tasks, real processes, real time.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod commands;
 mod control;
 mod recovery;

@@ -15,8 +15,6 @@ pub(crate) const SOON: Duration = Duration::from_secs(10);
 
 pub(crate) struct Fixture {
     pub(crate) engine: Engine,
-    pub(crate) broker: InMemoryBroker,
-    pub(crate) store: Arc<dyn Store>,
 }
 
 /// An engine with the pipelines that `definition` has: one, or a list.
@@ -31,13 +29,13 @@ pub(crate) async fn start(
     options: EngineOptions,
 ) -> Fixture {
     let clock = Arc::new(SystemClock);
-    let shared: Arc<dyn Broker> = Arc::new(broker.clone());
-    let engine = Engine::start(Arc::clone(&store), shared, clock, options, Vec::new()).await.unwrap();
+    let shared: Arc<dyn Broker> = Arc::new(broker);
+    let engine = Engine::start(store, shared, clock, options, Vec::new()).await.unwrap();
     let definitions = if definition.is_array() { definition } else { Value::Array(vec![definition]) };
     for pipeline in load_json(definitions).unwrap_or_else(|errors| panic!("{errors}")) {
         engine.register(pipeline, Origin::Api).await.unwrap();
     }
-    Fixture { engine, broker, store }
+    Fixture { engine }
 }
 
 pub(crate) fn request(pipeline: &str, parameters: Value) -> Submission {

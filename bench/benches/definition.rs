@@ -1,0 +1,37 @@
+//! From the text of a pipeline file to the answers about its graph. No durability is involved.
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use taskiq_flow_bench::layered_yaml;
+use taskiq_flow_core::dag::DagFormat;
+use taskiq_flow_core::document::Format;
+use taskiq_flow_core::load::load_text;
+use taskiq_flow_core::plan::Plan;
+
+fn load(text: &str) -> Plan {
+    let Ok(mut pipelines) = load_text("bench.yaml", text, Format::Yaml) else { panic!("the input is made to be right") };
+    let Ok(plan) = Plan::new(Arc::new(pipelines.remove(0))) else { panic!("the input is made to be right") };
+    plan
+}
+
+fn definition(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("definition");
+    group.sample_size(20);
+    for tasks in [100, 1_000, 10_000] {
+        let text = layered_yaml(tasks);
+        group.bench_with_input(BenchmarkId::new("load", tasks), &text, |b, text| b.iter(|| load(black_box(text))));
+        let plan = load(&text);
+        group.bench_with_input(BenchmarkId::new("dag, levels, critical path, json", tasks), &plan, |b, plan| {
+            b.iter(|| {
+                let dag = black_box(plan).dag();
+                (dag.levels().len(), dag.critical_path(None).path.len(), dag.render(DagFormat::Json, &[]))
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, definition);
+criterion_main!(benches);
