@@ -1,0 +1,415 @@
+//! What is done within one transaction.
+
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension, params};
+use taskiq_flow_core::id::{PipelineId, RunId};
+use taskiq_flow_core::time::Timestamp;
+use uuid::Uuid;
+
+use super::codec::{self, More, NewRun, Outline, Prepared, integer, natural, status_code};
+use super::fault::Fault;
+use crate::error::{StoreError, WriteError};
+use crate::records::{Fence, PipelineRecord, RunRecord, Written};
+use crate::rules::{check_fence, follow, keep_duration};
+
+/// Most heads of runs that are remembered; some 200 bytes each.
+const MAX_HEADS: usize = 65_536;
+/// Most pipelines whose durations are remembered.
+const MAX_MEASURED: usize = 1024;
+
+/// What the writer remembers from one transaction to the next, so that it need not read it again. The file has no other
+/// writer. After a failure it is forgotten.
+#[derive(Default)]
+pub(super) struct Memory {
+    heads: HashMap<RunId, Head>,
+    measured: HashMap<PipelineId, HashMap<Arc<str>, Measured>>,
+}
+
+/// What must be known of a run to add to it.
+struct Head {
+    pipeline: PipelineId,
+    fence: Option<Fence>,
+    last_seq: u64,
+    outline: Outline,
+    change: Change,
+}
+
+/// What its row in `runs` lacks.
+enum Change {
+    None,
+    Changed,
+    New(Box<Start>),
+}
+
+/// The columns of a row in `runs` that never change.
+struct Start {
+    version: u32,
+    key: Option<String>,
+    created_at: Timestamp,
+}
+
+#[derive(Default)]
+struct Measured {
+    kept: VecDeque<u64>,
+    changed: bool,
+}
+
+/// A transaction under way. Rows in `runs` and `durations` are written once, by [`Batch::flush`], however many writes
+/// are about them.
+pub(super) struct Batch<'a> {
+    pub(super) connection: &'a Connection,
+    memory: &'a mut Memory,
+    touched: Vec<RunId>,
+    new_keys: HashSet<(PipelineId, String)>,
+    measured: BTreeSet<PipelineId>,
+}
+
+impl Memory {
+    pub(super) fn forget(&mut self) {
+        self.heads.clear();
+        self.measured.clear();
+    }
+
+    /// Keeps it within bounds; to be called when all has been written.
+    pub(super) fn trim(&mut self) {
+        if self.heads.len() > MAX_HEADS {
+            self.heads.clear();
+        }
+        if self.measured.len() > MAX_MEASURED {
+            self.measured.clear();
+        }
+    }
+}
+
+impl<'a> Batch<'a> {
+    pub(super) fn new(connection: &'a Connection, memory: &'a mut Memory) -> Self {
+        let (touched, new_keys, measured) = Default::default();
+        Self { connection, memory, touched, new_keys, measured }
+    }
+
+    pub(super) fn write(
+        &mut self,
+        writes: &[Result<Prepared, WriteError>],
+    ) -> Result<Vec<Result<Written, WriteError>>, Fault> {
+        let mut answers = Vec::with_capacity(writes.len());
+        for write in writes {
+            answers.push(match write {
+                Ok(Prepared::Create(run)) => Ok(self.create(run)?),
+                Ok(Prepared::Append(more)) => self.append(more)?,
+                Err(error) => Err(error.clone()),
+            });
+        }
+        Ok(answers)
+    }
+
+    fn create(&mut self, run: &NewRun) -> Result<Written, Fault> {
+        let id = run.run_id;
+        if let Some(key) = &run.key {
+            let new = self.new_keys.contains(&(run.pipeline.clone(), key.clone()));
+            if new {
+                self.flush()?;
+            }
+            let mut find = self.connection.prepare_cached(
+                "SELECT id FROM runs WHERE pipeline = ?1 AND idempotency_key = ?2 AND idempotency_key IS NOT NULL",
+            )?;
+            let found: Option<[u8; 16]> =
+                find.query_row(params![run.pipeline.as_str(), key], |row| row.get(0)).optional()?;
+            if let Some(found) = found {
+                return self.existing(RunId::from_bytes(found));
+            }
+            self.new_keys.insert((run.pipeline.clone(), key.clone()));
+        }
+        let mut insert = self.connection.prepare_cached(
+            "INSERT INTO run_inputs (run, document) VALUES (?1, ?2) ON CONFLICT (run) DO NOTHING",
+        )?;
+        if insert.execute(params![id.as_bytes(), run.inputs])? == 0 {
+            self.flush()?;
+            return self.existing(id);
+        }
+        let start = Start { version: run.version, key: run.key.clone(), created_at: run.created_at };
+        let head = Head {
+            pipeline: run.pipeline.clone(),
+            fence: Some(run.fence),
+            last_seq: 0,
+            outline: run.outline.clone(),
+            change: Change::New(Box::new(start)),
+        };
+        self.memory.heads.insert(id, head);
+        self.touched.push(id);
+        Ok(Written::Created(run.fence))
+    }
+
+    fn existing(&mut self, id: RunId) -> Result<Written, Fault> {
+        let record = record(self.connection, id)?;
+        let record = record.ok_or_else(|| Fault::Corrupt(format!("the run {id} is there in part only")))?;
+        Ok(Written::Exists(Box::new(record)))
+    }
+
+    fn append(&mut self, more: &More) -> Result<Result<Written, WriteError>, Fault> {
+        let run_id = more.run_id;
+        if !self.memory.heads.contains_key(&run_id)
+            && let Some(head) = load_head(self.connection, run_id)?
+        {
+            self.memory.heads.insert(run_id, head);
+        }
+        let Some(head) = self.memory.heads.get_mut(&run_id) else {
+            return Ok(Err(WriteError::NotFound { run_id }));
+        };
+        let held = head.fence.ok_or(WriteError::Fenced { run_id });
+        let checked = held
+            .and_then(|held| check_fence(run_id, held, more.fence))
+            .and_then(|()| follow(run_id, head.last_seq, more.span));
+        let last_seq = match checked {
+            Ok(last_seq) => last_seq,
+            Err(error) => return Ok(Err(error)),
+        };
+        if more.span.is_some() {
+            let mut insert =
+                self.connection.prepare_cached("INSERT INTO events (run, last, body) VALUES (?1, ?2, ?3)")?;
+            insert.execute(params![run_id.as_bytes(), integer(last_seq), more.events])?;
+        }
+        if let Some(logs) = &more.logs {
+            let mut insert = self.connection.prepare_cached("INSERT INTO logs (run, body) VALUES (?1, ?2)")?;
+            insert.execute(params![run_id.as_bytes(), logs])?;
+        }
+        head.last_seq = last_seq;
+        if head.outline != more.outline {
+            head.outline = more.outline.clone();
+            if matches!(head.change, Change::None) {
+                head.change = Change::Changed;
+                self.touched.push(run_id);
+            }
+        }
+        if !more.durations.is_empty() {
+            let pipeline = head.pipeline.clone();
+            self.measure(pipeline, &more.durations)?;
+        }
+        Ok(Ok(Written::Appended))
+    }
+
+    fn measure(&mut self, pipeline: PipelineId, durations: &[(Arc<str>, u64)]) -> Result<(), Fault> {
+        if !self.memory.measured.contains_key(&pipeline) {
+            let measured = load_durations(self.connection, &pipeline)?;
+            let measured = measured.into_iter().map(|(task, kept)| (task.into(), Measured { kept, changed: false }));
+            self.memory.measured.insert(pipeline.clone(), measured.collect());
+        }
+        let of_pipeline = self.memory.measured.entry(pipeline.clone()).or_default();
+        for (task, millis) in durations {
+            if !of_pipeline.contains_key(task) {
+                of_pipeline.insert(Arc::clone(task), Measured::default());
+            }
+            if let Some(measured) = of_pipeline.get_mut(task) {
+                keep_duration(&mut measured.kept, *millis);
+                measured.changed = true;
+            }
+        }
+        self.measured.insert(pipeline);
+        Ok(())
+    }
+
+    /// Writes what has been put off. After this the tables say all there is.
+    pub(super) fn flush(&mut self) -> Result<(), Fault> {
+        let mut insert = self.connection.prepare_cached(
+            "INSERT INTO runs (id, status, started_at, finished_at, outcome,
+                               pipeline, version, idempotency_key, created_at, owner, token)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+        )?;
+        let mut update = self.connection.prepare_cached(
+            "UPDATE runs SET status = ?2, started_at = ?3, finished_at = ?4, outcome = ?5 WHERE id = ?1",
+        )?;
+        for id in self.touched.drain(..) {
+            let Some(head) = self.memory.heads.get_mut(&id) else { continue };
+            let Outline { status, started_at, finished_at, outcome } = &head.outline;
+            let (started_at, finished_at) =
+                (started_at.map(Timestamp::as_millis), finished_at.map(Timestamp::as_millis));
+            let status_code = status_code(*status);
+            match std::mem::replace(&mut head.change, Change::None) {
+                Change::None => {}
+                Change::Changed => {
+                    update.execute(params![id.as_bytes(), status_code, started_at, finished_at, outcome])?;
+                }
+                Change::New(start) => {
+                    insert.execute(params![
+                        id.as_bytes(),
+                        status_code,
+                        started_at,
+                        finished_at,
+                        outcome,
+                        head.pipeline.as_str(),
+                        start.version,
+                        start.key,
+                        start.created_at.as_millis(),
+                        head.fence.map(|fence| fence.owner.into_bytes()),
+                        head.fence.map_or(0, |fence| integer(fence.token)),
+                    ])?;
+                }
+            }
+            if head.outline.status.is_terminal() {
+                self.memory.heads.remove(&id);
+            }
+        }
+        self.new_keys.clear();
+        self.flush_durations()
+    }
+
+    fn flush_durations(&mut self) -> Result<(), Fault> {
+        let mut put = self.connection.prepare_cached(
+            "INSERT INTO durations (pipeline, task, millis) VALUES (?1, ?2, ?3)
+             ON CONFLICT (pipeline, task) DO UPDATE SET millis = excluded.millis",
+        )?;
+        for pipeline in std::mem::take(&mut self.measured) {
+            let Some(tasks) = self.memory.measured.get_mut(&pipeline) else { continue };
+            for (task, measured) in tasks.iter_mut().filter(|(_, measured)| measured.changed) {
+                put.execute(params![pipeline.as_str(), task, codec::durations_to_blob(&measured.kept)])?;
+                measured.changed = false;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives runs that nobody holds to `owner`.
+    pub(super) fn claim(&mut self, owner: Uuid, limit: usize) -> Result<Vec<(RunRecord, Fence)>, Fault> {
+        self.flush()?;
+        let mut free = self
+            .connection
+            .prepare_cached("SELECT id FROM runs WHERE owner IS NULL AND status < 3 ORDER BY id LIMIT ?1")?;
+        let ids = free.query_map([integer(limit as u64)], |row| row.get(0))?;
+        let ids = ids.collect::<Result<Vec<[u8; 16]>, _>>()?;
+        let mut take = self
+            .connection
+            .prepare_cached("UPDATE runs SET owner = ?2, token = token + 1 WHERE id = ?1 RETURNING token")?;
+        let mut claimed = Vec::with_capacity(ids.len());
+        for id in ids {
+            let token = take.query_row(params![id, owner.as_bytes()], |row| row.get(0))?;
+            let id = RunId::from_bytes(id);
+            self.memory.heads.remove(&id);
+            let record = record(self.connection, id)?;
+            let record = record.ok_or_else(|| Fault::Corrupt(format!("the parameters of run {id} are missing")))?;
+            claimed.push((record, Fence { owner, token: natural(token) }));
+        }
+        Ok(claimed)
+    }
+
+    /// Deletes runs that ended before `before`, oldest end first.
+    pub(super) fn prune(&mut self, before: Timestamp, limit: usize) -> Result<usize, Fault> {
+        self.flush()?;
+        let mut ended = self.connection.prepare_cached(
+            "SELECT id, pipeline, version FROM runs
+             WHERE finished_at IS NOT NULL AND finished_at < ?1 AND status >= 3 ORDER BY finished_at LIMIT ?2",
+        )?;
+        let mut rows = ended.query(params![before.as_millis(), integer(limit as u64)])?;
+        let (mut ids, mut followed) = (Vec::<[u8; 16]>::new(), BTreeSet::new());
+        while let Some(row) = rows.next()? {
+            ids.push(row.get(0)?);
+            followed.insert((row.get::<_, String>(1)?, row.get::<_, u32>(2)?));
+        }
+        for sql in [
+            "DELETE FROM events WHERE run = ?1",
+            "DELETE FROM logs WHERE run = ?1",
+            "DELETE FROM run_inputs WHERE run = ?1",
+            "DELETE FROM runs WHERE id = ?1",
+        ] {
+            let mut delete = self.connection.prepare_cached(sql)?;
+            for id in &ids {
+                delete.execute([id])?;
+            }
+        }
+        for id in &ids {
+            self.memory.heads.remove(&RunId::from_bytes(*id));
+        }
+        // A version that was superseded or deleted goes with the last run that followed it.
+        let mut let_go = self.connection.prepare_cached(
+            "DELETE FROM definitions WHERE pipeline = ?1 AND version = ?2
+             AND EXISTS (SELECT 1 FROM pipelines WHERE id = ?1 AND (deleted <> 0 OR newest > ?2))
+             AND NOT EXISTS (SELECT 1 FROM runs INDEXED BY runs_by_pipeline WHERE pipeline = ?1 AND version = ?2)",
+        )?;
+        for (pipeline, version) in followed {
+            let_go.execute(params![pipeline, version])?;
+        }
+        Ok(ids.len())
+    }
+
+    pub(super) fn put_pipeline(
+        &mut self,
+        record: &PipelineRecord,
+        source: &[u8],
+    ) -> Result<Result<(), StoreError>, Fault> {
+        let newest = newest_version(self.connection, &record.id)?;
+        if record.version <= newest {
+            let (id, version) = (record.id.clone(), record.version);
+            return Ok(Err(StoreError::Conflict { id, version, newest }));
+        }
+        let mut put = self.connection.prepare_cached(
+            "INSERT INTO pipelines (id, newest, deleted) VALUES (?1, ?2, 0)
+             ON CONFLICT (id) DO UPDATE SET newest = excluded.newest, deleted = 0",
+        )?;
+        put.execute(params![record.id.as_str(), record.version])?;
+        let mut put = self.connection.prepare_cached(
+            "INSERT INTO definitions (pipeline, version, origin, created_at, source) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?;
+        let (origin, created_at) = (codec::origin_code(record.origin), record.created_at.as_millis());
+        put.execute(params![record.id.as_str(), record.version, origin, created_at, source])?;
+        Ok(Ok(()))
+    }
+
+    pub(super) fn delete_pipeline(&mut self, id: &PipelineId) -> Result<bool, Fault> {
+        self.flush()?;
+        let mut delete =
+            self.connection.prepare_cached("UPDATE pipelines SET deleted = 1 WHERE id = ?1 AND deleted = 0")?;
+        let there = delete.execute([id.as_str()])? > 0;
+        if there {
+            self.connection.prepare_cached("DELETE FROM durations WHERE pipeline = ?1")?.execute([id.as_str()])?;
+            self.memory.measured.remove(id);
+        }
+        Ok(there)
+    }
+}
+
+fn load_head(connection: &Connection, id: RunId) -> Result<Option<Head>, Fault> {
+    let mut select = connection.prepare_cached(
+        "SELECT pipeline, owner, token, status, started_at, finished_at, outcome,
+                (SELECT last FROM events WHERE run = ?1 ORDER BY last DESC LIMIT 1)
+         FROM runs WHERE id = ?1",
+    )?;
+    let mut rows = select.query([id.as_bytes()])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let owner: Option<[u8; 16]> = row.get(1)?;
+    let token = natural(row.get(2)?);
+    Ok(Some(Head {
+        pipeline: codec::pipeline_id(row, 0)?,
+        fence: owner.map(|owner| Fence { owner: Uuid::from_bytes(owner), token }),
+        outline: Outline::read(row, 3)?,
+        last_seq: row.get::<_, Option<i64>>(7)?.map_or(0, natural),
+        change: Change::None,
+    }))
+}
+
+/// The durations of each task of a pipeline, by name.
+pub(super) fn load_durations(
+    connection: &Connection,
+    pipeline: &PipelineId,
+) -> Result<Vec<(String, VecDeque<u64>)>, Fault> {
+    let mut select =
+        connection.prepare_cached("SELECT task, millis FROM durations WHERE pipeline = ?1 ORDER BY task")?;
+    let mut rows = select.query([pipeline.as_str()])?;
+    let mut durations = Vec::new();
+    while let Some(row) = rows.next()? {
+        durations.push((row.get(0)?, codec::durations_of(codec::blob(row, 1)?)?));
+    }
+    Ok(durations)
+}
+
+/// The run of that id.
+pub(super) fn record(connection: &Connection, id: RunId) -> Result<Option<RunRecord>, Fault> {
+    let mut select = connection.prepare_cached(codec::RECORD)?;
+    let mut rows = select.query([id.as_bytes()])?;
+    rows.next()?.map(|row| codec::read_record(id, row)).transpose()
+}
+
+/// The number of the newest version of a pipeline; 0: none.
+pub(super) fn newest_version(connection: &Connection, id: &PipelineId) -> Result<u32, Fault> {
+    let mut select = connection.prepare_cached("SELECT newest FROM pipelines WHERE id = ?1")?;
+    Ok(select.query_row([id.as_str()], |row| row.get(0)).optional()?.unwrap_or(0))
+}

@@ -1,0 +1,347 @@
+//! How records become columns, and columns records.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use rusqlite::Row;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
+use taskiq_flow_core::id::{PipelineId, RunId};
+use taskiq_flow_core::run::{RunError, RunStatus};
+use taskiq_flow_core::time::Timestamp;
+
+use super::fault::Fault;
+use crate::error::WriteError;
+use crate::records::{Append, Fence, Origin, RunRecord, RunSummary, RunWrite, Trigger};
+use crate::rules::Span;
+
+/// Largest document that is kept, in bytes: well below SQLite's own limit of 10^9.
+const MAX_BYTES: usize = 256 << 20;
+
+/// Deepest nesting that is kept: what the JSON parser builds on a stack of 2 MiB with room to spare, also when built
+/// without optimisation. Values enter with at most 128 levels (the parser's limit) and can be wrapped on their way.
+pub(super) const MAX_DEPTH: usize = 256;
+
+/// A write with everything that is slow already done, outside the writer.
+pub(super) enum Prepared {
+    Create(NewRun),
+    Append(More),
+}
+
+/// A run that is to be created.
+pub(super) struct NewRun {
+    pub(super) run_id: RunId,
+    pub(super) pipeline: PipelineId,
+    pub(super) version: u32,
+    pub(super) key: Option<String>,
+    pub(super) created_at: Timestamp,
+    pub(super) outline: Outline,
+    pub(super) inputs: Vec<u8>,
+    pub(super) fence: Fence,
+}
+
+/// An addition to a run.
+pub(super) struct More {
+    pub(super) run_id: RunId,
+    pub(super) fence: Fence,
+    pub(super) span: Option<Span>,
+    pub(super) events: Vec<u8>,
+    pub(super) logs: Option<Vec<u8>>,
+    pub(super) outline: Outline,
+    pub(super) durations: Vec<(Arc<str>, u64)>,
+}
+
+/// A run's summary as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Outline {
+    pub(super) status: RunStatus,
+    pub(super) started_at: Option<Timestamp>,
+    pub(super) finished_at: Option<Timestamp>,
+    pub(super) outcome: Option<Vec<u8>>,
+}
+
+#[derive(Serialize)]
+struct InputsRef<'a> {
+    parameters: &'a Map<String, Value>,
+    trigger: &'a Trigger,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    reuse: &'a [(u32, Arc<Value>)],
+}
+
+#[derive(Deserialize)]
+struct Inputs {
+    parameters: Arc<Map<String, Value>>,
+    trigger: Trigger,
+    #[serde(default)]
+    reuse: Vec<(u32, Arc<Value>)>,
+}
+
+#[derive(Serialize)]
+struct OutcomeRef<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a RunError>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<&'a Value>,
+}
+
+#[derive(Default, Deserialize)]
+struct Outcome {
+    #[serde(default)]
+    error: Option<RunError>,
+    // `null` is a result like any other; only a missing field is none.
+    #[serde(default, deserialize_with = "present")]
+    result: Option<Arc<Value>>,
+}
+
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Arc<Value>>, D::Error> {
+    Value::deserialize(deserializer).map(|value| Some(Arc::new(value)))
+}
+
+impl Prepared {
+    /// Does what can be done before the writer has its turn. The inner error refuses this write alone.
+    pub(super) fn new(write: RunWrite) -> Result<Result<Self, WriteError>, Fault> {
+        match write {
+            RunWrite::Create { run, owner } => Self::create(&run, owner),
+            RunWrite::Append(append) => Self::append(*append),
+        }
+    }
+
+    fn create(run: &RunRecord, owner: uuid::Uuid) -> Result<Result<Self, WriteError>, Fault> {
+        let run_id = run.run_id;
+        let inputs = InputsRef { parameters: &run.parameters, trigger: &run.trigger, reuse: &run.reuse };
+        let inputs = to_json(&inputs)?;
+        let outline = Outline::of(&run.summary)?;
+        if let Err(error) = check_size(run_id, &inputs).and_then(|()| outline.check_size(run_id)) {
+            return Ok(Err(error));
+        }
+        Ok(Ok(Self::Create(NewRun {
+            run_id,
+            pipeline: run.pipeline_id.clone(),
+            version: run.version,
+            key: run.idempotency_key.clone(),
+            created_at: run.created_at,
+            outline,
+            inputs,
+            fence: Fence { owner, token: crate::rules::FIRST_TOKEN },
+        })))
+    }
+
+    fn append(append: Append) -> Result<Result<Self, WriteError>, Fault> {
+        let Append { run_id, fence, events, logs, summary, durations } = append;
+        let span = Span::of(&events);
+        let events = if events.is_empty() { Vec::new() } else { to_json(&events)? };
+        let logs = if logs.is_empty() { None } else { Some(to_json(&logs)?) };
+        let outline = Outline::of(&summary)?;
+        let checked = check_size(run_id, &events)
+            .and_then(|()| logs.as_ref().map_or(Ok(()), |logs| check_size(run_id, logs)))
+            .and_then(|()| outline.check_size(run_id));
+        Ok(checked.map(|()| Self::Append(More { run_id, fence, span, events, logs, outline, durations })))
+    }
+}
+
+impl Outline {
+    fn of(summary: &RunSummary) -> Result<Self, Fault> {
+        let RunSummary { status, started_at, finished_at, error, result } = summary;
+        let outcome = OutcomeRef { error: error.as_ref(), result: result.as_deref() };
+        let empty = error.is_none() && result.is_none();
+        let outcome = if empty { None } else { Some(to_json(&outcome)?) };
+        Ok(Self { status: *status, started_at: *started_at, finished_at: *finished_at, outcome })
+    }
+
+    fn check_size(&self, run_id: RunId) -> Result<(), WriteError> {
+        self.outcome.as_ref().map_or(Ok(()), |outcome| check_size(run_id, outcome))
+    }
+
+    /// Reads four columns from `first` on: status, started_at, finished_at, outcome.
+    pub(super) fn read(row: &Row<'_>, first: usize) -> Result<Self, Fault> {
+        Ok(Self {
+            status: status_of(row.get(first)?)?,
+            started_at: row.get::<_, Option<i64>>(first + 1)?.map(Timestamp::from_millis),
+            finished_at: row.get::<_, Option<i64>>(first + 2)?.map(Timestamp::from_millis),
+            outcome: row.get(first + 3)?,
+        })
+    }
+}
+
+/// The columns that [`read_record`] wants; `?1` is the id.
+pub(super) const RECORD: &str = "
+    SELECT r.pipeline, r.version, r.idempotency_key, r.created_at, r.status, r.started_at, r.finished_at, r.outcome,
+           i.document,
+           (SELECT e.last FROM events e WHERE e.run = r.id ORDER BY e.last DESC LIMIT 1)
+    FROM runs r JOIN run_inputs i ON i.run = r.id WHERE r.id = ?1";
+
+/// Makes a record of a row of [`RECORD`].
+pub(super) fn read_record(run_id: RunId, row: &Row<'_>) -> Result<RunRecord, Fault> {
+    let what = || format!("the run {run_id}");
+    let Outline { status, started_at, finished_at, outcome } = Outline::read(row, 4)?;
+    let Outcome { error, result } =
+        outcome.map_or(Ok(Outcome::default()), |outcome| from_json(&outcome, &what))?;
+    let Inputs { parameters, trigger, reuse } = from_json(blob(row, 8)?, &what)?;
+    Ok(RunRecord {
+        run_id,
+        pipeline_id: pipeline_id(row, 0)?,
+        version: row.get(1)?,
+        parameters,
+        idempotency_key: row.get(2)?,
+        trigger,
+        reuse,
+        created_at: Timestamp::from_millis(row.get(3)?),
+        summary: RunSummary { status, started_at, finished_at, error, result },
+        last_seq: row.get::<_, Option<i64>>(9)?.map_or(0, natural),
+    })
+}
+
+/// The bytes of a blob column, without a copy.
+pub(super) fn blob<'row>(row: &'row Row<'_>, column: usize) -> Result<&'row [u8], Fault> {
+    let value = row.get_ref(column)?;
+    value.as_blob().map_err(|_| Fault::Corrupt(format!("column {column} of a row is not a blob")))
+}
+
+/// The pipeline id in a column.
+pub(super) fn pipeline_id(row: &Row<'_>, column: usize) -> Result<PipelineId, Fault> {
+    let text: String = row.get(column)?;
+    text.parse().map_err(|error: taskiq_flow_core::id::IdError| Fault::Corrupt(error.to_string()))
+}
+
+/// The number that a status is stored as.
+pub(super) fn status_code(status: RunStatus) -> i64 {
+    match status {
+        RunStatus::Queued => 0,
+        RunStatus::Running => 1,
+        RunStatus::Paused => 2,
+        RunStatus::Completed => 3,
+        RunStatus::Failed => 4,
+        RunStatus::Cancelled => 5,
+        RunStatus::TimedOut => 6,
+    }
+}
+
+fn status_of(code: i64) -> Result<RunStatus, Fault> {
+    let status = RunStatus::ALL.into_iter().find(|status| status_code(*status) == code);
+    status.ok_or_else(|| Fault::Corrupt(format!("{code} is not the code of a run status")))
+}
+
+/// The number that an origin is stored as.
+pub(super) fn origin_code(origin: Origin) -> i64 {
+    match origin {
+        Origin::Program => 0,
+        Origin::Api => 1,
+    }
+}
+
+/// The origin stored as that number.
+pub(super) fn origin_of(code: i64) -> Result<Origin, Fault> {
+    match code {
+        0 => Ok(Origin::Program),
+        1 => Ok(Origin::Api),
+        _ => Err(Fault::Corrupt(format!("{code} is not the code of an origin"))),
+    }
+}
+
+/// Durations as a blob: 8 bytes each, little end first.
+pub(super) fn durations_to_blob(durations: &VecDeque<u64>) -> Vec<u8> {
+    durations.iter().flat_map(|millis| millis.to_le_bytes()).collect()
+}
+
+/// Durations out of a blob.
+pub(super) fn durations_of(blob: &[u8]) -> Result<VecDeque<u64>, Fault> {
+    let (chunks, rest) = blob.as_chunks::<8>();
+    if rest.is_empty() {
+        Ok(chunks.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect())
+    } else {
+        Err(Fault::Corrupt("the durations of a task are cut off".to_owned()))
+    }
+}
+
+/// A number as SQLite has it. None of ours comes near the end of the range; a bound beyond it means all.
+pub(super) fn integer(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// A count out of SQLite.
+pub(super) fn natural(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
+/// Writes a value as JSON.
+pub(super) fn to_json<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, Fault> {
+    serde_json::to_vec(value).map_err(Fault::Json)
+}
+
+/// Reads what [`to_json`] wrote. `what` names it should it be damaged.
+pub(super) fn from_json<T: DeserializeOwned>(json: &[u8], what: &dyn Fn() -> String) -> Result<T, Fault> {
+    let mut parser = serde_json::Deserializer::from_slice(json);
+    // The depth was checked when it was written.
+    parser.disable_recursion_limit();
+    let value = T::deserialize(&mut parser).and_then(|value| parser.end().map(|()| value));
+    value.map_err(|error| Fault::Corrupt(format!("{} cannot be read: {error}", what())))
+}
+
+/// Whether a document is no larger and no deeper than what can be read back.
+pub(super) fn check_size(run_id: RunId, json: &[u8]) -> Result<(), WriteError> {
+    if json.len() > MAX_BYTES {
+        return Err(WriteError::TooLarge { run_id, unit: "bytes", limit: MAX_BYTES });
+    }
+    if json.len() > MAX_DEPTH && depth(json) > MAX_DEPTH {
+        return Err(WriteError::TooLarge { run_id, unit: "levels", limit: MAX_DEPTH });
+    }
+    Ok(())
+}
+
+/// How deeply arrays and objects are nested in well-formed JSON.
+fn depth(json: &[u8]) -> usize {
+    let (mut depth, mut deepest, mut in_text, mut escaped) = (0_usize, 0, false, false);
+    for byte in json {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = in_text,
+            b'"' => in_text = !in_text,
+            b'[' | b'{' if !in_text => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' if !in_text => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn depth_counts_brackets_outside_texts() {
+        for (value, levels) in
+            [(json!(1), 0), (json!("[[\"{{\\"), 0), (json!([[], {"[": [1]}, "\\\""]), 3), (json!({"a\\": []}), 2)]
+        {
+            assert_eq!(depth(&to_json(&value).unwrap()), levels, "{value}");
+        }
+    }
+
+    #[test]
+    fn codes_are_read_back() {
+        for status in RunStatus::ALL {
+            assert_eq!(status_of(status_code(status)).unwrap(), status);
+            assert_eq!(status_code(status) >= 3, status.is_terminal(), "the schema counts on it");
+        }
+        assert!(status_of(7).is_err());
+        for origin in [Origin::Program, Origin::Api] {
+            assert_eq!(origin_of(origin_code(origin)).unwrap(), origin);
+        }
+        assert!(origin_of(9).is_err());
+    }
+
+    #[test]
+    fn durations_are_read_back() {
+        let durations = VecDeque::from([0, 1, u64::MAX]);
+        let mut blob = durations_to_blob(&durations);
+        assert_eq!(durations_of(&blob).unwrap(), durations);
+        blob.pop();
+        assert!(durations_of(&blob).is_err());
+    }
+}

@@ -1,0 +1,223 @@
+//! A store in one SQLite file, for one process.
+//!
+//! One thread writes and commits whatever waits in one transaction; a few connections read beside it. The file
+//! belongs to one process at a time, which an advisory lock on `<file>.lock` sees to.
+
+mod batch;
+mod codec;
+mod fault;
+mod open;
+mod reader;
+mod schema;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use rusqlite::params;
+use taskiq_flow_core::id::{PipelineId, RunId};
+use taskiq_flow_core::run::Event;
+use taskiq_flow_core::time::Timestamp;
+use uuid::Uuid;
+
+use self::codec::Prepared;
+use self::open::Opened;
+use self::reader::Readers;
+use self::writer::Writer;
+use crate::Store;
+use crate::error::{StoreError, WriteError};
+use crate::records::{
+    Fence, PipelineRecord, RunFilter, RunRecord, RunWrite, ScheduleRecord, StepLog, Written,
+};
+use crate::rules::newest_durations;
+
+/// Runs that are deleted in one transaction, so that writes of live runs get in between.
+const PRUNED_TOGETHER: usize = 64;
+
+/// How a file is opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SqliteOptions {
+    /// The file; it is created if there is none, its directory is not.
+    pub path: PathBuf,
+    /// What survives a crash of the machine.
+    pub durability: Durability,
+    /// Connections that read, and so reads at a time; at least 1 is taken.
+    pub readers: usize,
+}
+
+/// What survives a crash of the machine. A crash of the process loses nothing in either case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// Everything that was acknowledged: each commit waits for the disk.
+    #[default]
+    Strict,
+    /// Everything but what was acknowledged in the last moments, which is lost without leaving gaps.
+    Relaxed,
+}
+
+/// Keeps everything in one SQLite file.
+#[derive(Debug)]
+pub struct SqliteStore {
+    path: PathBuf,
+    readers: Readers,
+    writer: Writer,
+}
+
+impl SqliteOptions {
+    /// The file at `path` with strict durability and four connections that read.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), durability: Durability::default(), readers: 4 }
+    }
+}
+
+impl Default for SqliteOptions {
+    /// `taskiq-flow.db` in the working directory.
+    fn default() -> Self {
+        Self::new("taskiq-flow.db")
+    }
+}
+
+impl SqliteStore {
+    /// Opens or creates a file. Blocks; to be called at the start of a process.
+    ///
+    /// A new file can be read by its owner alone. All leases are void from here on.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] when another process has the file open, [`StoreError::Corrupt`] when it is damaged,
+    /// [`StoreError::Foreign`] when it is another program's, [`StoreError::NewerSchema`] when a newer version wrote
+    /// it, and [`StoreError::Io`] when it cannot be read, written or created.
+    pub fn open(options: SqliteOptions) -> Result<Self, StoreError> {
+        let Opened { path, writer, readers, lock } = open::open(&options)?;
+        let writer = Writer::start(path.clone(), writer, lock)?;
+        Ok(Self { readers: Readers::new(path.clone(), readers), path, writer })
+    }
+}
+
+impl Drop for SqliteStore {
+    fn drop(&mut self) {
+        // Before the writer, which is then the last to close the file and folds its log away.
+        self.readers.close();
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn write(&self, writes: Vec<RunWrite>) -> Result<Vec<Result<Written, WriteError>>, StoreError> {
+        if writes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let prepared: Result<Vec<_>, _> = writes.into_iter().map(Prepared::new).collect();
+        let prepared = prepared.map_err(|fault| fault.at(&self.path))?;
+        self.writer.carry_out(move |batch| batch.write(&prepared)).await
+    }
+
+    async fn claim(
+        &self,
+        owner: Uuid,
+        _now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<(RunRecord, Fence)>, StoreError> {
+        self.writer.carry_out(move |batch| batch.claim(owner, limit)).await
+    }
+
+    async fn run(&self, id: RunId) -> Result<Option<RunRecord>, StoreError> {
+        self.readers.read(move |connection| batch::record(connection, id)).await
+    }
+
+    async fn runs(&self, filter: RunFilter) -> Result<Vec<RunRecord>, StoreError> {
+        self.readers.read(move |connection| reader::runs(connection, &filter)).await
+    }
+
+    async fn last_runs(&self, pipelines: &[PipelineId]) -> Result<Vec<RunRecord>, StoreError> {
+        let pipelines = pipelines.to_vec();
+        self.readers.read(move |connection| reader::last_runs(connection, &pipelines)).await
+    }
+
+    async fn events(&self, id: RunId, after_seq: u64, limit: usize) -> Result<Vec<Event>, StoreError> {
+        self.readers.read(move |connection| reader::events(connection, id, after_seq, limit)).await
+    }
+
+    async fn logs(&self, id: RunId) -> Result<Vec<StepLog>, StoreError> {
+        self.readers.read(move |connection| reader::logs(connection, id)).await
+    }
+
+    async fn durations(&self, pipeline: &PipelineId, runs: usize) -> Result<Vec<(String, Vec<u64>)>, StoreError> {
+        let pipeline = pipeline.clone();
+        let all = self.readers.read(move |connection| batch::load_durations(connection, &pipeline)).await?;
+        Ok(all.into_iter().map(|(task, kept)| (task, newest_durations(&kept, runs))).collect())
+    }
+
+    async fn put_pipeline(&self, record: PipelineRecord) -> Result<(), StoreError> {
+        let source = codec::to_json(&record.source).map_err(|fault| fault.at(&self.path))?;
+        self.writer.carry_out(move |batch| batch.put_pipeline(&record, &source)).await?
+    }
+
+    async fn pipelines(&self) -> Result<Vec<PipelineRecord>, StoreError> {
+        self.readers.read(reader::pipelines).await
+    }
+
+    async fn pipeline(&self, id: &PipelineId, version: u32) -> Result<Option<PipelineRecord>, StoreError> {
+        let id = id.clone();
+        self.readers.read(move |connection| reader::pipeline(connection, &id, version)).await
+    }
+
+    async fn pipeline_version(&self, id: &PipelineId) -> Result<u32, StoreError> {
+        let id = id.clone();
+        self.readers.read(move |connection| batch::newest_version(connection, &id)).await
+    }
+
+    async fn delete_pipeline(&self, id: &PipelineId) -> Result<bool, StoreError> {
+        let id = id.clone();
+        self.writer.carry_out(move |batch| batch.delete_pipeline(&id)).await
+    }
+
+    async fn put_schedule(&self, record: ScheduleRecord) -> Result<(), StoreError> {
+        let document = codec::to_json(&record).map_err(|fault| fault.at(&self.path))?;
+        let put = "INSERT INTO schedules (id, document) VALUES (?1, ?2)
+                   ON CONFLICT (id) DO UPDATE SET document = excluded.document";
+        self.writer
+            .carry_out(move |batch| {
+                batch.connection.prepare_cached(put)?.execute(params![record.id, document])?;
+                Ok(())
+            })
+            .await
+    }
+
+    async fn schedules(&self) -> Result<Vec<ScheduleRecord>, StoreError> {
+        self.readers.read(reader::schedules).await
+    }
+
+    async fn delete_schedule(&self, id: &str) -> Result<bool, StoreError> {
+        let id = id.to_owned();
+        let delete = "DELETE FROM schedules WHERE id = ?1";
+        self.writer
+            .carry_out(move |batch| Ok(batch.connection.prepare_cached(delete)?.execute([&id])? > 0))
+            .await
+    }
+
+    async fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
+        let mut pruned = 0;
+        while pruned < limit {
+            let together = PRUNED_TOGETHER.min(limit - pruned);
+            let gone = self.writer.carry_out(move |batch| batch.prune(before, together)).await?;
+            pruned += gone;
+            if gone < together {
+                break;
+            }
+        }
+        Ok(pruned)
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        self.writer.carry_out(|_| Ok(())).await?;
+        self.readers.read(reader::check).await
+    }
+
+    async fn close(&self) {
+        self.readers.close();
+        self.writer.close().await;
+    }
+}

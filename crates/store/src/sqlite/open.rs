@@ -1,0 +1,197 @@
+//! Opening a file: whose it is, whether it is well, and that nobody else has it.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::fault::{Fault, io_at};
+use super::schema::{self, Found};
+use super::{Durability, SqliteOptions};
+use crate::error::StoreError;
+
+/// How long a statement waits for a lock of another program, such as a backup.
+const BUSY: Duration = Duration::from_secs(5);
+/// Largest file that is checked wholly when it is opened: some 100 ms. Damage in a larger one shows when it is read.
+const CHECKED_BYTES: u64 = 32 << 20;
+/// Pages in the write-ahead log before it is folded into the file: 16 MiB. A checkpoint costs two more waits for the
+/// disk, and a page that many transactions wrote is folded once.
+const CHECKPOINT_PAGES: u32 = 4096;
+/// Statements that each connection keeps prepared; there are fewer.
+const STATEMENTS: usize = 64;
+
+/// A file that has been opened.
+pub(super) struct Opened {
+    pub(super) path: PathBuf,
+    pub(super) writer: Connection,
+    pub(super) readers: Vec<Connection>,
+    /// Held until it is dropped.
+    pub(super) lock: File,
+}
+
+/// Opens or creates the file, takes it for this process alone, brings it to the newest schema and voids all leases.
+pub(super) fn open(options: &SqliteOptions) -> Result<Opened, StoreError> {
+    let path = resolve(&options.path)?;
+    let lock = lock(&path)?;
+    create(&path)?;
+    let at = |fault: Fault| fault.at(&path);
+    let mut writer = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(at)?;
+    let found = match schema::look(&writer).map_err(at)? {
+        Found::Empty => 0,
+        Found::Ours(found) if found > schema::NEWEST => {
+            return Err(StoreError::NewerSchema { path, found, known: schema::NEWEST });
+        }
+        Found::Ours(found) => found,
+        Found::Foreign => return Err(StoreError::Foreign { path }),
+    };
+    set_up(&writer, options.durability, &path)?;
+    if found > 0 {
+        check(&writer, &path)?;
+    }
+    schema::migrate(&mut writer, found).map_err(at)?;
+    void_leases(&writer).map_err(at)?;
+    let readers = (0..options.readers.max(1)).map(|_| reader(&path)).collect::<Result<_, _>>().map_err(at)?;
+    Ok(Opened { path, writer, readers, lock })
+}
+
+/// The true place of the file, so that it has one lock however it is named.
+fn resolve(path: &Path) -> Result<PathBuf, StoreError> {
+    let io = |reason: String| StoreError::Io { place: path.display().to_string(), reason };
+    let Some(name) = path.file_name() else {
+        return Err(io("it names no file; write one in `store_url`, such as `sqlite:taskiq-flow.db`".to_owned()));
+    };
+    if path.is_dir() {
+        return Err(io("it is a directory; name a file in it in `store_url`".to_owned()));
+    }
+    if let Ok(path) = path.canonicalize() {
+        return Ok(path);
+    }
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory = directory.canonicalize().map_err(|error| {
+        let name = directory.display();
+        io(match error.kind() {
+            io::ErrorKind::NotFound => {
+                format!("the directory `{name}` does not exist; create it, or name another place in `store_url`")
+            }
+            _ => format!("the directory `{name}` cannot be used ({error}); name another place in `store_url`"),
+        })
+    })?;
+    Ok(directory.join(name))
+}
+
+/// Takes the file for this process. The lock goes with the process, however that ends.
+fn lock(path: &Path) -> Result<File, StoreError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    owner_only(&mut options);
+    let file = options.open(&name).map_err(|error| {
+        io_at(path, "its lock file cannot be made; let the user of this process write in its directory", &error)
+    })?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Locked { path: path.to_owned() }),
+        Err(TryLockError::Error(error)) => {
+            Err(io_at(path, "it cannot be locked; put it on a local disk", &error))
+        }
+    }
+}
+
+/// Creates the file if there is none, so that only its owner can read it. SQLite gives the files beside it the same mode.
+fn create(path: &Path) -> Result<(), StoreError> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    owner_only(&mut options);
+    match options.open(path) {
+        Ok(file) => {
+            let made = file.sync_all().and_then(|()| sync_directory(path));
+            made.map_err(|error| io_at(path, "it cannot be created; see that the disk is well", &error))
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => {
+            Err(io_at(path, "it cannot be created; let the user of this process write in its directory", &error))
+        }
+    }
+}
+
+/// Makes the name of a new file survive a crash of the machine.
+#[cfg(unix)]
+fn sync_directory(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
+}
+
+#[cfg(not(unix))]
+fn sync_directory(_path: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(unix)]
+fn owner_only(options: &mut OpenOptions) {
+    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
+}
+
+#[cfg(not(unix))]
+fn owner_only(_options: &mut OpenOptions) {}
+
+fn connect(path: &Path, access: OpenFlags) -> Result<Connection, Fault> {
+    let connection = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(BUSY)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    // What the file says is data: it cannot call functions that have side effects.
+    connection.pragma_update(None, "trusted_schema", false)?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    Ok(connection)
+}
+
+fn reader(path: &Path) -> Result<Connection, Fault> {
+    let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    connection.pragma_update(None, "cache_size", -8 * 1024)?;
+    Ok(connection)
+}
+
+fn set_up(writer: &Connection, durability: Durability, path: &Path) -> Result<(), StoreError> {
+    let set = || -> Result<String, Fault> {
+        let mode = writer.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+        let synchronous = match durability {
+            Durability::Strict => "FULL",
+            Durability::Relaxed => "NORMAL",
+        };
+        writer.pragma_update(None, "synchronous", synchronous)?;
+        // On macOS a plain fsync leaves the data in the disk's own cache; elsewhere this changes nothing.
+        writer.pragma_update(None, "fullfsync", durability == Durability::Strict)?;
+        writer.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+        writer.pragma_update(None, "journal_size_limit", 64 << 20)?;
+        writer.pragma_update(None, "cache_size", -32 * 1024)?;
+        Ok(mode)
+    };
+    let mode = set().map_err(|fault| fault.at(path))?;
+    if mode == "wal" {
+        return Ok(());
+    }
+    Err(StoreError::Io {
+        place: path.display().to_string(),
+        reason: "its file system cannot share memory between connections; put it on a local disk".to_owned(),
+    })
+}
+
+/// Looks for damage, in a file that is small enough for it.
+fn check(writer: &Connection, path: &Path) -> Result<(), StoreError> {
+    if std::fs::metadata(path).is_ok_and(|file| file.len() > CHECKED_BYTES) {
+        return Ok(());
+    }
+    let found: Result<String, _> = writer.query_row("PRAGMA quick_check(1)", [], |row| row.get(0));
+    match found {
+        Ok(found) if found == "ok" => Ok(()),
+        Ok(found) => Err(StoreError::Corrupt { path: path.to_owned(), what: found.trim().replace('\n', " ") }),
+        Err(error) => Err(Fault::from(error).at(path)),
+    }
+}
+
+/// Nobody but this process has the file, and it has only begun: whoever held a run is gone.
+fn void_leases(writer: &Connection) -> Result<(), Fault> {
+    writer.execute("UPDATE runs SET owner = NULL WHERE status IN (0, 1, 2) AND owner IS NOT NULL", [])?;
+    Ok(())
+}

@@ -1,0 +1,247 @@
+//! Reads, on connections of their own, each in a snapshot of what has been committed.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use taskiq_flow_core::id::{PipelineId, RunId};
+use taskiq_flow_core::run::{Event, RunStatus};
+use taskiq_flow_core::time::Timestamp;
+use tokio::sync::Semaphore;
+
+use super::batch;
+use super::codec::{self, from_json, integer, status_code};
+use super::fault::Fault;
+use crate::error::StoreError;
+use crate::records::{PipelineRecord, RunFilter, RunRecord, ScheduleRecord, StepLog};
+
+/// Connections that only read. There are as many reads at a time; others wait.
+#[derive(Debug)]
+pub(super) struct Readers {
+    path: PathBuf,
+    idle: Arc<Mutex<Vec<Connection>>>,
+    /// A permit for each idle connection.
+    free: Arc<Semaphore>,
+}
+
+/// Gives the connection back, also after a panic.
+struct Borrowed {
+    connection: Option<Connection>,
+    idle: Arc<Mutex<Vec<Connection>>>,
+    free: Arc<Semaphore>,
+}
+
+impl Readers {
+    pub(super) fn new(path: PathBuf, connections: Vec<Connection>) -> Self {
+        let free = Arc::new(Semaphore::new(connections.len()));
+        Self { path, idle: Arc::new(Mutex::new(connections)), free }
+    }
+
+    /// Reads in one snapshot, on a thread that may block.
+    pub(super) async fn read<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
+    {
+        let permit = Arc::clone(&self.free).acquire_owned().await.map_err(|_| StoreError::Closed)?;
+        let (idle, free) = (Arc::clone(&self.idle), Arc::clone(&self.free));
+        let reading = tokio::task::spawn_blocking(move || {
+            let connection = idle.lock().pop();
+            let borrowed = Borrowed { connection, idle, free };
+            // The guard puts the permit back, after the connection.
+            permit.forget();
+            let Some(connection) = &borrowed.connection else { return Ok(None) };
+            let snapshot = connection.unchecked_transaction()?;
+            let value = work(&snapshot)?;
+            snapshot.rollback()?;
+            Ok(Some(value))
+        });
+        match reading.await {
+            Ok(Ok(Some(value))) => Ok(value),
+            Ok(Ok(None)) => Err(StoreError::Closed),
+            Ok(Err(fault)) => Err(Fault::at(fault, &self.path)),
+            Err(_) => Err(Fault::Panic.at(&self.path)),
+        }
+    }
+
+    /// Refuses further reads and closes the connections; those under way are closed when they are done.
+    pub(super) fn close(&self) {
+        self.free.close();
+        self.idle.lock().clear();
+    }
+}
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        if self.free.is_closed() {
+            return;
+        }
+        self.idle.lock().extend(self.connection.take());
+        self.free.add_permits(1);
+    }
+}
+
+/// Runs that pass the filter, newest first.
+pub(super) fn runs(connection: &Connection, filter: &RunFilter) -> Result<Vec<RunRecord>, Fault> {
+    let mut ids = match &filter.pipelines {
+        None => newest(connection, None, filter)?,
+        Some(pipelines) => {
+            let mut ids = Vec::new();
+            for pipeline in pipelines.iter().collect::<BTreeSet<_>>() {
+                ids.extend(newest(connection, Some(pipeline), filter)?);
+            }
+            ids
+        }
+    };
+    ids.sort_unstable_by(|a, b| b.cmp(a));
+    ids.truncate(filter.limit);
+    let records = ids.into_iter().filter_map(|id| batch::record(connection, RunId::from_bytes(id)).transpose());
+    records.collect()
+}
+
+/// Ids of the newest runs that pass the filter, of one pipeline or of all.
+fn newest(
+    connection: &Connection,
+    pipeline: Option<&PipelineId>,
+    filter: &RunFilter,
+) -> Result<Vec<[u8; 16]>, Fault> {
+    // 17 bytes of 255 come after every id.
+    let before = filter.before.map_or_else(|| vec![u8::MAX; 17], |id| id.as_bytes().to_vec());
+    let limit = integer(filter.limit as u64);
+    let status = filter.status.map(status_code);
+    let mut select = connection.prepare_cached(newest_sql(pipeline.is_some(), filter.status))?;
+    let id = |row: &Row<'_>| row.get(0);
+    let ids = match (pipeline, status) {
+        (None, None) => select.query_map(params![before, limit], id)?.collect(),
+        (None, Some(status)) => select.query_map(params![before, limit, status], id)?.collect(),
+        (Some(pipeline), None) => select.query_map(params![before, limit, pipeline.as_str()], id)?.collect(),
+        (Some(pipeline), Some(status)) => {
+            select.query_map(params![before, limit, pipeline.as_str(), status], id)?.collect()
+        }
+    };
+    let ids: Result<Vec<_>, rusqlite::Error> = ids;
+    Ok(ids?)
+}
+
+/// Of one pipeline, most runs have completed, which makes its own index the shortest way to those; every other state is
+/// rarer, and the index by state the shortest.
+pub(super) fn newest_sql(pipeline: bool, status: Option<RunStatus>) -> &'static str {
+    match (pipeline, status) {
+        (false, None) => "SELECT id FROM runs WHERE id < ?1 ORDER BY id DESC LIMIT ?2",
+        (false, Some(_)) => {
+            "SELECT id FROM runs INDEXED BY runs_by_status WHERE status = ?3 AND id < ?1 ORDER BY id DESC LIMIT ?2"
+        }
+        (true, None) => {
+            "SELECT id FROM runs INDEXED BY runs_by_pipeline
+             WHERE pipeline = ?3 AND id < ?1 ORDER BY id DESC LIMIT ?2"
+        }
+        (true, Some(RunStatus::Completed)) => {
+            "SELECT id FROM runs INDEXED BY runs_by_pipeline
+             WHERE pipeline = ?3 AND id < ?1 AND status = ?4 ORDER BY id DESC LIMIT ?2"
+        }
+        (true, Some(_)) => {
+            "SELECT id FROM runs INDEXED BY runs_by_status
+             WHERE status = ?4 AND id < ?1 AND pipeline = ?3 ORDER BY id DESC LIMIT ?2"
+        }
+    }
+}
+
+/// The newest run of each of these pipelines that has one.
+pub(super) fn last_runs(connection: &Connection, pipelines: &[PipelineId]) -> Result<Vec<RunRecord>, Fault> {
+    let filter = RunFilter { limit: 1, ..RunFilter::default() };
+    let mut records = Vec::new();
+    for pipeline in pipelines {
+        for id in newest(connection, Some(pipeline), &filter)? {
+            records.extend(batch::record(connection, RunId::from_bytes(id))?);
+        }
+    }
+    Ok(records)
+}
+
+/// Events of a run with a number above `after_seq`.
+pub(super) fn events(connection: &Connection, id: RunId, after_seq: u64, limit: usize) -> Result<Vec<Event>, Fault> {
+    let mut select =
+        connection.prepare_cached("SELECT body FROM events WHERE run = ?1 AND last > ?2 ORDER BY last")?;
+    let mut rows = select.query(params![id.as_bytes(), integer(after_seq)])?;
+    let mut events = Vec::new();
+    while events.len() < limit
+        && let Some(row) = rows.next()?
+    {
+        let body: Vec<Event> = from_json(codec::blob(row, 0)?, &|| format!("the log of run {id}"))?;
+        events.extend(body.into_iter().filter(|event| event.seq > after_seq));
+    }
+    events.truncate(limit);
+    Ok(events)
+}
+
+/// What the attempts of a run printed.
+pub(super) fn logs(connection: &Connection, id: RunId) -> Result<Vec<StepLog>, Fault> {
+    let mut select = connection.prepare_cached("SELECT body FROM logs WHERE run = ?1 ORDER BY place")?;
+    let mut rows = select.query([id.as_bytes()])?;
+    let mut logs = Vec::new();
+    while let Some(row) = rows.next()? {
+        let body: Vec<StepLog> = from_json(codec::blob(row, 0)?, &|| format!("what run {id} printed"))?;
+        logs.extend(body);
+    }
+    Ok(logs)
+}
+
+const DEFINITION: &str = "SELECT d.pipeline, d.version, d.origin, d.created_at, d.source FROM definitions d";
+
+/// The newest version of every pipeline that has not been deleted.
+pub(super) fn pipelines(connection: &Connection) -> Result<Vec<PipelineRecord>, Fault> {
+    let sql = format!(
+        "{DEFINITION} JOIN pipelines p ON p.id = d.pipeline AND p.newest = d.version WHERE p.deleted = 0 ORDER BY p.id"
+    );
+    let mut select = connection.prepare_cached(&sql)?;
+    let mut rows = select.query([])?;
+    let mut records = Vec::new();
+    while let Some(row) = rows.next()? {
+        records.push(definition(row)?);
+    }
+    Ok(records)
+}
+
+/// One version of a pipeline.
+pub(super) fn pipeline(
+    connection: &Connection,
+    id: &PipelineId,
+    version: u32,
+) -> Result<Option<PipelineRecord>, Fault> {
+    let mut select =
+        connection.prepare_cached(&format!("{DEFINITION} WHERE d.pipeline = ?1 AND d.version = ?2"))?;
+    let mut rows = select.query(params![id.as_str(), version])?;
+    rows.next()?.map(definition).transpose()
+}
+
+fn definition(row: &Row<'_>) -> Result<PipelineRecord, Fault> {
+    let id = codec::pipeline_id(row, 0)?;
+    let source = from_json(codec::blob(row, 4)?, &|| format!("the definition of pipeline `{id}`"))?;
+    Ok(PipelineRecord {
+        version: row.get(1)?,
+        origin: codec::origin_of(row.get(2)?)?,
+        created_at: Timestamp::from_millis(row.get(3)?),
+        source,
+        id,
+    })
+}
+
+/// All schedules, by id.
+pub(super) fn schedules(connection: &Connection) -> Result<Vec<ScheduleRecord>, Fault> {
+    let mut select = connection.prepare_cached("SELECT id, document FROM schedules ORDER BY id")?;
+    let mut rows = select.query([])?;
+    let mut records = Vec::new();
+    while let Some(row) = rows.next()? {
+        let id: String = row.get(0)?;
+        records.push(from_json(codec::blob(row, 1)?, &|| format!("the schedule `{id}`"))?);
+    }
+    Ok(records)
+}
+
+/// Reads something that is there in every file of ours.
+pub(super) fn check(connection: &Connection) -> Result<(), Fault> {
+    connection.prepare_cached("SELECT 1 FROM runs LIMIT 1")?.query_row([], |_| Ok(())).optional()?;
+    Ok(())
+}

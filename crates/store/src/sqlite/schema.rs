@@ -1,0 +1,127 @@
+//! The tables, and how an older file comes to have them.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::fault::Fault;
+
+/// Marks the file as ours: "TQFl" in ASCII, in SQLite's `application_id`.
+pub(super) const APPLICATION_ID: i32 = 0x5451_466c;
+
+/// What leads from each version of the schema to the next one; the first leads from an empty file to version 1. A
+/// released entry is never changed.
+const MIGRATIONS: [&str; 1] = [VERSION_1];
+
+/// The newest version of the schema that this program knows.
+pub(super) const NEWEST: u32 = MIGRATIONS.len() as u32;
+
+// - Ids of runs are the 16 bytes of their UUID, whose order is that of creation. Times are milliseconds since 1970.
+// - `runs` has only what is small or comes last, because each change writes the whole row anew. The parameters stand in
+//   `run_inputs`, and the number of the last event is read off `events`: an event in the middle of a run touches
+//   `events` alone.
+// - `events` and `logs` have a row for each write. They grow at their end, so that a transaction writes few pages
+//   however many runs it is about; the index leads to the rows of one run.
+// - A status of 3 and above is terminal. `owner` is null when nobody holds the run.
+const VERSION_1: &str = "
+    CREATE TABLE pipelines (
+        id TEXT PRIMARY KEY,
+        newest INTEGER NOT NULL,
+        deleted INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE definitions (
+        pipeline TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        origin INTEGER NOT NULL,
+        created_at INTEGER NOT NULL,
+        source BLOB NOT NULL,
+        PRIMARY KEY (pipeline, version)
+    ) STRICT;
+
+    CREATE TABLE runs (
+        id BLOB PRIMARY KEY,
+        pipeline TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        idempotency_key TEXT,
+        created_at INTEGER NOT NULL,
+        owner BLOB,
+        token INTEGER NOT NULL,
+        status INTEGER NOT NULL,
+        started_at INTEGER,
+        finished_at INTEGER,
+        outcome BLOB
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX runs_by_pipeline ON runs (pipeline, id, version);
+    CREATE INDEX runs_by_status ON runs (status, id);
+    CREATE INDEX runs_by_end ON runs (finished_at) WHERE finished_at IS NOT NULL;
+    CREATE INDEX runs_unheld ON runs (id) WHERE owner IS NULL AND status < 3;
+    CREATE UNIQUE INDEX runs_by_key ON runs (pipeline, idempotency_key) WHERE idempotency_key IS NOT NULL;
+
+    CREATE TABLE run_inputs (
+        run BLOB PRIMARY KEY,
+        document BLOB NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE events (
+        place INTEGER PRIMARY KEY,
+        run BLOB NOT NULL,
+        last INTEGER NOT NULL,
+        body BLOB NOT NULL
+    ) STRICT;
+    CREATE UNIQUE INDEX events_by_run ON events (run, last);
+
+    CREATE TABLE logs (
+        place INTEGER PRIMARY KEY,
+        run BLOB NOT NULL,
+        body BLOB NOT NULL
+    ) STRICT;
+    CREATE INDEX logs_by_run ON logs (run);
+
+    CREATE TABLE durations (
+        pipeline TEXT NOT NULL,
+        task TEXT NOT NULL,
+        millis BLOB NOT NULL,
+        PRIMARY KEY (pipeline, task)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE schedules (
+        id TEXT PRIMARY KEY,
+        document BLOB NOT NULL
+    ) STRICT;
+";
+
+/// What a file says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    /// Nothing is in it.
+    Empty,
+    /// It is ours, with this version of the schema.
+    Ours(u32),
+    /// It is another program's.
+    Foreign,
+}
+
+/// Looks at a file without changing it.
+pub(super) fn look(connection: &Connection) -> Result<Found, Fault> {
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    let application: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let version: i32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    Ok(match (application, u32::try_from(version)) {
+        (APPLICATION_ID, Ok(version)) if version > 0 => Found::Ours(version),
+        (0, Ok(0)) if tables == 0 => Found::Empty,
+        _ => Found::Foreign,
+    })
+}
+
+/// Brings the file from version `found` (0: empty) to the newest, wholly or not at all.
+pub(super) fn migrate(connection: &mut Connection, found: u32) -> Result<(), Fault> {
+    if found >= NEWEST {
+        return Ok(());
+    }
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for migration in MIGRATIONS.iter().skip(found as usize) {
+        transaction.execute_batch(migration)?;
+    }
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", NEWEST)?;
+    Ok(transaction.commit()?)
+}
