@@ -1,0 +1,159 @@
+//! What the other parts of the program are given.
+
+use std::path::PathBuf;
+
+use secrecy::SecretString;
+use taskiq_flow_security::audit::{AuditMode, AuditOptions, AuditSink};
+use taskiq_flow_security::rate_limit::OnStorageError;
+use taskiq_flow_security::settings::{SecurityOptions, Settings};
+
+use super::error::{ConfigError, Origin};
+use super::fields::TaskiqFlowConfig;
+use super::mistake::Mistake;
+use super::types::{self, AuditTarget, RateLimitOnError};
+
+/// Where runs are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StoreTarget {
+    /// In memory, until the program ends.
+    Memory,
+    /// In one file.
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// Where requests are counted.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum RateLimitStorage {
+    /// In this process.
+    Memory,
+    /// In a Redis server that all replicas share.
+    Redis(SecretString),
+}
+
+impl TaskiqFlowConfig {
+    /// Checks the whole configuration. One that [`Sources`](super::Sources) made has been checked; one that a builder
+    /// made has not.
+    ///
+    /// # Errors
+    /// The first field that cannot be, and what to write instead.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.check().map_err(|found| ConfigError::of_mistake(found.mistake, found.field, Origin::Program))
+    }
+
+    /// Checked settings for the security crate.
+    ///
+    /// # Errors
+    /// The first field that cannot be, and what to write instead.
+    pub fn security_settings(&self) -> Result<Settings, ConfigError> {
+        self.settings().map_err(|found| ConfigError::of_mistake(found.mistake, found.field, Origin::Program))
+    }
+
+    /// Where audit records go.
+    pub fn audit_options(&self) -> AuditOptions {
+        let sink = |target: &AuditTarget| match target {
+            AuditTarget::Stdout => AuditSink::Stdout,
+            AuditTarget::File(path) => AuditSink::File(path.clone()),
+        };
+        let mode = match self.audit_mode {
+            types::AuditMode::BestEffort => AuditMode::BestEffort,
+            types::AuditMode::Required => AuditMode::Required,
+        };
+        AuditOptions { sinks: self.audit_log.targets().iter().map(sink).collect(), mode }
+    }
+
+    /// Where runs are kept.
+    ///
+    /// # Errors
+    /// `store_url` names something this build has not got.
+    pub fn store_target(&self) -> Result<StoreTarget, ConfigError> {
+        store_target(self).map_err(|mistake| ConfigError::of_mistake(mistake, "store_url", Origin::Program))
+    }
+
+    /// Where requests are counted.
+    ///
+    /// # Errors
+    /// `rate_limit_storage` names something this build has not got.
+    pub fn rate_limit_storage_target(&self) -> Result<RateLimitStorage, ConfigError> {
+        rate_limit_storage(self)
+            .map_err(|mistake| ConfigError::of_mistake(mistake, "rate_limit_storage", Origin::Program))
+    }
+
+    /// What becomes of a request while the shared storage does not answer.
+    pub fn on_storage_error(&self) -> OnStorageError {
+        match self.rate_limit_on_error {
+            RateLimitOnError::Local => OnStorageError::Local,
+            RateLimitOnError::Deny => OnStorageError::Deny,
+        }
+    }
+
+    pub(super) fn to_security_options(&self) -> SecurityOptions {
+        SecurityOptions {
+            security_enabled: self.security_enabled,
+            auth_provider: self.auth_provider,
+            api_keys: self.api_keys.to_map(),
+            jwt_secret: self.jwt_secret.clone(),
+            require_strong_jwt_secret: self.require_strong_jwt_secret,
+            jwt_algorithms: self.jwt_algorithms.clone(),
+            jwt_public_keys: self.jwt_public_keys.clone(),
+            jwt_issuer: self.jwt_issuer.as_slice().to_vec(),
+            jwt_audience: self.jwt_audience.as_slice().to_vec(),
+            jwt_leeway_seconds: u64::from(self.jwt_leeway_seconds),
+            role_permissions: self.role_permissions.clone(),
+            require_https: self.require_https,
+            trusted_proxies: self.trusted_proxies.clone(),
+            strict_forwarded_proto: self.strict_forwarded_proto,
+            pipeline_acls: self.pipeline_acls.clone(),
+            rate_limit_enabled: self.rate_limit_enabled,
+            rate_limit_default: self.rate_limit_default.clone(),
+            rate_limits: self.rate_limits.clone(),
+            rate_limit_key: self.rate_limit_key,
+            auth_failure_limit: self.auth_failure_limit.clone(),
+            websocket_require_auth: self.websocket_require_auth,
+            websocket_handshake_auth: self.websocket_handshake_auth,
+            allowed_origins: self.allowed_origins.clone(),
+        }
+    }
+}
+
+pub(super) fn store_target(config: &TaskiqFlowConfig) -> Result<StoreTarget, Mistake> {
+    let url = &config.store_url;
+    let forms = "be \"memory:\" or \"sqlite:PATH\"";
+    match url.scheme().as_str() {
+        "memory" => Ok(StoreTarget::Memory),
+        "postgres" | "postgresql" => {
+            Err(Mistake::is("names PostgreSQL, but this version does not keep runs there")
+                .help("write \"sqlite:PATH\""))
+        }
+        "sqlite" if !cfg!(feature = "sqlite") => {
+            Err(Mistake::is("names SQLite, which this build has not got")
+                .help("build with the feature `sqlite`"))
+        }
+        "sqlite" => {
+            let rest = url.expose().split_once(':').map_or("", |(_, rest)| rest);
+            match rest.strip_prefix("//").unwrap_or(rest) {
+                "" => Err(Mistake::must(forms).help("name the file after `sqlite:`")),
+                ":memory:" => Err(Mistake::must(forms).help("write \"memory:\" to keep nothing on disk")),
+                path => Ok(StoreTarget::Sqlite { path: path.into() }),
+            }
+        }
+        _ => Err(Mistake::must(forms)),
+    }
+}
+
+pub(super) fn rate_limit_storage(config: &TaskiqFlowConfig) -> Result<RateLimitStorage, Mistake> {
+    let url = &config.rate_limit_storage;
+    match url.scheme().as_str() {
+        "memory" => Ok(RateLimitStorage::Memory),
+        "redis" if !cfg!(feature = "redis") => Err(Mistake::is("names Redis, which this build has not got")
+            .help("build with the feature `redis`, or write \"memory\"")),
+        "redis" if url.expose().starts_with("redis://") => Ok(RateLimitStorage::Redis(url.to_secret())),
+        "rediss" => Err(Mistake::is("names Redis over TLS, which this version does not speak")
+            .help("write a `redis://` address, on a network that is yours alone")),
+        _ => Err(Mistake::must("be \"memory\" or an address such as \"redis://127.0.0.1:6379/0\"")),
+    }
+}

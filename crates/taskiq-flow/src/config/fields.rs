@@ -1,0 +1,318 @@
+//! The fields: one list that the struct, its builder, the decoding, the names of environment variables, the redacted
+//! view and the reference page are made from. A new field is a new entry here, and its use.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use secrecy::SecretString;
+use serde::Serialize;
+use serde_json::Value;
+use taskiq_flow_security::jwt::JwtAlgorithm;
+use taskiq_flow_security::permission::{Permission, PermissionSet};
+use taskiq_flow_security::policy::Acl;
+use taskiq_flow_security::settings::{
+    ApiKeyEntry, AuthProvider, HandshakeAuth, PublicKeyEntry, RateLimitKey,
+};
+
+use super::mistake::Mistake;
+use super::raw::Raw;
+use super::types::{
+    ApiKeys, AuditLog, AuditMode, AuditTarget, Durability, LogFormat, RateLimitOnError, Texts,
+};
+use super::value::{FieldValue, Kind, ServiceUrl};
+
+/// What the names of all environment variables begin with.
+pub(super) const ENV_PREFIX: &str = "TASKIQ_FLOW_";
+
+/// Other names of fields, each with the name it stands for.
+pub(super) const ALIASES: [(&str, &str); 2] =
+    [("websocket_ssl_cert", "tls_cert"), ("websocket_ssl_key", "tls_key")];
+
+/// One field as the loader uses it.
+pub(super) struct Field {
+    pub(super) name: &'static str,
+    section: &'static str,
+    doc: &'static str,
+    pub(super) kind: Kind,
+    pub(super) secret: bool,
+    pub(super) set: fn(&mut TaskiqFlowConfig, &Raw) -> Result<(), Mistake>,
+    get: fn(&TaskiqFlowConfig) -> Value,
+}
+
+/// One field as the reference shows it.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct FieldInfo {
+    /// Its name in files.
+    pub name: &'static str,
+    /// The part of the reference it stands in.
+    pub section: &'static str,
+    /// What kind of value it takes, in words.
+    pub kind: String,
+    /// Its value when no source has it, as JSON; null: none.
+    pub default: Value,
+    /// What it means.
+    pub doc: &'static str,
+    /// Its environment variable.
+    pub env: String,
+    /// Its other name, if it has one.
+    pub alias: Option<&'static str>,
+    /// Whether its value is never shown.
+    pub secret: bool,
+}
+
+macro_rules! fields {
+    ($(
+        $section:literal {
+            $(
+                $(#[doc = $doc:literal])+
+                $(@with { $($with:tt)+ })?
+                $name:ident: $type:ty $(= $default:expr)?;
+            )+
+        }
+    )+) => {
+        /// Everything that can be configured, flat, with the names and defaults of the security guide.
+        ///
+        /// See the [module](super) for where values come from.
+        #[derive(Clone, bon::Builder)]
+        #[builder(derive(Debug), on(String, into), on(SecretString, into), on(ServiceUrl, into), on(PathBuf, into), on(Texts, into))]
+        #[non_exhaustive]
+        pub struct TaskiqFlowConfig {
+            $($(
+                $(#[doc = $doc])+
+                $(#[builder(default = $default)])?
+                $(#[builder(with = $($with)+)])?
+                pub $name: $type,
+            )+)+
+        }
+
+        /// All fields, in the order of the reference.
+        pub(super) const FIELDS: &[Field] = &[
+            $($(
+                Field {
+                    name: stringify!($name),
+                    section: $section,
+                    doc: concat!($($doc, "\n"),+),
+                    kind: <$type as FieldValue>::KIND,
+                    secret: <$type as FieldValue>::SECRET,
+                    set: |config, raw| {
+                        config.$name = <$type as FieldValue>::decode(raw)?;
+                        Ok(())
+                    },
+                    get: |config| config.$name.show(),
+                },
+            )+)+
+        ];
+    };
+}
+
+fields! {
+    "Server" {
+        /// The address to listen on: an IP address or a host name.
+        host: String = "127.0.0.1".to_owned();
+        /// The port to listen on; 0 takes a free one.
+        port: u16 = 8000;
+        /// The longest body of a request, in bytes.
+        max_body_bytes: usize = 1 << 20;
+        /// Web pages of these origins may call the API and open WebSockets, beside the server's own.
+        @with { |origins: impl IntoIterator<Item = impl Into<String>>| origins.into_iter().map(Into::into).collect() }
+        allowed_origins: Vec<String> = Vec::new();
+    }
+    "Security" {
+        /// Whether requests are checked at all. Off, everything is open to everybody, and the server says so loudly.
+        security_enabled: bool = true;
+        /// Which credentials are accepted: API keys (and tokens, where something to check them with is configured),
+        /// or tokens only.
+        auth_provider: AuthProvider = AuthProvider::ApiKey;
+        /// The accepted API keys. The name of an entry is the key itself, or `sha256:` and the hex digest of it; the
+        /// entry says its role, pipelines and permissions, and perhaps when it expires and what logs call it.
+        @with { |keys: impl IntoIterator<Item = (impl Into<SecretString>, impl Into<ApiKeyEntry>)>| keys.into_iter().collect() }
+        api_keys: ApiKeys = ApiKeys::default();
+        /// What a role of a token may do where no ACL speaks.
+        @with { |roles: impl IntoIterator<Item = (impl Into<String>, Vec<Permission>)>| {
+            roles.into_iter().map(|(role, permissions)| (role.into(), PermissionSet::from(permissions))).collect()
+        } }
+        role_permissions: BTreeMap<String, PermissionSet> = BTreeMap::from([("admin".to_owned(), PermissionSet::ALL)]);
+        /// Who may do what with a pipeline: for each permission the roles that have it.
+        @with { |acls: impl IntoIterator<Item = (impl Into<String>, impl Into<Acl>)>| {
+            acls.into_iter().map(|(pipeline, acl)| (pipeline.into(), acl.into())).collect()
+        } }
+        pipeline_acls: BTreeMap<String, Acl> = BTreeMap::new();
+        /// Danger: whether a pipeline that starts processes may be registered over the API. Whoever may do that can
+        /// run any program as the server's user.
+        allow_remote_commands: bool = false;
+    }
+    "Tokens (JWT)" {
+        /// The shared secret of HS256 tokens: at least 32 random bytes. A shorter one works, with a loud warning.
+        jwt_secret: Option<SecretString>;
+        /// Whether a `jwt_secret` of fewer than 32 bytes is refused at start.
+        require_strong_jwt_secret: bool = false;
+        /// The accepted algorithms. Not set: HS256 for `jwt_secret`, and those of `jwt_public_keys`.
+        @with { |algorithms: impl IntoIterator<Item = JwtAlgorithm>| algorithms.into_iter().collect() }
+        jwt_algorithms: Option<Vec<JwtAlgorithm>>;
+        /// Public keys that check tokens, each for one algorithm.
+        @with { |keys: impl IntoIterator<Item = PublicKeyEntry>| keys.into_iter().collect() }
+        jwt_public_keys: Vec<PublicKeyEntry> = Vec::new();
+        /// Where the issuer publishes its keys. Not in this version: a start with it is refused.
+        jwks_url: Option<ServiceUrl>;
+        /// The issuer a token must name (`iss`), or several. Not set: any.
+        jwt_issuer: Texts = Texts::default();
+        /// The audience a token must name (`aud`), or several. Not set: only tokens without one are accepted.
+        jwt_audience: Texts = Texts::default();
+        /// How far the clocks of issuer and server may be apart, in seconds; at most 600.
+        jwt_leeway_seconds: u32 = 30;
+    }
+    "HTTPS" {
+        /// Whether plain HTTP requests are refused (403).
+        require_https: bool = true;
+        /// The networks of your reverse proxies. Only from these peers do `Forwarded`, `X-Forwarded-*` and `X-Real-IP` count.
+        @with { |networks: impl IntoIterator<Item = IpNet>| networks.into_iter().collect() }
+        trusted_proxies: Vec<IpNet> = loopback();
+        /// Whether a WebSocket upgrade through a trusted proxy needs `X-Forwarded-Proto` to count as secure. Off,
+        /// `X-Real-IP` or `X-Forwarded-For` will do, which is what the guide's nginx site sends.
+        strict_forwarded_proto: bool = false;
+        /// The certificate chain, a PEM file. Not in this version: let a proxy end TLS; a start with it is refused.
+        tls_cert: Option<PathBuf>;
+        /// The key of `tls_cert`, a PEM file. Not in this version.
+        tls_key: Option<PathBuf>;
+        /// The authority that signs client certificates, a PEM file. Not in this version.
+        tls_client_ca: Option<PathBuf>;
+    }
+    "Rate limits" {
+        /// Whether requests are limited. Invalid credentials are limited either way, by `auth_failure_limit`.
+        rate_limit_enabled: bool = true;
+        /// The limit of endpoints that no table names: `N/unit`, `N per unit` or `N/M unit`, several joined by `;`.
+        rate_limit_default: String = "100/minute".to_owned();
+        /// Limits by endpoint. What it names replaces that entry of the guide's table; the rest of the table stays.
+        @with { |limits: impl IntoIterator<Item = (impl Into<String>, impl Into<String>)>| {
+            limits.into_iter().map(|(endpoint, limit)| (endpoint.into(), limit.into())).collect()
+        } }
+        rate_limits: BTreeMap<String, String> = BTreeMap::new();
+        /// What a request is counted by: the client's address, the principal, or both, of which the tighter decides.
+        rate_limit_key: RateLimitKey = RateLimitKey::Both;
+        /// How many invalid credentials one address may present; empty: any number. Independent of `rate_limit_enabled`.
+        auth_failure_limit: String = "20/minute".to_owned();
+        /// Where requests are counted: `memory`, or a `redis://` address that all replicas share. `REDIS_URL`, where
+        /// it is set, is the default.
+        rate_limit_storage: ServiceUrl = ServiceUrl::from("memory");
+        /// What becomes of a request while `rate_limit_storage` does not answer: counted in this process, or refused.
+        rate_limit_on_error: RateLimitOnError = RateLimitOnError::Local;
+    }
+    "WebSocket" {
+        /// Whether a WebSocket needs a credential. Off, anybody may watch the pipelines that have no ACL.
+        websocket_require_auth: bool = true;
+        /// Whether the credential must come with the handshake, or may follow in the `connect` message.
+        websocket_handshake_auth: HandshakeAuth = HandshakeAuth::Optional;
+        /// How many WebSockets may be open at once.
+        websocket_max_connections: usize = 1000;
+    }
+    "Audit" {
+        /// Where audit records go: `stdout`, paths of files, or `none`.
+        @with { |targets: impl IntoIterator<Item = AuditTarget>| targets.into_iter().collect() }
+        audit_log: AuditLog = audit_default();
+        /// What becomes of a request whose audit record cannot be written: served, or refused with 503.
+        audit_mode: AuditMode = AuditMode::BestEffort;
+    }
+    "Runs" {
+        /// Where pipelines, runs and their events are kept: `memory:` or `sqlite:PATH`.
+        store_url: ServiceUrl = ServiceUrl::from("sqlite:taskiq-flow.db");
+        /// How tasks reach their workers: `memory:`, within the server itself.
+        broker_url: ServiceUrl = ServiceUrl::from("memory:");
+        /// When a step counts as kept: once it is on disk, or a few milliseconds before.
+        durability: Durability = Durability::Strict;
+        /// How many runs may be under way at once; further ones wait.
+        max_concurrent_runs: usize = 1024;
+        /// How many days a run is kept after its end; 0: for ever.
+        retention_days: u32 = 30;
+    }
+    "Observation" {
+        /// Whether metrics are served.
+        metrics_enabled: bool = true;
+        /// Where metrics are served.
+        metrics_path: String = "/metrics".to_owned();
+        /// What is logged: `off`, `error`, `warn`, `info`, `debug` or `trace`; several such as `info,taskiq_flow_engine=debug`.
+        log_level: String = "info".to_owned();
+        /// Whether the log is written for people or as one JSON object a line.
+        log_format: LogFormat = LogFormat::Text;
+    }
+}
+
+/// All fields with their kinds, defaults and meanings, in the order of the reference.
+///
+/// ```
+/// let port = taskiq_flow::config::fields().iter().find(|field| field.name == "port").unwrap();
+/// assert_eq!((port.env.as_str(), port.default.as_u64()), ("TASKIQ_FLOW_PORT", Some(8000)));
+/// ```
+pub fn fields() -> &'static [FieldInfo] {
+    static INFO: LazyLock<Vec<FieldInfo>> = LazyLock::new(|| {
+        let defaults = TaskiqFlowConfig::default();
+        let info = |field: &Field| FieldInfo {
+            name: field.name,
+            section: field.section,
+            kind: field.kind.title(),
+            default: (field.get)(&defaults),
+            doc: field.doc.trim(),
+            env: env_name(field.name),
+            alias: ALIASES.iter().find(|(_, name)| *name == field.name).map(|(alias, _)| *alias),
+            secret: field.secret,
+        };
+        FIELDS.iter().map(info).collect()
+    });
+    &INFO
+}
+
+/// The environment variable of a field.
+pub(super) fn env_name(field: &str) -> String {
+    format!("{ENV_PREFIX}{}", field.to_ascii_uppercase())
+}
+
+/// The field of this name, or of this other name.
+pub(super) fn field(name: &str) -> Option<&'static Field> {
+    let name = ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, name)| *name);
+    FIELDS.iter().find(|field| field.name == name)
+}
+
+/// All names a field may be written by.
+pub(super) fn names() -> impl Iterator<Item = &'static str> + Clone {
+    FIELDS.iter().map(|field| field.name).chain(ALIASES.iter().map(|(alias, _)| *alias))
+}
+
+impl TaskiqFlowConfig {
+    /// Every field as configuration would write it: secrets are left out, keys shown without the key, addresses
+    /// without user name and password.
+    pub fn redacted(&self) -> serde_json::Map<String, Value> {
+        FIELDS.iter().map(|field| (field.name.to_owned(), (field.get)(self))).collect()
+    }
+}
+
+impl Default for TaskiqFlowConfig {
+    fn default() -> Self {
+        Self::builder().build()
+    }
+}
+
+/// Every field, without secrets.
+impl std::fmt::Debug for TaskiqFlowConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = f.debug_struct("TaskiqFlowConfig");
+        for field in FIELDS {
+            shown.field(field.name, &format_args!("{}", (field.get)(self)));
+        }
+        shown.finish()
+    }
+}
+
+fn loopback() -> Vec<IpNet> {
+    // The prefix lengths are constants within bounds: these constructors panic only beyond 32 and 128.
+    vec![
+        IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8)),
+        IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128)),
+    ]
+}
+
+fn audit_default() -> AuditLog {
+    [AuditTarget::Stdout, AuditTarget::File("taskiq-flow-audit.jsonl".into())].into_iter().collect()
+}
