@@ -25,7 +25,9 @@ pub enum StoreError {
         reason: String,
     },
     /// That version of the pipeline, or a newer one, is there already.
-    #[error("version {version} of pipeline `{id}` cannot be kept: version {newest} is there already; read it and try again")]
+    #[error(
+        "version {version} of pipeline `{id}` cannot be kept: version {newest} is there already; read it and try again"
+    )]
     Conflict {
         /// The pipeline.
         id: PipelineId,
@@ -77,6 +79,16 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
+    /// A document is larger or deeper than what can be read back.
+    #[error("{what} has more than {limit} {unit}, which is more than can be kept; make it smaller")]
+    TooLarge {
+        /// Which document.
+        what: String,
+        /// Bytes or levels.
+        unit: &'static str,
+        /// How many are allowed.
+        limit: usize,
+    },
     /// One write was refused, where no other answer was possible.
     #[error(transparent)]
     Write(#[from] WriteError),
@@ -96,7 +108,9 @@ pub enum WriteError {
         run_id: RunId,
     },
     /// The events do not follow the log.
-    #[error("the log of run {run_id} ends with event {found}, and not with {expected}, which the new events follow")]
+    #[error(
+        "the log of run {run_id} ends with event {found}, and not with {expected}, which the new events follow"
+    )]
     Gap {
         /// The run.
         run_id: RunId,

@@ -21,8 +21,8 @@ use uuid::Uuid;
 pub use error::{StoreError, WriteError};
 pub use memory::MemoryStore;
 pub use records::{
-    Append, Fence, Origin, PipelineRecord, RunFilter, RunRecord, RunSummary, RunWrite, ScheduleRecord, StepLog,
-    StoredTiming, Trigger, Written,
+    Append, Fence, Origin, PipelineRecord, RunFilter, RunRecord, RunSummary, RunWrite, ScheduleRecord,
+    StepLog, StoredTiming, Trigger, Written,
 };
 #[cfg(feature = "sqlite")]
 pub use sqlite::{Durability, SqliteOptions, SqliteStore};
@@ -71,8 +71,13 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     /// What the attempts of a run printed, in the order in which they ended.
     async fn logs(&self, id: RunId) -> Result<Vec<StepLog>, StoreError>;
 
-    /// How long steps took, in milliseconds: by task name, of the last `runs` finished runs that have the step.
-    async fn durations(&self, pipeline: &PipelineId, runs: usize) -> Result<Vec<(String, Vec<u64>)>, StoreError>;
+    /// How long steps took, in milliseconds: by task name, of the last `runs` finished runs that have the step, oldest
+    /// first. Some hundred are kept of each task. They go with their pipeline.
+    async fn durations(
+        &self,
+        pipeline: &PipelineId,
+        runs: usize,
+    ) -> Result<Vec<(String, Vec<u64>)>, StoreError>;
 
     /// Keeps a version of a definition. Earlier versions stay for the runs that follow them.
     ///

@@ -69,10 +69,12 @@ impl MemoryStore {
         Self::default()
     }
 
-    /// Voids all leases, as opening does with a store that outlives its process: the next [`Store::claim`] takes over
-    /// every unfinished run.
+    /// Voids the leases of all unfinished runs, as opening does with a store that outlives its process: nobody can
+    /// write to one of them until [`Store::claim`] has given it to somebody.
     pub fn void_leases(&self) {
-        self.inner.lock().runs.values_mut().for_each(|kept| kept.held = false);
+        let mut inner = self.inner.lock();
+        let unfinished = inner.runs.values_mut().filter(|kept| !kept.record.summary.status.is_terminal());
+        unfinished.for_each(|kept| kept.held = false);
     }
 }
 
@@ -114,6 +116,9 @@ impl Inner {
     fn append(&mut self, append: Append) -> Result<Written, WriteError> {
         let Append { run_id, fence, events, logs, summary, durations } = append;
         let kept = self.runs.get_mut(&run_id).ok_or(WriteError::NotFound { run_id })?;
+        if !kept.held {
+            return Err(WriteError::Fenced { run_id });
+        }
         check_fence(run_id, kept.fence, fence)?;
         kept.record.last_seq = follow(run_id, kept.record.last_seq, Span::of(&events))?;
         kept.events.extend(events);
@@ -160,7 +165,11 @@ impl Inner {
             (Some(pipelines), _) => {
                 let chosen: BTreeSet<&PipelineId> = pipelines.iter().collect();
                 let newest = chosen.into_iter().filter_map(|id| self.by_pipeline.get(id)).flat_map(|runs| {
-                    runs.ids.iter().rev().filter(|id| older(id) && self.runs.get(id).is_some_and(|k| passes(&k))).take(limit)
+                    runs.ids
+                        .iter()
+                        .rev()
+                        .filter(|id| older(id) && self.runs.get(id).is_some_and(|k| passes(&k)))
+                        .take(limit)
                 });
                 let mut ids: Vec<&RunId> = newest.collect();
                 ids.sort_unstable_by(|a, b| b.cmp(a));
@@ -179,7 +188,8 @@ impl Inner {
 
     fn prune(&mut self, before: Timestamp, limit: usize) -> usize {
         let ended = |kept: &Kept| {
-            kept.record.summary.status.is_terminal() && kept.record.summary.finished_at.is_some_and(|at| at < before)
+            kept.record.summary.status.is_terminal()
+                && kept.record.summary.finished_at.is_some_and(|at| at < before)
         };
         let ids: Vec<RunId> =
             self.runs.iter().filter(|(_, kept)| ended(kept)).take(limit).map(|(id, _)| *id).collect();
@@ -260,7 +270,11 @@ impl Store for MemoryStore {
         Ok(self.inner.lock().open()?.runs.get(&id).map(|kept| kept.logs.clone()).unwrap_or_default())
     }
 
-    async fn durations(&self, pipeline: &PipelineId, runs: usize) -> Result<Vec<(String, Vec<u64>)>, StoreError> {
+    async fn durations(
+        &self,
+        pipeline: &PipelineId,
+        runs: usize,
+    ) -> Result<Vec<(String, Vec<u64>)>, StoreError> {
         let mut inner = self.inner.lock();
         let of_pipeline = inner.open()?.durations.get(pipeline).into_iter().flatten();
         Ok(of_pipeline.map(|(task, kept)| (task.to_string(), newest_durations(kept, runs))).collect())
@@ -270,7 +284,11 @@ impl Store for MemoryStore {
         let mut inner = self.inner.lock();
         let versions = inner.open()?.pipelines.entry(record.id.clone()).or_default();
         if record.version <= versions.newest {
-            return Err(StoreError::Conflict { id: record.id, version: record.version, newest: versions.newest });
+            return Err(StoreError::Conflict {
+                id: record.id,
+                version: record.version,
+                newest: versions.newest,
+            });
         }
         versions.newest = record.version;
         versions.deleted = false;
@@ -285,7 +303,14 @@ impl Store for MemoryStore {
     }
 
     async fn pipeline(&self, id: &PipelineId, version: u32) -> Result<Option<PipelineRecord>, StoreError> {
-        Ok(self.inner.lock().open()?.pipelines.get(id).and_then(|versions| versions.kept.get(&version)).cloned())
+        Ok(self
+            .inner
+            .lock()
+            .open()?
+            .pipelines
+            .get(id)
+            .and_then(|versions| versions.kept.get(&version))
+            .cloned())
     }
 
     async fn pipeline_version(&self, id: &PipelineId) -> Result<u32, StoreError> {
@@ -332,9 +357,26 @@ impl Store for MemoryStore {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conformance::{Subject, check_all};
+
+    struct InMemory;
+
+    #[async_trait]
+    impl Subject for InMemory {
+        type Store = MemoryStore;
+
+        async fn empty(&self) -> MemoryStore {
+            MemoryStore::new()
+        }
+
+        async fn restart(&self, store: MemoryStore) -> MemoryStore {
+            store.void_leases();
+            store
+        }
+    }
 
     #[tokio::test]
     async fn keeps_every_promise() {
-        crate::conformance::run_all(|| std::future::ready(MemoryStore::new())).await;
+        check_all(&InMemory).await;
     }
 }

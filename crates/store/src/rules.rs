@@ -81,7 +81,8 @@ mod tests {
     use super::*;
 
     fn span(seqs: &[u64]) -> Option<Span> {
-        let event = |&seq: &u64| Event { seq, timestamp: Timestamp::from_millis(0), fact: Fact::PipelinePause };
+        let event =
+            |&seq: &u64| Event { seq, timestamp: Timestamp::from_millis(0), fact: Fact::PipelinePause };
         Span::of(&seqs.iter().map(event).collect::<Vec<_>>())
     }
 

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::codec::{self, More, NewRun, Outline, Prepared, integer, natural, status_code};
 use super::fault::Fault;
+use super::lookup;
 use crate::error::{StoreError, WriteError};
 use crate::records::{Fence, PipelineRecord, RunRecord, Written};
 use crate::rules::{check_fence, follow, keep_duration};
@@ -125,7 +126,6 @@ impl<'a> Batch<'a> {
             "INSERT INTO run_inputs (run, document) VALUES (?1, ?2) ON CONFLICT (run) DO NOTHING",
         )?;
         if insert.execute(params![id.as_bytes(), run.inputs])? == 0 {
-            self.flush()?;
             return self.existing(id);
         }
         let start = Start { version: run.version, key: run.key.clone(), created_at: run.created_at };
@@ -142,7 +142,8 @@ impl<'a> Batch<'a> {
     }
 
     fn existing(&mut self, id: RunId) -> Result<Written, Fault> {
-        let record = record(self.connection, id)?;
+        self.flush()?;
+        let record = lookup::record(self.connection, id)?;
         let record = record.ok_or_else(|| Fault::Corrupt(format!("the run {id} is there in part only")))?;
         Ok(Written::Exists(Box::new(record)))
     }
@@ -171,7 +172,8 @@ impl<'a> Batch<'a> {
             insert.execute(params![run_id.as_bytes(), integer(last_seq), more.events])?;
         }
         if let Some(logs) = &more.logs {
-            let mut insert = self.connection.prepare_cached("INSERT INTO logs (run, body) VALUES (?1, ?2)")?;
+            let mut insert =
+                self.connection.prepare_cached("INSERT INTO logs (run, body) VALUES (?1, ?2)")?;
             insert.execute(params![run_id.as_bytes(), logs])?;
         }
         head.last_seq = last_seq;
@@ -191,8 +193,9 @@ impl<'a> Batch<'a> {
 
     fn measure(&mut self, pipeline: PipelineId, durations: &[(Arc<str>, u64)]) -> Result<(), Fault> {
         if !self.memory.measured.contains_key(&pipeline) {
-            let measured = load_durations(self.connection, &pipeline)?;
-            let measured = measured.into_iter().map(|(task, kept)| (task.into(), Measured { kept, changed: false }));
+            let measured = lookup::durations(self.connection, &pipeline)?;
+            let measured =
+                measured.into_iter().map(|(task, kept)| (task.into(), Measured { kept, changed: false }));
             self.memory.measured.insert(pipeline.clone(), measured.collect());
         }
         let of_pipeline = self.memory.measured.entry(pipeline.clone()).or_default();
@@ -285,8 +288,9 @@ impl<'a> Batch<'a> {
             let token = take.query_row(params![id, owner.as_bytes()], |row| row.get(0))?;
             let id = RunId::from_bytes(id);
             self.memory.heads.remove(&id);
-            let record = record(self.connection, id)?;
-            let record = record.ok_or_else(|| Fault::Corrupt(format!("the parameters of run {id} are missing")))?;
+            let record = lookup::record(self.connection, id)?;
+            let record =
+                record.ok_or_else(|| Fault::Corrupt(format!("the parameters of run {id} are missing")))?;
             claimed.push((record, Fence { owner, token: natural(token) }));
         }
         Ok(claimed)
@@ -336,7 +340,7 @@ impl<'a> Batch<'a> {
         record: &PipelineRecord,
         source: &[u8],
     ) -> Result<Result<(), StoreError>, Fault> {
-        let newest = newest_version(self.connection, &record.id)?;
+        let newest = lookup::newest_version(self.connection, &record.id)?;
         if record.version <= newest {
             let (id, version) = (record.id.clone(), record.version);
             return Ok(Err(StoreError::Conflict { id, version, newest }));
@@ -356,11 +360,14 @@ impl<'a> Batch<'a> {
 
     pub(super) fn delete_pipeline(&mut self, id: &PipelineId) -> Result<bool, Fault> {
         self.flush()?;
-        let mut delete =
-            self.connection.prepare_cached("UPDATE pipelines SET deleted = 1 WHERE id = ?1 AND deleted = 0")?;
+        let mut delete = self
+            .connection
+            .prepare_cached("UPDATE pipelines SET deleted = 1 WHERE id = ?1 AND deleted = 0")?;
         let there = delete.execute([id.as_str()])? > 0;
         if there {
-            self.connection.prepare_cached("DELETE FROM durations WHERE pipeline = ?1")?.execute([id.as_str()])?;
+            self.connection
+                .prepare_cached("DELETE FROM durations WHERE pipeline = ?1")?
+                .execute([id.as_str()])?;
             self.memory.measured.remove(id);
         }
         Ok(there)
@@ -384,32 +391,4 @@ fn load_head(connection: &Connection, id: RunId) -> Result<Option<Head>, Fault> 
         last_seq: row.get::<_, Option<i64>>(7)?.map_or(0, natural),
         change: Change::None,
     }))
-}
-
-/// The durations of each task of a pipeline, by name.
-pub(super) fn load_durations(
-    connection: &Connection,
-    pipeline: &PipelineId,
-) -> Result<Vec<(String, VecDeque<u64>)>, Fault> {
-    let mut select =
-        connection.prepare_cached("SELECT task, millis FROM durations WHERE pipeline = ?1 ORDER BY task")?;
-    let mut rows = select.query([pipeline.as_str()])?;
-    let mut durations = Vec::new();
-    while let Some(row) = rows.next()? {
-        durations.push((row.get(0)?, codec::durations_of(codec::blob(row, 1)?)?));
-    }
-    Ok(durations)
-}
-
-/// The run of that id.
-pub(super) fn record(connection: &Connection, id: RunId) -> Result<Option<RunRecord>, Fault> {
-    let mut select = connection.prepare_cached(codec::RECORD)?;
-    let mut rows = select.query([id.as_bytes()])?;
-    rows.next()?.map(|row| codec::read_record(id, row)).transpose()
-}
-
-/// The number of the newest version of a pipeline; 0: none.
-pub(super) fn newest_version(connection: &Connection, id: &PipelineId) -> Result<u32, Fault> {
-    let mut select = connection.prepare_cached("SELECT newest FROM pipelines WHERE id = ?1")?;
-    Ok(select.query_row([id.as_str()], |row| row.get(0)).optional()?.unwrap_or(0))
 }

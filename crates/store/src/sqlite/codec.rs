@@ -271,22 +271,34 @@ pub(super) fn to_json<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, Fault
 
 /// Reads what [`to_json`] wrote. `what` names it should it be damaged.
 pub(super) fn from_json<T: DeserializeOwned>(json: &[u8], what: &dyn Fn() -> String) -> Result<T, Fault> {
+    if is_too_deep(json) {
+        return Err(Fault::Corrupt(format!("{} is nested more than {MAX_DEPTH} levels deep", what())));
+    }
     let mut parser = serde_json::Deserializer::from_slice(json);
-    // The depth was checked when it was written.
+    // Its own limit is lower than what is written here.
     parser.disable_recursion_limit();
     let value = T::deserialize(&mut parser).and_then(|value| parser.end().map(|()| value));
-    value.map_err(|error| Fault::Corrupt(format!("{} cannot be read: {error}", what())))
+    // What the parser says may quote the value, which may be a secret.
+    value
+        .map_err(|error| Fault::Corrupt(format!("{} cannot be read from byte {} on", what(), error.column())))
 }
 
-/// Whether a document is no larger and no deeper than what can be read back.
+/// Refuses a write whose document is larger or deeper than what can be read back.
 pub(super) fn check_size(run_id: RunId, json: &[u8]) -> Result<(), WriteError> {
+    excess(json).map_or(Ok(()), |(unit, limit)| Err(WriteError::TooLarge { run_id, unit, limit }))
+}
+
+/// Of what a document has too much, and how much is allowed.
+pub(super) fn excess(json: &[u8]) -> Option<(&'static str, usize)> {
     if json.len() > MAX_BYTES {
-        return Err(WriteError::TooLarge { run_id, unit: "bytes", limit: MAX_BYTES });
+        Some(("bytes", MAX_BYTES))
+    } else {
+        is_too_deep(json).then_some(("levels", MAX_DEPTH))
     }
-    if json.len() > MAX_DEPTH && depth(json) > MAX_DEPTH {
-        return Err(WriteError::TooLarge { run_id, unit: "levels", limit: MAX_DEPTH });
-    }
-    Ok(())
+}
+
+fn is_too_deep(json: &[u8]) -> bool {
+    json.len() > MAX_DEPTH && depth(json) > MAX_DEPTH
 }
 
 /// How deeply arrays and objects are nested in well-formed JSON.
@@ -316,9 +328,12 @@ mod tests {
 
     #[test]
     fn depth_counts_brackets_outside_texts() {
-        for (value, levels) in
-            [(json!(1), 0), (json!("[[\"{{\\"), 0), (json!([[], {"[": [1]}, "\\\""]), 3), (json!({"a\\": []}), 2)]
-        {
+        for (value, levels) in [
+            (json!(1), 0),
+            (json!("[[\"{{\\"), 0),
+            (json!([[], {"[": [1]}, "\\\""]), 3),
+            (json!({"a\\": []}), 2),
+        ] {
             assert_eq!(depth(&to_json(&value).unwrap()), levels, "{value}");
         }
     }

@@ -43,33 +43,41 @@ impl Fault {
         let error = match self {
             Self::Corrupt(what) => return corrupt(what),
             Self::Json(error) => {
-                return StoreError::Unavailable { place, reason: format!("a value cannot be written as JSON: {error}") };
+                return StoreError::Unavailable {
+                    place,
+                    reason: format!("a value cannot be written as JSON: {error}"),
+                };
             }
             Self::Panic => {
-                let reason = "a write ended in a panic, which the log tells more about; nothing of it was kept".into();
+                let reason =
+                    "a write ended in a panic, which the log tells more about; nothing of it was kept".into();
                 return StoreError::Unavailable { place, reason };
             }
             Self::Sqlite(error) => error,
         };
-        let io = |reason: &str| StoreError::Io { place: place.clone(), reason: format!("{reason} ({error})") };
+        let io =
+            |reason: &str| StoreError::Io { place: place.clone(), reason: format!("{reason} ({error})") };
         match error.sqlite_error_code() {
             Some(ErrorCode::NotADatabase) => corrupt("it is not an SQLite database".to_owned()),
             Some(ErrorCode::DatabaseCorrupt) => corrupt(error.to_string()),
             Some(ErrorCode::DiskFull) => {
                 io("the disk is full; make room there, and writing goes on without a restart")
             }
-            Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::AuthorizationForStatementDenied) => {
-                io("it cannot be written; let the user of this process write the file and its directory")
-            }
-            Some(ErrorCode::CannotOpen) => {
-                io("it cannot be opened; see that the directory exists and the user of this process may write there")
-            }
+            Some(
+                ErrorCode::ReadOnly
+                | ErrorCode::PermissionDenied
+                | ErrorCode::AuthorizationForStatementDenied,
+            ) => io("it cannot be written; let the user of this process write the file and its directory"),
+            Some(ErrorCode::CannotOpen) => io(
+                "it cannot be opened; see that the directory exists and the user of this process may write there",
+            ),
             Some(ErrorCode::SystemIoFailure | ErrorCode::FileLockingProtocolFailed) => {
                 io("reading or writing failed; see that the disk is well, local, and not full")
             }
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Unavailable {
                 place,
-                reason: "another program holds a lock on it, such as an open `sqlite3` shell; close that one".into(),
+                reason: "another program holds a lock on it, such as an open `sqlite3` shell; close that one"
+                    .into(),
             },
             _ if matches!(
                 error,

@@ -6,6 +6,7 @@
 mod batch;
 mod codec;
 mod fault;
+mod lookup;
 mod open;
 mod reader;
 mod schema;
@@ -96,6 +97,21 @@ impl SqliteStore {
     }
 }
 
+impl SqliteStore {
+    /// A document as it is stored. `what` names it should it be refused.
+    fn document(
+        &self,
+        value: &impl serde::Serialize,
+        what: impl Fn() -> String,
+    ) -> Result<Vec<u8>, StoreError> {
+        let json = codec::to_json(value).map_err(|fault| fault.at(&self.path))?;
+        match codec::excess(&json) {
+            Some((unit, limit)) => Err(StoreError::TooLarge { what: what(), unit, limit }),
+            None => Ok(json),
+        }
+    }
+}
+
 impl Drop for SqliteStore {
     fn drop(&mut self) {
         // Before the writer, which is then the last to close the file and folds its log away.
@@ -124,7 +140,7 @@ impl Store for SqliteStore {
     }
 
     async fn run(&self, id: RunId) -> Result<Option<RunRecord>, StoreError> {
-        self.readers.read(move |connection| batch::record(connection, id)).await
+        self.readers.read(move |connection| lookup::record(connection, id)).await
     }
 
     async fn runs(&self, filter: RunFilter) -> Result<Vec<RunRecord>, StoreError> {
@@ -144,14 +160,18 @@ impl Store for SqliteStore {
         self.readers.read(move |connection| reader::logs(connection, id)).await
     }
 
-    async fn durations(&self, pipeline: &PipelineId, runs: usize) -> Result<Vec<(String, Vec<u64>)>, StoreError> {
+    async fn durations(
+        &self,
+        pipeline: &PipelineId,
+        runs: usize,
+    ) -> Result<Vec<(String, Vec<u64>)>, StoreError> {
         let pipeline = pipeline.clone();
-        let all = self.readers.read(move |connection| batch::load_durations(connection, &pipeline)).await?;
+        let all = self.readers.read(move |connection| lookup::durations(connection, &pipeline)).await?;
         Ok(all.into_iter().map(|(task, kept)| (task, newest_durations(&kept, runs))).collect())
     }
 
     async fn put_pipeline(&self, record: PipelineRecord) -> Result<(), StoreError> {
-        let source = codec::to_json(&record.source).map_err(|fault| fault.at(&self.path))?;
+        let source = self.document(&record.source, || format!("pipeline `{}`", record.id))?;
         self.writer.carry_out(move |batch| batch.put_pipeline(&record, &source)).await?
     }
 
@@ -166,7 +186,7 @@ impl Store for SqliteStore {
 
     async fn pipeline_version(&self, id: &PipelineId) -> Result<u32, StoreError> {
         let id = id.clone();
-        self.readers.read(move |connection| batch::newest_version(connection, &id)).await
+        self.readers.read(move |connection| lookup::newest_version(connection, &id)).await
     }
 
     async fn delete_pipeline(&self, id: &PipelineId) -> Result<bool, StoreError> {
@@ -175,7 +195,7 @@ impl Store for SqliteStore {
     }
 
     async fn put_schedule(&self, record: ScheduleRecord) -> Result<(), StoreError> {
-        let document = codec::to_json(&record).map_err(|fault| fault.at(&self.path))?;
+        let document = self.document(&record, || format!("schedule `{}`", record.id))?;
         let put = "INSERT INTO schedules (id, document) VALUES (?1, ?2)
                    ON CONFLICT (id) DO UPDATE SET document = excluded.document";
         self.writer

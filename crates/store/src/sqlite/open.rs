@@ -28,7 +28,17 @@ pub(super) struct Opened {
     pub(super) writer: Connection,
     pub(super) readers: Vec<Connection>,
     /// Held until it is dropped.
-    pub(super) lock: File,
+    pub(super) lock: Lock,
+}
+
+/// The lock of a file.
+pub(super) struct Lock(File);
+
+impl Drop for Lock {
+    /// Closing alone would not do: a process that is just being started still has a copy of the descriptor.
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
+    }
 }
 
 /// Opens or creates the file, takes it for this process alone, brings it to the newest schema and voids all leases.
@@ -60,7 +70,9 @@ pub(super) fn open(options: &SqliteOptions) -> Result<Opened, StoreError> {
 fn resolve(path: &Path) -> Result<PathBuf, StoreError> {
     let io = |reason: String| StoreError::Io { place: path.display().to_string(), reason };
     let Some(name) = path.file_name() else {
-        return Err(io("it names no file; write one in `store_url`, such as `sqlite:taskiq-flow.db`".to_owned()));
+        return Err(io(
+            "it names no file; write one in `store_url`, such as `sqlite:taskiq-flow.db`".to_owned()
+        ));
     };
     if path.is_dir() {
         return Err(io("it is a directory; name a file in it in `store_url`".to_owned()));
@@ -73,26 +85,34 @@ fn resolve(path: &Path) -> Result<PathBuf, StoreError> {
         let name = directory.display();
         io(match error.kind() {
             io::ErrorKind::NotFound => {
-                format!("the directory `{name}` does not exist; create it, or name another place in `store_url`")
+                format!(
+                    "the directory `{name}` does not exist; create it, or name another place in `store_url`"
+                )
             }
-            _ => format!("the directory `{name}` cannot be used ({error}); name another place in `store_url`"),
+            _ => {
+                format!("the directory `{name}` cannot be used ({error}); name another place in `store_url`")
+            }
         })
     })?;
     Ok(directory.join(name))
 }
 
 /// Takes the file for this process. The lock goes with the process, however that ends.
-fn lock(path: &Path) -> Result<File, StoreError> {
+fn lock(path: &Path) -> Result<Lock, StoreError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
     owner_only(&mut options);
     let file = options.open(&name).map_err(|error| {
-        io_at(path, "its lock file cannot be made; let the user of this process write in its directory", &error)
+        io_at(
+            path,
+            "its lock file cannot be made; let the user of this process write in its directory",
+            &error,
+        )
     })?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(TryLockError::WouldBlock) => Err(StoreError::Locked { path: path.to_owned() }),
         Err(TryLockError::Error(error)) => {
             Err(io_at(path, "it cannot be locked; put it on a local disk", &error))
@@ -111,9 +131,11 @@ fn create(path: &Path) -> Result<(), StoreError> {
             made.map_err(|error| io_at(path, "it cannot be created; see that the disk is well", &error))
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => {
-            Err(io_at(path, "it cannot be created; let the user of this process write in its directory", &error))
-        }
+        Err(error) => Err(io_at(
+            path,
+            "it cannot be created; let the user of this process write in its directory",
+            &error,
+        )),
     }
 }
 
@@ -185,7 +207,9 @@ fn check(writer: &Connection, path: &Path) -> Result<(), StoreError> {
     let found: Result<String, _> = writer.query_row("PRAGMA quick_check(1)", [], |row| row.get(0));
     match found {
         Ok(found) if found == "ok" => Ok(()),
-        Ok(found) => Err(StoreError::Corrupt { path: path.to_owned(), what: found.trim().replace('\n', " ") }),
+        Ok(found) => {
+            Err(StoreError::Corrupt { path: path.to_owned(), what: found.trim().replace('\n', " ") })
+        }
         Err(error) => Err(Fault::from(error).at(path)),
     }
 }

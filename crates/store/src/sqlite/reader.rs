@@ -11,9 +11,9 @@ use taskiq_flow_core::run::{Event, RunStatus};
 use taskiq_flow_core::time::Timestamp;
 use tokio::sync::Semaphore;
 
-use super::batch;
 use super::codec::{self, from_json, integer, status_code};
 use super::fault::Fault;
+use super::lookup;
 use crate::error::StoreError;
 use crate::records::{PipelineRecord, RunFilter, RunRecord, ScheduleRecord, StepLog};
 
@@ -97,7 +97,8 @@ pub(super) fn runs(connection: &Connection, filter: &RunFilter) -> Result<Vec<Ru
     };
     ids.sort_unstable_by(|a, b| b.cmp(a));
     ids.truncate(filter.limit);
-    let records = ids.into_iter().filter_map(|id| batch::record(connection, RunId::from_bytes(id)).transpose());
+    let records =
+        ids.into_iter().filter_map(|id| lookup::record(connection, RunId::from_bytes(id)).transpose());
     records.collect()
 }
 
@@ -154,14 +155,19 @@ pub(super) fn last_runs(connection: &Connection, pipelines: &[PipelineId]) -> Re
     let mut records = Vec::new();
     for pipeline in pipelines {
         for id in newest(connection, Some(pipeline), &filter)? {
-            records.extend(batch::record(connection, RunId::from_bytes(id))?);
+            records.extend(lookup::record(connection, RunId::from_bytes(id))?);
         }
     }
     Ok(records)
 }
 
 /// Events of a run with a number above `after_seq`.
-pub(super) fn events(connection: &Connection, id: RunId, after_seq: u64, limit: usize) -> Result<Vec<Event>, Fault> {
+pub(super) fn events(
+    connection: &Connection,
+    id: RunId,
+    after_seq: u64,
+    limit: usize,
+) -> Result<Vec<Event>, Fault> {
     let mut select =
         connection.prepare_cached("SELECT body FROM events WHERE run = ?1 AND last > ?2 ORDER BY last")?;
     let mut rows = select.query(params![id.as_bytes(), integer(after_seq)])?;

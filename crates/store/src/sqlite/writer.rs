@@ -61,12 +61,14 @@ impl Writer {
         let (end, ended) = watch::channel(());
         let shared: Arc<Path> = Arc::from(path.as_path());
         let thread = Thread { path, connection, memory: Memory::default() };
-        let thread = std::thread::Builder::new().name("sqlite-writer".to_owned()).stack_size(STACK).spawn(move || {
-            thread.run(inbox);
-            drop(guard);
-            drop(end);
-        });
-        let thread = thread.map_err(|error| io_at(&shared, "the thread that writes cannot be started", &error))?;
+        let thread =
+            std::thread::Builder::new().name("sqlite-writer".to_owned()).stack_size(STACK).spawn(move || {
+                thread.run(inbox);
+                drop(guard);
+                drop(end);
+            });
+        let thread =
+            thread.map_err(|error| io_at(&shared, "the thread that writes cannot be started", &error))?;
         Ok(Self { path: shared, queue: Mutex::new(Some(queue)), ended, thread: Mutex::new(Some(thread)) })
     }
 

@@ -1,0 +1,188 @@
+//! Lists of runs, durations, and the removal of old runs.
+
+use super::catalog::definition;
+use super::*;
+use crate::{RunFilter, StepLog};
+
+pub(super) async fn check<S: Subject>(subject: &S) {
+    filters(subject).await;
+    newest_of_each(&subject.empty().await).await;
+    durations(subject).await;
+    pruning(&subject.empty().await).await;
+    pruned_versions(&subject.empty().await).await;
+}
+
+async fn listed(store: &impl Store, filter: RunFilter) -> Vec<RunId> {
+    ids(&store.runs(filter).await.unwrap())
+}
+
+/// Every combination of filters gives what filtering by hand gives, in pages of every size.
+async fn filters<S: Subject>(subject: &S) {
+    let store = subject.empty().await;
+    let mut all: Vec<RunRecord> = Vec::new();
+    for (number, status) in RunStatus::ALL.into_iter().cycle().take(28).enumerate() {
+        let run = record(["a", "b", "c"][number % 3], 0);
+        let id = run.run_id;
+        let fence = created(&store, run, Uuid::now_v7()).await;
+        if status != RunStatus::Queued {
+            // By way of another state, so that it must leave that one's list.
+            appended(&store, append(id, fence, [1])).await;
+            appended(&store, ending(id, fence, 2, status)).await;
+        }
+        all.push(store.run(id).await.unwrap().unwrap());
+    }
+    all.reverse();
+    let store = subject.restart(store).await;
+    let of = |names: &[&str]| Some(names.iter().copied().map(pipeline).collect::<Vec<_>>());
+    let chosen =
+        [None, of(&[]), of(&["a"]), of(&["c", "a", "c", "nobody"]), of(&["nobody"]), of(&["a", "b", "c"])];
+    let statuses: Vec<_> = RunStatus::ALL.into_iter().map(Some).chain([None]).collect();
+    for pipelines in &chosen {
+        for status in statuses.clone() {
+            let passes = |run: &&RunRecord| {
+                pipelines.as_ref().is_none_or(|ids| ids.contains(&run.pipeline_id))
+                    && status.is_none_or(|status| status == run.summary.status)
+            };
+            let expected: Vec<_> = all.iter().filter(passes).cloned().collect();
+            let filter = RunFilter { pipelines: pipelines.clone(), status, before: None, limit: 100 };
+            same(&store.runs(filter.clone()).await.unwrap(), &expected, &format!("{filter:?}"));
+            for limit in [1, 3] {
+                let mut seen = Vec::new();
+                loop {
+                    let page = RunFilter { limit, before: seen.last().copied(), ..filter.clone() };
+                    let page = listed(&store, page).await;
+                    assert!(page.len() <= limit);
+                    if page.is_empty() {
+                        break;
+                    }
+                    seen.extend(page);
+                }
+                assert_eq!(seen, ids(&expected), "{filter:?} in pages of {limit}");
+            }
+            assert!(listed(&store, RunFilter { limit: 0, ..filter }).await.is_empty());
+        }
+    }
+    let before = Some(RunId::from_bytes([0; 16]));
+    assert!(listed(&store, RunFilter { before, limit: 9, ..RunFilter::default() }).await.is_empty());
+    let all_of_them = RunFilter { limit: usize::MAX, ..RunFilter::default() };
+    assert_eq!(listed(&store, all_of_them).await.len(), 28);
+}
+
+async fn newest_of_each(store: &impl Store) {
+    let mut newest = Vec::new();
+    for name in ["a", "b", "a", "c"] {
+        newest.push(finished(store, record(name, 0), RunStatus::Completed).await);
+    }
+    let asked = ["b", "nobody", "a"].map(pipeline);
+    assert_eq!(
+        ids(&store.last_runs(&asked).await.unwrap()),
+        [newest[1], newest[2]],
+        "in the order asked for"
+    );
+    assert!(store.last_runs(&[]).await.unwrap().is_empty());
+}
+
+async fn durations<S: Subject>(subject: &S) {
+    let store = subject.empty().await;
+    let measured = |run: &RunRecord, owner, durations: Vec<(Arc<str>, u64)>| {
+        let fence = Fence { owner, token: 1 };
+        let last = ending(run.run_id, fence, 1, RunStatus::Completed);
+        RunWrite::Append(Box::new(Append { durations, ..last }))
+    };
+    let owner = Uuid::now_v7();
+    for number in 0..130_u64 {
+        let run = record("p", 0);
+        let mut durations = vec![("slow".into(), number)];
+        if number % 50 == 0 {
+            durations.push(("rare".into(), number));
+        }
+        let end = measured(&run, owner, durations);
+        let answers = store.write(vec![RunWrite::Create { run: Box::new(run), owner }, end]).await.unwrap();
+        assert!(answers.iter().all(Result::is_ok));
+    }
+    let run = record("other", 0);
+    let end = measured(&run, owner, vec![("slow".into(), 7)]);
+    store.write(vec![RunWrite::Create { run: Box::new(run), owner }, end]).await.unwrap();
+    let store = subject.restart(store).await;
+    let sorted = |mut all: Vec<(String, Vec<u64>)>| {
+        all.iter_mut().for_each(|(_, millis)| millis.sort_unstable());
+        all
+    };
+    let some = sorted(store.durations(&pipeline("p"), 2).await.unwrap());
+    assert_eq!(
+        some,
+        [("rare".to_owned(), vec![50, 100]), ("slow".to_owned(), vec![128, 129])],
+        "by task name"
+    );
+    let all = sorted(store.durations(&pipeline("p"), 1000).await.unwrap());
+    assert_eq!(all[0].1, [0, 50, 100]);
+    assert!(all[1].1.len() >= 50 && all[1].1.len() < 130, "many, but not without end: {}", all[1].1.len());
+    assert_eq!(store.durations(&pipeline("other"), 9).await.unwrap(), [("slow".to_owned(), vec![7])]);
+    assert!(store.durations(&pipeline("nobody"), 9).await.unwrap().is_empty());
+}
+
+async fn pruning(store: &impl Store) {
+    let owner = Uuid::now_v7();
+    let mut ended = Vec::new();
+    for millis in 0..100_i64 {
+        let mut run = record("p", 0);
+        run.idempotency_key = Some(format!("k{millis}"));
+        let id = run.run_id;
+        let fence = created(store, run, owner).await;
+        let mut last = ending(id, fence, 1, RunStatus::ALL[3 + millis as usize % 4]);
+        last.summary.finished_at = Some(at(millis));
+        last.logs =
+            vec![StepLog { step_run: 0, step: "s".into(), attempt: 1, at: at(0), text: "said".to_owned() }];
+        appended(store, last).await;
+        ended.push(id);
+    }
+    let live = record("p", 0);
+    let live_id = live.run_id;
+    let fence = created(store, live, owner).await;
+    assert_eq!(store.prune(at(0), 1000).await.unwrap(), 0, "ended at, not before");
+    assert_eq!(store.prune(at(90), 0).await.unwrap(), 0);
+    assert_eq!(store.prune(at(90), 5).await.unwrap(), 5, "no more than asked for");
+    assert_eq!(store.prune(at(90), 80).await.unwrap(), 80);
+    assert_eq!(store.prune(at(90), 1000).await.unwrap(), 5, "the rest");
+    assert_eq!(store.prune(at(90), 1000).await.unwrap(), 0);
+    for (millis, id) in ended.iter().enumerate() {
+        let there = millis >= 90;
+        assert_eq!(store.run(*id).await.unwrap().is_some(), there, "{millis}");
+        assert_eq!(store.events(*id, 0, 9).await.unwrap().len(), usize::from(there));
+        assert_eq!(store.logs(*id).await.unwrap().len(), usize::from(there));
+        let left = refused(store, append(*id, Fence { token: 9, ..fence }, [2])).await;
+        let expected =
+            if there { WriteError::Fenced { run_id: *id } } else { WriteError::NotFound { run_id: *id } };
+        assert_eq!(left, expected, "{millis}");
+    }
+    let everything = RunFilter { limit: 1000, ..RunFilter::default() };
+    assert_eq!(listed(store, everything.clone()).await.len(), 11);
+    let of_p = RunFilter { pipelines: Some(vec![pipeline("p")]), ..everything };
+    assert_eq!(listed(store, of_p).await.len(), 11);
+    appended(store, append(live_id, fence, [1])).await;
+    assert_eq!(store.prune(at(1_000_000), 1000).await.unwrap(), 10, "never a live run");
+    let mut again = record("p", 0);
+    again.idempotency_key = Some("k0".to_owned());
+    created(store, again, owner).await;
+}
+
+/// Versions outlive the runs that follow them, and the current one always stays.
+async fn pruned_versions(store: &impl Store) {
+    let id = pipeline("p");
+    for version in 1..=2 {
+        store.put_pipeline(definition("p", version)).await.unwrap();
+        let run = RunRecord { version, ..record("p", 0) };
+        finished(store, run, RunStatus::Completed).await;
+    }
+    let run = RunRecord { version: 1, ..record("p", 0) };
+    let live = run.run_id;
+    let fence = created(store, run, Uuid::now_v7()).await;
+    assert_eq!(store.prune(at(3), 10).await.unwrap(), 2);
+    assert!(store.pipeline(&id, 1).await.unwrap().is_some(), "a live run follows it");
+    assert!(store.pipeline(&id, 2).await.unwrap().is_some(), "it is the current one");
+    appended(store, ending(live, fence, 1, RunStatus::Completed)).await;
+    assert_eq!(store.prune(at(3), 10).await.unwrap(), 1);
+    assert!(store.pipeline(&id, 2).await.unwrap().is_some(), "it is the current one");
+    assert_eq!(store.pipeline_version(&id).await.unwrap(), 2);
+    assert_eq!(store.pipelines().await.unwrap().len(), 1);
+}

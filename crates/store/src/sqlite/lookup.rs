@@ -1,0 +1,38 @@
+//! What both the writer and the readers look up.
+
+use std::collections::VecDeque;
+
+use rusqlite::{Connection, OptionalExtension};
+use taskiq_flow_core::id::{PipelineId, RunId};
+
+use super::codec;
+use super::fault::Fault;
+use crate::records::RunRecord;
+
+/// The durations of each task of a pipeline, by name.
+pub(super) fn durations(
+    connection: &Connection,
+    pipeline: &PipelineId,
+) -> Result<Vec<(String, VecDeque<u64>)>, Fault> {
+    let mut select =
+        connection.prepare_cached("SELECT task, millis FROM durations WHERE pipeline = ?1 ORDER BY task")?;
+    let mut rows = select.query([pipeline.as_str()])?;
+    let mut durations = Vec::new();
+    while let Some(row) = rows.next()? {
+        durations.push((row.get(0)?, codec::durations_of(codec::blob(row, 1)?)?));
+    }
+    Ok(durations)
+}
+
+/// The run of that id.
+pub(super) fn record(connection: &Connection, id: RunId) -> Result<Option<RunRecord>, Fault> {
+    let mut select = connection.prepare_cached(codec::RECORD)?;
+    let mut rows = select.query([id.as_bytes()])?;
+    rows.next()?.map(|row| codec::read_record(id, row)).transpose()
+}
+
+/// The number of the newest version of a pipeline; 0: none.
+pub(super) fn newest_version(connection: &Connection, id: &PipelineId) -> Result<u32, Fault> {
+    let mut select = connection.prepare_cached("SELECT newest FROM pipelines WHERE id = ?1")?;
+    Ok(select.query_row([id.as_str()], |row| row.get(0)).optional()?.unwrap_or(0))
+}

@@ -1,0 +1,250 @@
+//! The writer under load and in trouble.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+use taskiq_flow_core::run::RunStatus;
+
+use super::*;
+use crate::conformance::{append, ending, record};
+use crate::records::Append;
+
+fn create(run: RunRecord, owner: Uuid) -> RunWrite {
+    RunWrite::Create { run: Box::new(run), owner }
+}
+
+fn more(append: Append) -> RunWrite {
+    RunWrite::Append(Box::new(append))
+}
+
+#[tokio::test]
+async fn what_waits_is_committed_together() {
+    let directory = TempDir::new().unwrap();
+    let store = Arc::new(relaxed(&directory));
+    let (open_gate, gate) = std::sync::mpsc::channel::<()>();
+    let (begin, has_begun) = tokio::sync::oneshot::channel();
+    let blocked = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move {
+            let mut begin = Some(begin);
+            let wait = move |_: &mut batch::Batch<'_>| {
+                begin.take().unwrap().send(()).unwrap();
+                gate.recv().unwrap();
+                Ok(())
+            };
+            store.writer.carry_out(wait).await
+        }
+    });
+    // Only now is its transaction closed to what comes later.
+    has_begun.await.unwrap();
+    let mut writes = Vec::new();
+    for _ in 0..50 {
+        let store = Arc::clone(&store);
+        writes.push(tokio::spawn(
+            async move { store.write(vec![create(record("p", 0), Uuid::now_v7())]).await },
+        ));
+        tokio::task::yield_now().await;
+    }
+    let path = store.path.clone();
+    let looking = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move {
+            let count = "SELECT count(*) FROM runs";
+            let look = move |batch: &mut batch::Batch<'_>| {
+                batch.flush()?;
+                let outside = rusqlite::Connection::open(&path)?;
+                let outside: i64 = outside.query_row(count, [], |row| row.get(0))?;
+                let inside: i64 = batch.connection.query_row(count, [], |row| row.get(0))?;
+                Ok((outside, inside))
+            };
+            store.writer.carry_out(look).await
+        }
+    });
+    tokio::task::yield_now().await;
+    open_gate.send(()).unwrap();
+    blocked.await.unwrap().unwrap();
+    assert_eq!(
+        looking.await.unwrap().unwrap(),
+        (0, 50),
+        "one transaction, seen by nobody before it is committed"
+    );
+    for write in writes {
+        assert!(matches!(write.await.unwrap().unwrap()[0], Ok(Written::Created(_))));
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_and_recovers() {
+    let directory = TempDir::new().unwrap();
+    let store = relaxed(&directory);
+    let owner = Uuid::now_v7();
+    let small = record("p", 0);
+    let small_id = small.run_id;
+    store.write(vec![create(small, owner)]).await.unwrap();
+    let pages = |count: i64| {
+        move |batch: &mut batch::Batch<'_>| {
+            Ok(batch.connection.pragma_update(None, "max_page_count", count)?)
+        }
+    };
+    store.writer.carry_out(pages(1)).await.unwrap();
+    let mut large = record("p", 0);
+    large.parameters = Arc::new(Map::from_iter([("x".to_owned(), json!("x".repeat(1 << 20)))]));
+    let large_id = large.run_id;
+    let fence = Fence { owner, token: 1 };
+    for _ in 0..2 {
+        let writes = vec![more(append(small_id, fence, [1])), create(large.clone(), owner)];
+        let error = store.write(writes).await.unwrap_err();
+        assert!(
+            matches!(&error, StoreError::Io { reason, .. } if reason.contains("disk is full")),
+            "{error}"
+        );
+        assert!(store.run(large_id).await.unwrap().is_none());
+        assert_eq!(
+            store.run(small_id).await.unwrap().unwrap().last_seq,
+            0,
+            "nothing of a refused call is kept"
+        );
+    }
+    store.writer.carry_out(pages(1 << 20)).await.unwrap();
+    let answers = store.write(vec![more(append(small_id, fence, [1])), create(large, owner)]).await.unwrap();
+    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+    assert!(store.run(large_id).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_panic_reaches_its_caller_alone() {
+    let directory = TempDir::new().unwrap();
+    let store = relaxed(&directory);
+    let owner = Uuid::now_v7();
+    let run = record("p", 0);
+    let id = run.run_id;
+    let second = record("p", 0);
+    let fence = Fence { owner, token: 1 };
+    // All three are let in before the writer can take the second one.
+    let half_done = |batch: &mut batch::Batch<'_>| -> Result<(), fault::Fault> {
+        batch.connection.execute("DELETE FROM runs", [])?;
+        panic!("on purpose");
+    };
+    let (first, panicked, other) = tokio::join!(
+        store.write(vec![create(run, owner), more(append(id, fence, [1]))]),
+        store.writer.carry_out(half_done),
+        store.write(vec![create(second, owner)]),
+    );
+    assert!(matches!(panicked.unwrap_err(), StoreError::Unavailable { .. }));
+    assert!(first.unwrap().iter().all(Result::is_ok));
+    assert!(other.unwrap()[0].is_ok());
+    assert_eq!(store.run(id).await.unwrap().unwrap().last_seq, 1, "the deletion was rolled back");
+    let later = store.write(vec![more(append(id, fence, [2]))]).await.unwrap();
+    assert!(matches!(later[0], Ok(Written::Appended)));
+}
+
+#[tokio::test]
+async fn a_panic_in_a_read_gives_the_connection_back() {
+    let directory = TempDir::new().unwrap();
+    let store = relaxed(&directory);
+    for _ in 0..5 {
+        let read = store.readers.read(|_| -> Result<(), fault::Fault> { panic!("on purpose") }).await;
+        assert!(matches!(read.unwrap_err(), StoreError::Unavailable { .. }));
+    }
+    store.check().await.unwrap();
+    assert!(store.schedules().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn closing_finishes_what_is_under_way() {
+    let directory = TempDir::new().unwrap();
+    let store = relaxed(&directory);
+    let (run, owner) = (record("p", 0), Uuid::now_v7());
+    let id = run.run_id;
+    let (written, ()) = tokio::join!(store.write(vec![create(run, owner)]), store.close());
+    assert!(written.unwrap()[0].is_ok());
+    drop(store);
+    let left: Vec<_> =
+        std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 2, "the file and its lock: {left:?}");
+    assert!(relaxed(&directory).run(id).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn values_too_deep_to_be_read_back_are_refused_alone() {
+    let directory = TempDir::new().unwrap();
+    let store = relaxed(&directory);
+    let (run, owner) = (record("p", 0), Uuid::now_v7());
+    let id = run.run_id;
+    let fence = Fence { owner, token: 1 };
+    let nested = |levels| (0..levels).fold(json!(1), |value, _| json!([value]));
+    let with = |value: Value, seq| {
+        let mut append = ending(id, fence, seq, RunStatus::Completed);
+        append.summary.result = Some(Arc::new(value));
+        more(append)
+    };
+    // The summary adds a level of its own.
+    let deepest = nested(codec::MAX_DEPTH - 1);
+    let writes = vec![create(run, owner), with(nested(codec::MAX_DEPTH), 1), with(deepest.clone(), 1)];
+    let answers = store.write(writes).await.unwrap();
+    let refused = answers[1].as_ref().unwrap_err();
+    assert_eq!(*refused, WriteError::TooLarge { run_id: id, unit: "levels", limit: codec::MAX_DEPTH });
+    assert!(answers[2].is_ok());
+    let result = store.run(id).await.unwrap().unwrap().summary.result.unwrap();
+    assert_eq!(*result, deepest);
+
+    let definition = |version, source| PipelineRecord {
+        id: "p".parse().unwrap(),
+        version,
+        source: Arc::new(source),
+        origin: crate::Origin::Api,
+        created_at: Timestamp::now(),
+    };
+    let error = store.put_pipeline(definition(1, nested(codec::MAX_DEPTH + 1))).await.unwrap_err();
+    assert!(matches!(&error, StoreError::TooLarge { what, .. } if what == "pipeline `p`"), "{error}");
+    store.put_pipeline(definition(1, nested(codec::MAX_DEPTH))).await.unwrap();
+    assert_eq!(store.pipelines().await.unwrap().len(), 1);
+}
+
+/// Lists, claims and removal must not read more than they give, however many runs there are.
+#[tokio::test]
+async fn queries_follow_an_index() {
+    let directory = TempDir::new().unwrap();
+    let store = relaxed(&directory);
+    let statuses: Vec<_> = RunStatus::ALL.into_iter().map(Some).chain([None]).collect();
+    let lists = [true, false].into_iter().flat_map(|pipeline| {
+        statuses.clone().into_iter().map(move |status| reader::newest_sql(pipeline, status).to_owned())
+    });
+    let others = [
+        codec::RECORD,
+        "SELECT id FROM runs WHERE owner IS NULL AND status < 3 ORDER BY id LIMIT ?1",
+        "SELECT id, pipeline, version FROM runs
+         WHERE finished_at IS NOT NULL AND finished_at < ?1 AND status >= 3 ORDER BY finished_at LIMIT ?2",
+        "SELECT id FROM runs WHERE pipeline = ?1 AND idempotency_key = ?2 AND idempotency_key IS NOT NULL",
+        "SELECT last FROM events WHERE run = ?1 ORDER BY last DESC LIMIT 1",
+        "SELECT body FROM events WHERE run = ?1 AND last > ?2 ORDER BY last",
+        "SELECT body FROM logs WHERE run = ?1 ORDER BY place",
+    ];
+    for sql in lists.chain(others.map(str::to_owned)) {
+        let plan: Vec<String> = store
+            .readers
+            .read(move |connection| {
+                let mut explain = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}"))?;
+                let lines: Result<_, _> = explain.raw_query().mapped(|row| row.get("detail")).collect();
+                Ok(lines?)
+            })
+            .await
+            .unwrap();
+        let ordered = plan.iter().all(|line| !line.contains("TEMP B-TREE"));
+        // The index of unheld runs has nothing in it but what is looked for.
+        let sought = plan.iter().all(|line| !line.starts_with("SCAN") || line.contains("runs_unheld"));
+        assert!(ordered && sought, "{plan:#?}");
+    }
+}
+
+#[tokio::test]
+async fn durability_decides_whether_a_commit_waits_for_the_disk() {
+    for (durability, expected) in [(Durability::Strict, 2), (Durability::Relaxed, 1)] {
+        let directory = TempDir::new().unwrap();
+        let store = open(&directory.path().join("t.db"), durability);
+        let read = |batch: &mut batch::Batch<'_>| {
+            Ok(batch.connection.pragma_query_value(None, "synchronous", |row| row.get::<_, i64>(0))?)
+        };
+        assert_eq!(store.writer.carry_out(read).await.unwrap(), expected);
+    }
+}
