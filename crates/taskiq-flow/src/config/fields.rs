@@ -17,12 +17,12 @@ use taskiq_flow_security::settings::{
     ApiKeyEntry, AuthProvider, HandshakeAuth, PublicKeyEntry, RateLimitKey,
 };
 
+use super::keys::ApiKeys;
 use super::mistake::Mistake;
 use super::raw::Raw;
-use super::types::{
-    ApiKeys, AuditLog, AuditMode, AuditTarget, Durability, LogFormat, RateLimitOnError, Texts,
-};
-use super::value::{FieldValue, Kind, ServiceUrl};
+use super::types::{AuditLog, AuditMode, AuditTarget, Durability, LogFormat, RateLimitOnError, Texts};
+use super::url::ServiceUrl;
+use super::value::{FieldValue, Kind};
 
 /// What the names of all environment variables begin with.
 pub(super) const ENV_PREFIX: &str = "TASKIQ_FLOW_";

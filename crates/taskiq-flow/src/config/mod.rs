@@ -40,6 +40,7 @@ mod convert;
 mod error;
 #[allow(missing_debug_implementations, reason = "the marker types of the generated builder have no values")]
 mod fields;
+mod keys;
 mod layer;
 mod mistake;
 mod raw;
@@ -47,6 +48,7 @@ mod sources;
 #[cfg(test)]
 mod tests;
 mod types;
+mod url;
 mod value;
 
 pub use ipnet::IpNet;
@@ -61,9 +63,9 @@ pub use taskiq_flow_security::settings::{
 pub use self::convert::{RateLimitStorage, StoreTarget};
 pub use self::error::{ConfigError, Origin};
 pub use self::fields::{FieldInfo, TaskiqFlowConfig, TaskiqFlowConfigBuilder, fields};
+pub use self::keys::{ApiKey, ApiKeys};
 pub use self::sources::{COMMAND_LINE_VARIABLES, ConfigWarning, DEFAULT_FILE, Loaded, Sources};
 pub use self::types::{
-    ApiKey, ApiKeys, AuditLog, AuditMode, AuditTarget, Durability, LogFormat, PipelineAcl, RateLimitOnError,
-    Texts,
+    AuditLog, AuditMode, AuditTarget, Durability, LogFormat, PipelineAcl, RateLimitOnError, Texts,
 };
-pub use self::value::ServiceUrl;
+pub use self::url::ServiceUrl;

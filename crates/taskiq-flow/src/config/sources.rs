@@ -12,7 +12,7 @@ use super::fields::{self, TaskiqFlowConfig, env_name};
 use super::layer::{self, Given, Value};
 use super::mistake::Mistake;
 use super::raw::Raw;
-use super::value::ServiceUrl;
+use super::url::ServiceUrl;
 
 /// The file that is read when none is named and it is there.
 pub const DEFAULT_FILE: &str = "taskiq-flow.toml";

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use serde_json::{Map, Value};
 use taskiq_flow_security::jwt::JwtAlgorithm;
 use taskiq_flow_security::permission::{Permission, PermissionSet};
@@ -367,83 +367,5 @@ impl<'a> Members<'a> {
 
     fn find(&self, name: &str) -> Option<&'a Raw> {
         self.0.iter().find(|(key, _)| key.text == name).map(|(_, value)| value)
-    }
-}
-
-/// A URL without user name and password: what is before the last `@` of its authority.
-pub(super) fn without_userinfo(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    // A password may hold a `/` that somebody forgot to encode: then everything before the last `@` goes.
-    let authority = if rest[..end].contains('@') { end } else { rest.len() };
-    match rest[..authority].rfind('@') {
-        Some(at) => format!("{scheme}://{REDACTED}@{}", without_query(&rest[at + 1..])),
-        None => format!("{scheme}://{}", without_query(rest)),
-    }
-}
-
-/// The query of a database URL may hold a password as well.
-fn without_query(rest: &str) -> String {
-    match rest.split_once('?') {
-        Some((before, _)) => format!("{before}?{REDACTED}"),
-        None => rest.to_owned(),
-    }
-}
-
-/// The address of a store, a broker or a counter, such as `sqlite:PATH` or `redis://host:6379/0`. It may hold a
-/// password; shown is never more than what is not one.
-#[derive(Clone)]
-pub struct ServiceUrl(SecretString);
-
-impl ServiceUrl {
-    /// The whole address, password included.
-    pub fn expose(&self) -> &str {
-        self.0.expose_secret()
-    }
-
-    /// The whole address as a secret.
-    pub fn to_secret(&self) -> SecretString {
-        self.0.clone()
-    }
-
-    /// What is before the first `:`, in lower case.
-    pub fn scheme(&self) -> String {
-        self.expose().split(':').next().unwrap_or_default().to_ascii_lowercase()
-    }
-
-    /// The address without user name, password and query.
-    pub fn redacted(&self) -> String {
-        without_userinfo(self.expose())
-    }
-}
-
-impl From<&str> for ServiceUrl {
-    fn from(url: &str) -> Self {
-        Self(url.into())
-    }
-}
-
-impl From<String> for ServiceUrl {
-    fn from(url: String) -> Self {
-        Self(url.into())
-    }
-}
-
-impl std::fmt::Debug for ServiceUrl {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?}", self.redacted())
-    }
-}
-
-impl FieldValue for ServiceUrl {
-    const KIND: Kind = TEXT;
-    const SECRET: bool = true;
-
-    fn decode(raw: &Raw) -> Result<Self, Mistake> {
-        text(raw, &Self::KIND, true).map(Self::from)
-    }
-
-    fn show(&self) -> Value {
-        Value::String(self.redacted())
     }
 }

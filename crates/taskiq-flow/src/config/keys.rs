@@ -1,0 +1,181 @@
+//! API keys and the public keys of tokens.
+
+use std::fmt;
+
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Value, json};
+use taskiq_flow_security::permission::{Permission, PermissionSet};
+use taskiq_flow_security::settings::{ApiKeyEntry, ApiKeyMap, PublicKeyEntry};
+
+use super::mistake::{Mistake, Segment};
+use super::raw::{Raw, RawKey, RawValue};
+use super::value::{FieldValue, Kind, Members, REDACTED};
+
+/// What one API key may do, put together piece by piece.
+///
+/// ```
+/// use taskiq_flow::config::{ApiKey, Permission};
+///
+/// let key = ApiKey::new("viewer").pipelines(["pipeline1", "audio_*"]).permissions([Permission::Read]).id("ops");
+/// # let _ = key;
+/// ```
+#[derive(Debug, Clone)]
+pub struct ApiKey(ApiKeyEntry);
+
+/// The accepted API keys and what each may do, in the order they were written. Its `Debug` shows no key.
+#[derive(Clone, Default)]
+pub struct ApiKeys(Vec<(SecretString, ApiKeyEntry)>);
+
+impl ApiKey {
+    /// A key of this role. It may not do anything yet, on any pipeline.
+    pub fn new(role: impl Into<String>) -> Self {
+        Self(ApiKeyEntry { role: Some(role.into()), ..ApiKeyEntry::default() })
+    }
+
+    /// Limits the key to these pipelines; `*` inside a name stands for any text, `"*"` alone for all pipelines.
+    #[must_use]
+    pub fn pipelines<S: Into<String>>(mut self, pipelines: impl IntoIterator<Item = S>) -> Self {
+        self.0.pipelines = Some(pipelines.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// What the key may do.
+    #[must_use]
+    pub fn permissions(mut self, permissions: impl IntoIterator<Item = Permission>) -> Self {
+        self.0.permissions = permissions.into_iter().collect();
+        self
+    }
+
+    /// From when on the key is refused.
+    #[must_use]
+    pub fn expires_at(mut self, time: jiff::Timestamp) -> Self {
+        self.0.expires_at = Some(time);
+        self
+    }
+
+    /// What logs and audit records call the key.
+    #[must_use]
+    pub fn id(mut self, id: impl Into<String>) -> Self {
+        self.0.id = Some(id.into());
+        self
+    }
+}
+
+impl From<ApiKey> for ApiKeyEntry {
+    fn from(key: ApiKey) -> Self {
+        key.0
+    }
+}
+
+impl ApiKeys {
+    /// How many keys there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is no key.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What each key may do, without the keys.
+    pub fn entries(&self) -> impl Iterator<Item = &ApiKeyEntry> {
+        self.0.iter().map(|(_, entry)| entry)
+    }
+
+    /// Adds a key: raw, or `sha256:` and its digest.
+    pub fn insert(&mut self, key: impl Into<SecretString>, entry: impl Into<ApiKeyEntry>) {
+        self.0.push((key.into(), entry.into()));
+    }
+
+    pub(super) fn texts(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(key, _)| key.expose_secret())
+    }
+
+    pub(super) fn to_map(&self) -> ApiKeyMap {
+        self.0.iter().map(|(key, entry)| (key.expose_secret(), entry.clone())).collect()
+    }
+}
+
+impl<K: Into<SecretString>, E: Into<ApiKeyEntry>> FromIterator<(K, E)> for ApiKeys {
+    fn from_iter<I: IntoIterator<Item = (K, E)>>(keys: I) -> Self {
+        Self(keys.into_iter().map(|(key, entry)| (key.into(), entry.into())).collect())
+    }
+}
+
+impl fmt::Debug for ApiKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.entries()).finish()
+    }
+}
+
+impl FieldValue for ApiKeys {
+    const KIND: Kind = Kind::Map(&ApiKeyEntry::KIND);
+    const SECRET: bool = true;
+
+    fn decode(raw: &Raw) -> Result<Self, Mistake> {
+        let RawValue::Map(entries) = &raw.value else {
+            return Err(Mistake::kind(&Self::KIND, raw, true));
+        };
+        let decode = |(index, (key, value)): (usize, &(RawKey, Raw))| {
+            let entry = ApiKeyEntry::decode(value).map_err(|mistake| mistake.under(Segment::Entry(index)))?;
+            Ok((SecretString::from(key.text.as_str()), entry))
+        };
+        entries.iter().enumerate().map(decode).collect::<Result<_, _>>().map(Self)
+    }
+
+    fn show(&self) -> Value {
+        self.entries().map(ApiKeyEntry::show).collect()
+    }
+}
+
+impl FieldValue for ApiKeyEntry {
+    const KIND: Kind = Kind::Struct(NAMES_OF_KEY);
+    const SECRET: bool = true;
+
+    fn decode(raw: &Raw) -> Result<Self, Mistake> {
+        let members = Members::of(raw, NAMES_OF_KEY, true)?;
+        Ok(Self {
+            role: members.optional("role")?,
+            roles: members.optional("roles")?.unwrap_or_default(),
+            pipelines: members.optional("pipelines")?,
+            permissions: members.optional("permissions")?.unwrap_or(PermissionSet::EMPTY),
+            expires_at: members.optional("expires_at")?,
+            id: members.optional("id")?,
+        })
+    }
+
+    fn show(&self) -> Value {
+        let mut shown = serde_json::Map::new();
+        shown.insert("key".to_owned(), Value::from(REDACTED));
+        // Plain data with text keys always serialises; if it ever did not, less would be shown.
+        if let Ok(Value::Object(entry)) = serde_json::to_value(self) {
+            shown.extend(entry);
+        }
+        Value::Object(shown)
+    }
+}
+
+const NAMES_OF_KEY: &[&str] = &["role", "roles", "pipelines", "permissions", "expires_at", "id"];
+
+impl FieldValue for PublicKeyEntry {
+    const KIND: Kind = Kind::Struct(NAMES_OF_PUBLIC_KEY);
+    const SECRET: bool = true;
+
+    fn decode(raw: &Raw) -> Result<Self, Mistake> {
+        let members = Members::of(raw, NAMES_OF_PUBLIC_KEY, true)?;
+        // The text is read as a secret: it may be a private key by mistake.
+        let pem: SecretString = members.required("pem")?;
+        Ok(Self {
+            kid: members.optional("kid")?,
+            algorithm: members.required("algorithm")?,
+            pem: pem.expose_secret().to_owned(),
+        })
+    }
+
+    fn show(&self) -> Value {
+        json!({ "kid": self.kid, "algorithm": self.algorithm.as_str(), "pem": REDACTED })
+    }
+}
+
+const NAMES_OF_PUBLIC_KEY: &[&str] = &["algorithm", "pem", "kid"];
