@@ -112,6 +112,6 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     /// Whether the store answers, for readiness probes.
     async fn check(&self) -> Result<(), StoreError>;
 
-    /// Finishes what is under way and closes. Writes after this are refused.
+    /// Finishes what is under way and closes. Writes after this are refused with [`StoreError::Closed`]; reads may be.
     async fn close(&self);
 }

@@ -20,7 +20,7 @@ use crate::rules::{FIRST_TOKEN, Span, check_fence, follow, keep_duration, newest
 
 /// Keeps everything in memory: for tests, for trying things out, and for programs whose runs need not outlive them.
 ///
-/// A crash loses all. Whatever else [`Store`] promises holds. One lock guards all of it, and is held for as long as it
+/// A crash loses all. It can still be read after it was closed. Whatever else [`Store`] promises holds. One lock guards all of it, and is held for as long as it
 /// takes to move records about.
 #[derive(Default)]
 pub struct MemoryStore {
@@ -244,30 +244,29 @@ impl Store for MemoryStore {
     }
 
     async fn run(&self, id: RunId) -> Result<Option<RunRecord>, StoreError> {
-        Ok(self.inner.lock().open()?.runs.get(&id).map(|kept| kept.record.clone()))
+        Ok(self.inner.lock().runs.get(&id).map(|kept| kept.record.clone()))
     }
 
     async fn runs(&self, filter: RunFilter) -> Result<Vec<RunRecord>, StoreError> {
-        Ok(self.inner.lock().open()?.runs(&filter))
+        Ok(self.inner.lock().runs(&filter))
     }
 
     async fn last_runs(&self, pipelines: &[PipelineId]) -> Result<Vec<RunRecord>, StoreError> {
-        let mut inner = self.inner.lock();
-        let inner = inner.open()?;
+        let inner = self.inner.lock();
         let newest = |id| inner.by_pipeline.get(id)?.ids.last();
         let ids = pipelines.iter().filter_map(newest);
         Ok(ids.filter_map(|id| inner.runs.get(id)).map(|kept| kept.record.clone()).collect())
     }
 
     async fn events(&self, id: RunId, after_seq: u64, limit: usize) -> Result<Vec<Event>, StoreError> {
-        let mut inner = self.inner.lock();
-        let Some(kept) = inner.open()?.runs.get(&id) else { return Ok(Vec::new()) };
+        let inner = self.inner.lock();
+        let Some(kept) = inner.runs.get(&id) else { return Ok(Vec::new()) };
         let seen = usize::try_from(after_seq).unwrap_or(usize::MAX);
         Ok(kept.events.iter().skip(seen).take(limit).cloned().collect())
     }
 
     async fn logs(&self, id: RunId) -> Result<Vec<StepLog>, StoreError> {
-        Ok(self.inner.lock().open()?.runs.get(&id).map(|kept| kept.logs.clone()).unwrap_or_default())
+        Ok(self.inner.lock().runs.get(&id).map(|kept| kept.logs.clone()).unwrap_or_default())
     }
 
     async fn durations(
@@ -275,8 +274,8 @@ impl Store for MemoryStore {
         pipeline: &PipelineId,
         runs: usize,
     ) -> Result<Vec<(String, Vec<u64>)>, StoreError> {
-        let mut inner = self.inner.lock();
-        let of_pipeline = inner.open()?.durations.get(pipeline).into_iter().flatten();
+        let inner = self.inner.lock();
+        let of_pipeline = inner.durations.get(pipeline).into_iter().flatten();
         Ok(of_pipeline.map(|(task, kept)| (task.to_string(), newest_durations(kept, runs))).collect())
     }
 
@@ -297,24 +296,17 @@ impl Store for MemoryStore {
     }
 
     async fn pipelines(&self) -> Result<Vec<PipelineRecord>, StoreError> {
-        let mut inner = self.inner.lock();
-        let present = inner.open()?.pipelines.values().filter(|versions| !versions.deleted);
+        let inner = self.inner.lock();
+        let present = inner.pipelines.values().filter(|versions| !versions.deleted);
         Ok(present.filter_map(|versions| versions.kept.get(&versions.newest)).cloned().collect())
     }
 
     async fn pipeline(&self, id: &PipelineId, version: u32) -> Result<Option<PipelineRecord>, StoreError> {
-        Ok(self
-            .inner
-            .lock()
-            .open()?
-            .pipelines
-            .get(id)
-            .and_then(|versions| versions.kept.get(&version))
-            .cloned())
+        Ok(self.inner.lock().pipelines.get(id).and_then(|versions| versions.kept.get(&version)).cloned())
     }
 
     async fn pipeline_version(&self, id: &PipelineId) -> Result<u32, StoreError> {
-        Ok(self.inner.lock().open()?.pipelines.get(id).map_or(0, |versions| versions.newest))
+        Ok(self.inner.lock().pipelines.get(id).map_or(0, |versions| versions.newest))
     }
 
     async fn delete_pipeline(&self, id: &PipelineId) -> Result<bool, StoreError> {
@@ -334,7 +326,7 @@ impl Store for MemoryStore {
     }
 
     async fn schedules(&self) -> Result<Vec<ScheduleRecord>, StoreError> {
-        Ok(self.inner.lock().open()?.schedules.values().cloned().collect())
+        Ok(self.inner.lock().schedules.values().cloned().collect())
     }
 
     async fn delete_schedule(&self, id: &str) -> Result<bool, StoreError> {
