@@ -20,8 +20,8 @@ use crate::rules::{FIRST_TOKEN, Span, check_fence, follow, keep_duration, newest
 
 /// Keeps everything in memory: for tests, for trying things out, and for programs whose runs need not outlive them.
 ///
-/// A crash loses all. It can still be read after it was closed. Whatever else [`Store`] promises holds. One lock guards all of it, and is held for as long as it
-/// takes to move records about.
+/// A crash loses all; whatever else [`Store`] promises holds. It can still be read after it was closed. One lock guards
+/// all of it, and is held for as long as it takes to move records about.
 #[derive(Default)]
 pub struct MemoryStore {
     inner: Mutex<Inner>,
