@@ -126,8 +126,7 @@ fn newest(
     Ok(ids?)
 }
 
-/// Of one pipeline, most runs have completed, which makes its own index the shortest way to those; every other state is
-/// rarer, and the index by state the shortest.
+/// Each has an index that leads to what it wants and to nothing else, however many runs there are.
 pub(super) fn newest_sql(pipeline: bool, status: Option<RunStatus>) -> &'static str {
     match (pipeline, status) {
         (false, None) => "SELECT id FROM runs WHERE id < ?1 ORDER BY id DESC LIMIT ?2",
@@ -138,13 +137,9 @@ pub(super) fn newest_sql(pipeline: bool, status: Option<RunStatus>) -> &'static 
             "SELECT id FROM runs INDEXED BY runs_by_pipeline
              WHERE pipeline = ?3 AND id < ?1 ORDER BY id DESC LIMIT ?2"
         }
-        (true, Some(RunStatus::Completed)) => {
-            "SELECT id FROM runs INDEXED BY runs_by_pipeline
-             WHERE pipeline = ?3 AND id < ?1 AND status = ?4 ORDER BY id DESC LIMIT ?2"
-        }
         (true, Some(_)) => {
-            "SELECT id FROM runs INDEXED BY runs_by_status
-             WHERE status = ?4 AND id < ?1 AND pipeline = ?3 ORDER BY id DESC LIMIT ?2"
+            "SELECT id FROM runs INDEXED BY runs_by_pipeline_and_status
+             WHERE pipeline = ?3 AND status = ?4 AND id < ?1 ORDER BY id DESC LIMIT ?2"
         }
     }
 }

@@ -52,6 +52,7 @@ const VERSION_1: &str = "
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX runs_by_pipeline ON runs (pipeline, id, version);
     CREATE INDEX runs_by_status ON runs (status, id);
+    CREATE INDEX runs_by_pipeline_and_status ON runs (pipeline, status, id);
     CREATE INDEX runs_by_end ON runs (finished_at) WHERE finished_at IS NOT NULL;
     CREATE INDEX runs_unheld ON runs (id) WHERE owner IS NULL AND status < 3;
     CREATE UNIQUE INDEX runs_by_key ON runs (pipeline, idempotency_key) WHERE idempotency_key IS NOT NULL;
