@@ -1,1 +1,10 @@
-//! To come.
+//! The command line of the built program.
+
+mod check;
+mod credentials;
+mod data;
+mod demo;
+mod serve;
+
+/// The built program.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_taskiq-flow");

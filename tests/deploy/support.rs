@@ -39,7 +39,7 @@ pub struct Front {
     pub http: SocketAddr,
     pub https: SocketAddr,
     pub pair: Pair,
-    pub nginx: Nginx,
+    _nginx: Nginx,
     pub service: Server,
     _directory: TempDir,
 }
@@ -59,7 +59,7 @@ impl Front {
             }
             assert_eq!(checked.code, Some(0), "{}", checked.stderr);
             let nginx = site.start(&[http, https]).await;
-            return Self { http, https, pair, nginx, service, _directory: directory };
+            return Self { http, https, pair, _nginx: nginx, service, _directory: directory };
         }
         panic!("no free ports");
     }

@@ -1,10 +1,12 @@
 //! The program as a command.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::process::{Exit, Process};
@@ -16,6 +18,13 @@ pub struct Cli {
     directory: TempDir,
     environment: Vec<(String, String)>,
     limit: Duration,
+}
+
+/// A program that has been started and not been waited for.
+#[derive(Debug)]
+pub struct Running {
+    process: Process,
+    _outputs: TempDir,
 }
 
 impl Cli {
@@ -46,22 +55,74 @@ impl Cli {
         write(self.dir(), name, text)
     }
 
-    /// Runs the program to its end.
+    /// Runs the program to its end, with nothing on standard input.
     ///
     /// # Panics
     /// When it has not ended after 30 seconds.
     pub async fn run<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Exit {
-        let mut command = Command::new(&self.program);
-        command.args(arguments).current_dir(self.dir());
-        clean(&mut command, self.dir());
-        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        self.run_with_input(arguments, "").await
+    }
+
+    /// Runs the program to its end, with a text on standard input.
+    ///
+    /// # Panics
+    /// When it has not ended after 30 seconds.
+    pub async fn run_with_input<S: AsRef<OsStr>>(
+        &self,
+        arguments: impl IntoIterator<Item = S>,
+        input: &str,
+    ) -> Exit {
+        let mut command = self.command(arguments);
         let what = format!("{command:?}");
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let outputs = directory();
-        let mut process = Process::spawn(command, "command", outputs.path());
+        let input = File::open(write(outputs.path(), "stdin", input));
+        let input = input.unwrap_or_else(|error| panic!("standard input: {error}"));
+        let mut process = Process::spawn_with(command, "command", outputs.path(), input.into());
         match process.wait(self.limit).await {
             Some(exit) => exit,
             None => panic!("{what} still runs after {:?}\n{}", self.limit, process.stderr()),
         }
+    }
+
+    /// Starts the program and lets it run; it is killed when what this gives is dropped.
+    pub fn start<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Running {
+        let mut command = self.command(arguments);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        let outputs = directory();
+        Running { process: Process::spawn(command, "command", outputs.path()), _outputs: outputs }
+    }
+
+    fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(arguments).current_dir(self.dir());
+        clean(&mut command, self.dir());
+        command
+    }
+}
+
+impl Running {
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// What it has printed so far.
+    pub fn stdout(&self) -> String {
+        self.process.stdout()
+    }
+
+    /// What it has said besides.
+    pub fn stderr(&self) -> String {
+        self.process.stderr()
+    }
+
+    /// Sends SIGTERM and waits for the end.
+    ///
+    /// # Panics
+    /// When it has not ended after `limit`.
+    pub async fn stop(mut self, limit: Duration) -> Exit {
+        self.process.stop(Signal::TERM, limit).await
     }
 }
 

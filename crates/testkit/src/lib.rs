@@ -25,6 +25,7 @@ mod chromium;
 mod client;
 mod command;
 pub mod jwt;
+mod limits;
 mod nginx;
 mod port;
 mod process;
@@ -38,7 +39,8 @@ mod websocket;
 
 pub use chromium::Chromium;
 pub use client::{Client, Reply};
-pub use command::Cli;
+pub use command::{Cli, Running};
+pub use limits::raise_open_files;
 pub use nginx::{Nginx, NginxSite};
 pub use port::free_port;
 pub use process::{Exit, is_alive};

@@ -46,13 +46,18 @@ pub(crate) struct Process {
 
 impl Process {
     /// Starts `command`; its outputs are appended to `NAME.stdout` and `NAME.stderr` in `directory`.
-    pub(crate) fn spawn(mut command: Command, name: &str, directory: &Path) -> Self {
+    pub(crate) fn spawn(command: Command, name: &str, directory: &Path) -> Self {
+        Self::spawn_with(command, name, directory, Stdio::null())
+    }
+
+    /// [`Process::spawn`] with something to read on standard input.
+    pub(crate) fn spawn_with(mut command: Command, name: &str, directory: &Path, stdin: Stdio) -> Self {
         let [stdout, stderr] = ["stdout", "stderr"].map(|stream| directory.join(format!("{name}.{stream}")));
         let file = |path: &Path| {
             let file = File::options().create(true).append(true).open(path);
             file.unwrap_or_else(|error| panic!("{}: {error}", path.display()))
         };
-        command.stdin(Stdio::null()).stdout(file(&stdout)).stderr(file(&stderr));
+        command.stdin(stdin).stdout(file(&stdout)).stderr(file(&stderr));
         let child = command.spawn().unwrap_or_else(|error| {
             panic!(
                 "cannot start {:?}: {error} (scripts/install-test-deps.sh installs the neighbours)",
