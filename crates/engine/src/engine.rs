@@ -383,7 +383,7 @@ impl Engine {
         let broker = &self.0.broker;
         match kind {
             TaskKind::Taskiq(spec) if !broker.reaches_taskiq() => Some(format!(
-                "`{}` is run by Python taskiq workers, which need a broker: set `broker_url` to the one they listen on",
+                "`{}` is run by Python taskiq workers, and the broker in use (`broker_url`) does not reach any",
                 spec.task
             )),
             TaskKind::Task(name) if !broker.registry().contains(name) => {

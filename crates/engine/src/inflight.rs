@@ -27,6 +27,11 @@ impl Inflight {
         }
     }
 
+    /// Stops every attempt of a run.
+    pub(crate) fn cancel_run(&self, run_id: RunId) {
+        self.0.lock().iter().filter(|(key, _)| key.0 == run_id).for_each(|(_, token)| token.cancel());
+    }
+
     /// Forgets an attempt that has reported.
     pub(crate) fn leave(&self, key: &AttemptKey) {
         self.0.lock().remove(key);

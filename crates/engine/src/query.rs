@@ -207,7 +207,12 @@ impl Engine {
     }
 
     /// Ends a run whose log cannot be followed, so that nobody waits for it for ever.
-    async fn fail_record(&self, record: &RunRecord, fence: Fence, message: &str) -> Result<(), StoreError> {
+    pub(crate) async fn fail_record(
+        &self,
+        record: &RunRecord,
+        fence: Fence,
+        message: &str,
+    ) -> Result<(), StoreError> {
         let now = self.0.clock.now();
         let error = RunError { step: None, attempt: None, message: message.into(), timed_out: false };
         let fact = Fact::PipelineError { error: error.clone(), duration_ms: 0 };

@@ -97,7 +97,7 @@ fn show(args: &AuditShowArgs) -> Result<ExitCode, Failure> {
         unsound += page.unsound_lines;
         left -= page.records.len().min(left);
         for record in &page.records {
-            if args.json { line(to_safe_json(record)) } else { line(text(record)) }
+            line(if args.json { to_safe_json(record).map_err(Failure::failed)? } else { text(record) });
         }
         match page.next_cursor {
             Some(cursor) => filter.cursor = Some(cursor),

@@ -1,11 +1,13 @@
 //! `serve`: the server.
 
+mod reload;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use taskiq_flow::broker::InMemoryBroker;
-use taskiq_flow::config::Loaded;
+use taskiq_flow::config::{Loaded, Sources};
 use taskiq_flow::core::definition::Pipeline;
 use taskiq_flow::security::settings::Severity;
 use taskiq_flow::{Server, create_visualization_api};
@@ -27,11 +29,13 @@ pub(crate) fn run(args: ServeArgs) -> Result<ExitCode, Failure> {
     let loaded = commands::configuration(&sources)?;
     let pipelines = commands::pipelines(paths(args.pipelines))?;
     logging::start(&loaded.config)?;
-    commands::runtime()?.block_on(serve(loaded, pipelines, |_, _| {}))
+    commands::runtime()?.block_on(serve(&sources, loaded, pipelines, |_, _| {}))
 }
 
-/// Starts a server, says so by `started`, and serves until the process is asked to end.
+/// Starts a server, says so by `started`, and serves until the process is asked to end. On SIGHUP the `sources` are
+/// read again.
 pub(crate) async fn serve(
+    sources: &Sources,
     loaded: Loaded,
     pipelines: Vec<Pipeline>,
     started: impl FnOnce(&Server, std::net::SocketAddr),
@@ -53,7 +57,11 @@ pub(crate) async fn serve(
     let address = listener.local_addr().map_err(Failure::failed)?;
     tracing::info!(%address, pipelines = count, "listening");
     started(&server, address);
-    server.serve_on(listener, taskiq_flow::stop_signal()).await;
+    let guard = server.guard().clone();
+    tokio::select! {
+        () = server.serve_on(listener, taskiq_flow::stop_signal()) => {}
+        () = reload::on_hangup(sources, &guard) => {}
+    }
     Ok(ExitCode::SUCCESS)
 }
 

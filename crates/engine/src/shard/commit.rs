@@ -9,7 +9,7 @@ use taskiq_flow_store::{Append, RunSummary, RunWrite, StoreError, WriteError, Wr
 
 use super::turn::{Changed, Created, Turn};
 use super::{Alarm, Finished, Message, Shard};
-use crate::engine::Submitted;
+use crate::engine::{Engine, Submitted};
 use crate::error::SubmitError;
 
 /// First and longest pause between attempts to write to a store that does not answer.
@@ -108,16 +108,18 @@ impl Shard {
     async fn appended(&mut self, changed: Changed, answer: Result<Written, WriteError>) {
         let Changed { run_id, events, commands, .. } = changed;
         let Some(driven) = self.runs.get(&run_id) else { return };
-        let written = match answer {
-            Ok(_) => true,
+        match answer {
+            Ok(_) => {}
             // A write whose answer was lost had been made after all.
-            Err(WriteError::Gap { found, .. }) => found == driven.run.seq(),
-            Err(_) => false,
-        };
-        if !written {
-            tracing::error!(%run_id, "another process has taken this run over; it is left to it");
-            self.forget(run_id);
-            return;
+            Err(WriteError::Gap { found, .. }) if found == driven.run.seq() => {}
+            Err(error @ WriteError::TooLarge { .. }) => {
+                return self.give_up(run_id, &error).await;
+            }
+            Err(error) => {
+                tracing::error!(%run_id, %error, "this process does not drive the run any more");
+                self.forget(run_id);
+                return;
+            }
         }
         let pipeline_id = driven.run.plan().pipeline().id.clone();
         let status = driven.run.status();
@@ -167,6 +169,26 @@ impl Shard {
         if let Some(driven) = self.runs.get_mut(&run_id) {
             driven.timers.push(key);
         }
+    }
+
+    /// Ends a run whose events the store refuses for what they are. Its state here is ahead of its log, so the log
+    /// is what goes on: with the failure as its last event.
+    async fn give_up(&mut self, run_id: RunId, error: &WriteError) {
+        tracing::error!(%run_id, %error, "the run is failed");
+        let fence = self.runs.get(&run_id).map(|driven| driven.fence);
+        if let (Some(fence), Some(engine)) = (fence, self.engine.upgrade().map(Engine)) {
+            let failed = match engine.record(run_id).await {
+                Ok(record) => {
+                    engine.fail_record(&record, fence, &error.to_string()).await.map_err(Into::into)
+                }
+                Err(error) => Err(error),
+            };
+            if let Err(error) = failed {
+                tracing::error!(%run_id, %error, "the run could not be failed; it is taken up at the next start");
+            }
+        }
+        self.inflight.cancel_run(run_id);
+        self.forget(run_id);
     }
 
     /// Lets go of a run: it has ended, was never created, or is another's.

@@ -118,9 +118,11 @@ async fn what_cannot_run_here_is_refused_with_the_reason() {
         {"id": "b", "tasks": [{"name": "a", "map": {"over": "xs", "pipeline": "a"}}]},
     ]))
     .await;
-    for (pipeline, expected) in
-        [("py", "set `broker_url`"), ("rust", "no Rust task `nobody`"), ("a", "in a circle: a -> b -> a")]
-    {
+    for (pipeline, expected) in [
+        ("py", "the broker in use (`broker_url`)"),
+        ("rust", "no Rust task `nobody`"),
+        ("a", "in a circle: a -> b -> a"),
+    ] {
         let error = fixture.engine.submit(request(pipeline, json!({}))).await.unwrap_err();
         assert!(error.to_string().contains(expected), "{error}");
     }
@@ -202,4 +204,19 @@ async fn a_timeout_ends_an_attempt_and_its_step() {
     assert_eq!(view.status, RunStatus::Failed);
     assert_eq!(view.steps[0].state.status, StepStatus::TimedOut);
     assert_eq!(&*view.error.unwrap().message, "took longer than 50ms");
+}
+
+#[tokio::test]
+async fn a_value_that_no_store_can_keep_fails_its_run_and_hangs_nobody() {
+    let broker = InMemoryBroker::new();
+    broker.registry().register("deep", |_| async { Ok((0..1000).fold(json!(1), |inner, _| json!([inner]))) });
+    let definition = json!({"id": "p", "tasks": [{"name": "t", "task": "deep"}]});
+    let dir = tempfile::tempdir().unwrap();
+    let options = taskiq_flow_store::SqliteOptions::new(dir.path().join("runs.db"));
+    let store = taskiq_flow_store::SqliteStore::open(options).unwrap();
+    let fixture = start(Arc::new(store), broker, definition, EngineOptions::default()).await;
+    let view = fixture.run("p", json!({})).await;
+    assert_eq!(view.status, RunStatus::Failed);
+    let message = view.error.unwrap().message;
+    assert!(message.contains("levels"), "it says why: {message}");
 }
