@@ -8,13 +8,12 @@
 //! ```
 
 use std::error::Error;
-use std::sync::Arc;
 
 use taskiq_flow::config::{ApiKey, AuthProvider, Permission, PipelineAcl};
 use taskiq_flow::core::document::Format;
 use taskiq_flow::core::load::load_text;
 use taskiq_flow::security::AuditLogger;
-use taskiq_flow::{InMemoryBroker, TaskiqFlowConfig, create_visualization_api};
+use taskiq_flow::{InMemoryBroker, Taskiq, TaskiqFlowConfig, create_visualization_api};
 
 /// Cleans a list of numbers and sums it up.
 const DATA_PIPELINE: &str = "
@@ -71,7 +70,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let audit_logger = AuditLogger::open(config.audit_options())?;
     // 2. Initialize broker and API.
     let broker = InMemoryBroker::new();
-    let mut api = create_visualization_api(Arc::new(broker) as Arc<_>, config).audit_logger(audit_logger);
+    let taskiq = Taskiq::new(broker);
+    let mut api = create_visualization_api(taskiq.broker().clone(), config).audit_logger(audit_logger);
     for pipeline in load_text("data-pipeline.yaml", DATA_PIPELINE, Format::Yaml)? {
         api = api.pipeline(pipeline);
     }

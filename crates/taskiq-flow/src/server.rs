@@ -22,8 +22,8 @@ use crate::files::{LoadError, load_files};
 /// How long a shutdown may take from the signal on, in three parts: streams, requests, attempts. Together they stay
 /// below the 5 seconds in which a stopped server is gone.
 const CLOSE_STREAMS: Duration = Duration::from_millis(500);
-const DRAIN_REQUESTS: Duration = Duration::from_millis(1500);
-const DRAIN_ATTEMPTS: Duration = Duration::from_millis(1500);
+const DRAIN_REQUESTS: Duration = Duration::from_millis(1000);
+const DRAIN_ATTEMPTS: Duration = Duration::from_millis(1000);
 
 /// A broker and the tasks that were registered on it.
 #[derive(Debug, Clone)]
@@ -89,8 +89,8 @@ pub enum ServeError {
 }
 
 /// Puts an API together: engine and routes around this broker, guarded as the configuration says.
-pub fn create_visualization_api(broker: impl Into<Arc<dyn Broker>>, config: TaskiqFlowConfig) -> Api {
-    Api { broker: broker.into(), config, pipelines: Vec::new(), audit: None, store: None }
+pub fn create_visualization_api(broker: impl Broker, config: TaskiqFlowConfig) -> Api {
+    Api { broker: Arc::new(broker), config, pipelines: Vec::new(), audit: None, store: None }
 }
 
 impl<B: Broker + Clone> Taskiq<B> {

@@ -4,7 +4,6 @@ mod reload;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use taskiq_flow::broker::InMemoryBroker;
 use taskiq_flow::config::{Loaded, Sources};
@@ -41,7 +40,7 @@ pub(crate) async fn serve(
     started: impl FnOnce(&Server, std::net::SocketAddr),
 ) -> Result<ExitCode, Failure> {
     let count = pipelines.len();
-    let mut api = create_visualization_api(Arc::new(InMemoryBroker::new()) as Arc<_>, loaded.config);
+    let mut api = create_visualization_api(InMemoryBroker::new(), loaded.config);
     for pipeline in pipelines {
         api = api.pipeline(pipeline);
     }
