@@ -1,0 +1,164 @@
+//! What is around every answer: its id, its headers, the body of a problem, and that a panic is one.
+
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
+use http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, CONTENT_LENGTH,
+    CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, ORIGIN, VARY,
+};
+use http::{HeaderMap, Method, StatusCode};
+use taskiq_flow_security::layer::{Connection, RequestId};
+use uuid::Uuid;
+
+use crate::problem::{PROBLEM_JSON, Problem};
+use crate::state::AppState;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The longest id of a request that is taken over from its sender.
+const MAX_REQUEST_ID: usize = 128;
+/// What an answer that is no page may do in a browser: nothing.
+const NO_CONTENT_POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+);
+/// What pages of allowed origins may send and read.
+const CORS_HEADERS: HeaderValue = HeaderValue::from_static(
+    "authorization, content-type, idempotency-key, last-event-id, x-api-key, x-request-id",
+);
+const CORS_METHODS: HeaderValue = HeaderValue::from_static("GET, POST, PUT, PATCH, DELETE");
+const CORS_EXPOSED: HeaderValue = HeaderValue::from_static(
+    "location, ratelimit, ratelimit-policy, retry-after, www-authenticate, x-request-id",
+);
+
+/// The name of the endpoint that answered, for measurements.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AnsweredBy(pub(crate) &'static str);
+
+/// The outermost layer but the one that writes the security headers.
+pub(crate) async fn frame(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let id = request_id(request.headers());
+    request.extensions_mut().insert(RequestId(Arc::clone(&id)));
+    if request.extensions().get::<Connection>().is_none()
+        && let Some(ConnectInfo(peer)) = request.extensions().get::<ConnectInfo<SocketAddr>>().copied()
+    {
+        // Served by somebody else's loop, which knows the peer and nothing of TLS.
+        request.extensions_mut().insert(Connection { peer: peer.ip(), native_tls: false });
+    }
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let origin = welcome_origin(&state, request.headers());
+
+    let preflight =
+        method == Method::OPTIONS && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD);
+    let mut response = match (&origin, preflight) {
+        (Some(_), true) => preflight_answer(),
+        // A panic leaves nothing half done that the next request could see: state is behind locks that do not poison.
+        _ => AssertUnwindSafe(next.run(request)).catch_unwind().await.unwrap_or_else(|panic| {
+            Problem::internal(format_args!("panic: {}", panic_text(panic.as_ref()))).into_response()
+        }),
+    };
+
+    write_problem(&mut response, &id, method == Method::HEAD);
+    let headers = response.headers_mut();
+    // Ids are made of visible ASCII.
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        headers.insert(REQUEST_ID, value);
+    }
+    headers.entry(CONTENT_SECURITY_POLICY).or_insert(NO_CONTENT_POLICY);
+    if let Some(origin) = origin {
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, CORS_EXPOSED);
+        headers.append(VARY, HeaderValue::from_static("origin"));
+    }
+    measure(&response, &method, &path, &id, started);
+    response
+}
+
+/// What the sender calls the request if that is a harmless name, else a new one.
+fn request_id(headers: &HeaderMap) -> Arc<str> {
+    let harmless = |id: &&str| {
+        let plain = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.' | b':');
+        (1..=MAX_REQUEST_ID).contains(&id.len()) && id.bytes().all(plain)
+    };
+    let given = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).filter(harmless);
+    given.map_or_else(|| Uuid::now_v7().to_string().into(), Into::into)
+}
+
+fn write_problem(response: &mut Response, id: &str, head: bool) {
+    let status = response.status();
+    if !status.is_client_error() && !status.is_server_error() {
+        return;
+    }
+    // An error without a problem was made by a library: its text may say more than a client should know.
+    let problem = response.extensions_mut().remove::<Problem>().unwrap_or_else(|| Problem::of_status(status));
+    let headers = response.headers_mut();
+    headers.remove(CONTENT_LENGTH);
+    headers.insert(CONTENT_TYPE, PROBLEM_JSON);
+    *response.body_mut() = if head { Body::empty() } else { Body::from(problem.body(id)) };
+}
+
+/// The origin of the request, when it is foreign and on the list.
+fn welcome_origin(state: &AppState, headers: &HeaderMap) -> Option<HeaderValue> {
+    let origin = headers.get(ORIGIN)?;
+    state.guard().settings().allowed_origins().lists(origin.to_str().ok()?).then(|| origin.clone())
+}
+
+fn preflight_answer() -> Response {
+    let headers = [
+        (ACCESS_CONTROL_ALLOW_METHODS, CORS_METHODS),
+        (ACCESS_CONTROL_ALLOW_HEADERS, CORS_HEADERS),
+        (ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600")),
+    ];
+    (StatusCode::NO_CONTENT, headers).into_response()
+}
+
+fn measure(response: &Response, method: &Method, path: &str, id: &str, started: Instant) {
+    let took = started.elapsed();
+    let status = response.status();
+    let endpoint = response.extensions().get::<AnsweredBy>().map_or("unknown", |by| by.0);
+    // Anybody may invent methods; a measurement must not have a value for each.
+    let known = matches!(method.as_str(), "GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS");
+    let label = if known { method.as_str().to_owned() } else { "other".to_owned() };
+    let counter = metrics::counter!(
+        "taskiq_flow_http_requests_total",
+        "endpoint" => endpoint, "method" => label, "status" => status.as_str().to_owned()
+    );
+    counter.increment(1);
+    metrics::histogram!("taskiq_flow_http_request_duration_seconds", "endpoint" => endpoint).record(took);
+    let millis = took.as_secs_f64() * 1e3;
+    tracing::debug!(target: "taskiq_flow.http", request_id = id, %method, path, status = status.as_u16(), millis, "answered");
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_taken_over_only_when_it_is_harmless() {
+        let id = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(REQUEST_ID, HeaderValue::from_bytes(text.as_bytes()).unwrap());
+            request_id(&headers).to_string()
+        };
+        for good in ["a", "7f3c-11.x:y_z", &"x".repeat(128)] {
+            assert_eq!(id(good), good);
+        }
+        for bad in ["", "a b", "a\"b", "é", "<b>", &"x".repeat(129)] {
+            assert_ne!(id(bad), bad);
+            assert!(Uuid::parse_str(&id(bad)).is_ok());
+        }
+    }
+}

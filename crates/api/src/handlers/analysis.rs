@@ -1,0 +1,159 @@
+//! The graph of a pipeline and what follows from it.
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use http::HeaderMap;
+use http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, VARY};
+use serde::Deserialize;
+use serde_json::json;
+use taskiq_flow_core::dag::{DagFormat, Rendered};
+use taskiq_flow_core::id::RunId;
+use utoipa::IntoParams;
+
+use super::Allowed;
+use crate::accept::preferred;
+use crate::input::{Params, field};
+use crate::model::{CriticalPathDocument, ParallelGroups};
+use crate::problem::Problem;
+use crate::service::pipelines;
+use crate::state::AppState;
+
+const JSON: &str = "application/json";
+/// A drawing brings its own styles and nothing else.
+const DRAWING_POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'",
+);
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct DagQuery {
+    /// `json`, `cytoscape`, `dot`, `mermaid`, `ascii` or `svg`; without it the `Accept` header decides.
+    #[param(value_type = Option<String>)]
+    format: Option<String>,
+    /// The run whose states are shown; the newest unless said.
+    #[param(value_type = Option<String>, format = Uuid)]
+    run_id: Option<String>,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct WeightQuery {
+    /// `edges` counts edges; `duration` adds up the medians of measured durations.
+    #[param(value_type = Option<String>)]
+    weight: Option<String>,
+}
+
+/// The graph of a pipeline.
+///
+/// As JSON `{nodes, edges, levels}`, or in another format. `dot`, `mermaid` and `ascii` come as text when `Accept`
+/// prefers it, else as the one field of a JSON object; `svg` comes as a picture unless `Accept` prefers JSON.
+#[utoipa::path(
+    get, path = "/pipelines/{id}/dag", tag = "graphs", params(("id" = String, Path, description = "The pipeline"), DagQuery),
+    responses((status = 200, content(
+        (Object = "application/json"), (String = "image/svg+xml"), (String = "text/vnd.graphviz"), (String = "application/vnd.mermaid"), (String = "text/plain"),
+    ))),
+)]
+pub(crate) async fn get_dag(
+    State(state): State<AppState>,
+    Extension(permit): Allowed,
+    headers: HeaderMap,
+    Params(query): Params<DagQuery>,
+) -> Result<Response, Problem> {
+    let expected = "expected json, cytoscape, dot, mermaid, ascii or svg";
+    let format = field("format", query.format.as_deref(), |text| text.parse().map_err(|_| expected))?;
+    let (format, as_text) = chosen(format, &headers);
+    let run_id = run_id(query.run_id.as_deref())?;
+    let drawn = pipelines::draw(&state, &permit, run_id, format).await?;
+    Ok(answer(drawn, format, as_text))
+}
+
+/// The graph of a pipeline in the language of Graphviz.
+#[utoipa::path(
+    get, path = "/pipelines/{id}/dag/dot", tag = "graphs", params(("id" = String, Path, description = "The pipeline")),
+    responses((status = 200, content((Object = "application/json"), (String = "text/vnd.graphviz")))),
+)]
+pub(crate) async fn get_dag_dot(
+    State(state): State<AppState>,
+    Extension(permit): Allowed,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let (format, as_text) = chosen(Some(DagFormat::Dot), &headers);
+    let drawn = pipelines::draw(&state, &permit, None, format).await?;
+    Ok(answer(drawn, format, as_text))
+}
+
+/// The longest path through the graph, and how much later everything else could start.
+#[utoipa::path(
+    get, path = "/pipelines/{id}/critical-path", tag = "graphs", params(("id" = String, Path, description = "The pipeline"), WeightQuery),
+    responses((status = 200, body = CriticalPathDocument)),
+)]
+pub(crate) async fn get_critical_path(
+    State(state): State<AppState>,
+    Extension(permit): Allowed,
+    Params(query): Params<WeightQuery>,
+) -> Result<Json<CriticalPathDocument>, Problem> {
+    let by_duration = field("weight", query.weight.as_deref(), |text| match text {
+        "edges" => Ok(false),
+        "duration" => Ok(true),
+        _ => Err("expected edges or duration"),
+    })?;
+    Ok(Json(pipelines::critical_path(&state, &permit, by_duration.unwrap_or(false)).await?))
+}
+
+/// The tasks that can run at once, level by level.
+#[utoipa::path(
+    get, path = "/pipelines/{id}/parallel-groups", tag = "graphs", params(("id" = String, Path, description = "The pipeline")),
+    responses((status = 200, body = ParallelGroups)),
+)]
+pub(crate) async fn get_parallel_groups(
+    State(state): State<AppState>,
+    Extension(permit): Allowed,
+) -> Result<Json<ParallelGroups>, Problem> {
+    Ok(Json(pipelines::parallel_groups(&state, &permit)?))
+}
+
+pub(super) fn run_id(text: Option<&str>) -> Result<Option<RunId>, Problem> {
+    field("run_id", text, |text| text.parse::<RunId>())
+}
+
+/// The format, and whether it is sent as it is instead of within JSON.
+fn chosen(format: Option<DagFormat>, headers: &HeaderMap) -> (DagFormat, bool) {
+    use DagFormat::{Ascii, Cytoscape, Dot, Json, Mermaid, Svg};
+    match format {
+        Some(format @ (Json | Cytoscape)) => (format, false),
+        Some(Svg) => (Svg, preferred(headers, &[Svg.media_type(), JSON]) == 0),
+        // Everything that is text may be asked for as plain text.
+        Some(format) => (format, preferred(headers, &[JSON, format.media_type(), "text/plain"]) > 0),
+        None => {
+            let formats = [Json, Svg, Dot, Mermaid, Ascii];
+            let offers = formats.map(DagFormat::media_type);
+            let place = preferred(headers, &offers);
+            (formats.get(place).copied().unwrap_or(Json), place > 0)
+        }
+    }
+}
+
+fn answer(drawn: Rendered, format: DagFormat, as_text: bool) -> Response {
+    let mut response = match drawn {
+        Rendered::Json(value) => axum::Json(value).into_response(),
+        Rendered::Text(text) if as_text => {
+            let media_type = match format {
+                DagFormat::Svg => HeaderValue::from_static("image/svg+xml; charset=utf-8"),
+                DagFormat::Dot => HeaderValue::from_static("text/vnd.graphviz; charset=utf-8"),
+                DagFormat::Mermaid => HeaderValue::from_static("application/vnd.mermaid; charset=utf-8"),
+                _ => HeaderValue::from_static("text/plain; charset=utf-8"),
+            };
+            let mut response = ([(CONTENT_TYPE, media_type)], text).into_response();
+            if format == DagFormat::Svg {
+                response.headers_mut().insert(CONTENT_SECURITY_POLICY, DRAWING_POLICY);
+            }
+            response
+        }
+        Rendered::Text(text) => axum::Json(json!({ format.as_str(): text })).into_response(),
+    };
+    response.headers_mut().append(VARY, HeaderValue::from_static("accept"));
+    response
+}

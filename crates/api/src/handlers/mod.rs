@@ -1,0 +1,35 @@
+//! From requests to services and back. Nothing here decides who may do what: the route's rule has.
+
+pub(crate) mod analysis;
+pub(crate) mod events;
+pub(crate) mod meta;
+pub(crate) mod pipelines;
+pub(crate) mod register;
+pub(crate) mod runs;
+pub(crate) mod schedules;
+pub(crate) mod security;
+
+use axum::Extension;
+use http::Uri;
+use http::header::{HeaderValue, LOCATION};
+use taskiq_flow_core::id::RunId;
+use taskiq_flow_security::{Admission, Permit};
+use taskiq_flow_store::{RunRecord, ScheduleRecord};
+
+/// What the gate put there.
+pub(crate) type Caller = Extension<Admission>;
+pub(crate) type Allowed = Extension<Permit>;
+pub(crate) type OnRun = Extension<RunRecord>;
+pub(crate) type OnSchedule = Extension<ScheduleRecord>;
+
+/// `Location` of a resource, below `/api` when the request came there.
+pub(crate) fn location(uri: &Uri, path: &str) -> [(http::HeaderName, HeaderValue); 1] {
+    let prefix = if uri.path().starts_with("/api/") { "/api" } else { "" };
+    // Ids are made of characters that a header may have.
+    let value = HeaderValue::try_from(format!("{prefix}{path}"));
+    [(LOCATION, value.unwrap_or(HeaderValue::from_static("/")))]
+}
+
+pub(crate) fn run_location(uri: &Uri, run_id: RunId) -> [(http::HeaderName, HeaderValue); 1] {
+    location(uri, &format!("/runs/{run_id}"))
+}

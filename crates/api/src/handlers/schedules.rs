@@ -1,0 +1,223 @@
+//! `/schedules`.
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use http::{StatusCode, Uri};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use taskiq_flow_core::id::PipelineId;
+use taskiq_flow_core::time::{Timestamp, parse_duration};
+use taskiq_flow_engine::{ScheduleChange, ScheduleRequest};
+use taskiq_flow_security::audit::AuditEvent;
+use taskiq_flow_security::guard::Note;
+use taskiq_flow_security::{Permission, Resource};
+use taskiq_flow_store::StoredTiming;
+use utoipa::{IntoParams, ToSchema};
+
+use super::{Allowed, Caller, OnSchedule, location, run_location};
+use crate::input::{Body, Params, field, limit};
+use crate::model::{Accepted, ScheduleDocument, ScheduleList};
+use crate::problem::Problem;
+use crate::service::pipelines::Page;
+use crate::service::schedules;
+use crate::state::AppState;
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ScheduleQuery {
+    /// Only of this pipeline.
+    pipeline_id: Option<String>,
+    /// At most so many; 100 unless said.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
+    limit: Option<String>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewSchedule {
+    /// Made up unless said.
+    id: Option<String>,
+    pipeline_id: String,
+    /// Five fields, or six with the second first. One of `cron`, `interval` and `at`.
+    cron: Option<String>,
+    /// Such as `5m`, at least a second.
+    interval: Option<String>,
+    /// Once, at this time.
+    #[schema(format = DateTime)]
+    at: Option<String>,
+    /// IANA name of the zone in which `cron` is read; UTC unless said.
+    timezone: Option<String>,
+    /// Of the runs it starts.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    parameters: Map<String, Value>,
+    /// True unless said.
+    enabled: Option<bool>,
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ScheduleEdit {
+    /// Five fields, or six with the second first. At most one of `cron`, `interval` and `at`.
+    cron: Option<String>,
+    /// Such as `5m`, at least a second.
+    interval: Option<String>,
+    /// Once, at this time.
+    #[schema(format = DateTime)]
+    at: Option<String>,
+    timezone: Option<String>,
+    #[schema(value_type = Option<Object>)]
+    parameters: Option<Map<String, Value>>,
+    enabled: Option<bool>,
+}
+
+/// Schedules of the pipelines the caller may read.
+#[utoipa::path(get, path = "/schedules", tag = "schedules", params(ScheduleQuery), responses((status = 200, body = ScheduleList)))]
+pub(crate) async fn list_schedules(
+    State(state): State<AppState>,
+    Extension(caller): Caller,
+    Extension(permit): Allowed,
+    Params(query): Params<ScheduleQuery>,
+) -> Result<Json<ScheduleList>, Problem> {
+    let page = Page { limit: limit(query.limit.as_deref())?, cursor: query.cursor };
+    let pipeline = match &query.pipeline_id {
+        Some(id) => {
+            let _permit = state.guard().authorize(&caller, Permission::Read, Resource::Pipeline(id))?;
+            field("pipeline_id", Some(id), |text| text.parse::<PipelineId>())?
+        }
+        None => None,
+    };
+    Ok(Json(schedules::list(&state, &permit, pipeline.as_ref(), &page)))
+}
+
+/// Makes a schedule.
+#[utoipa::path(
+    post, path = "/schedules", tag = "schedules", request_body = inline(NewSchedule),
+    responses((status = 201, body = ScheduleDocument, headers(("Location" = String, description = "Where the schedule is shown")))),
+)]
+pub(crate) async fn create_schedule(
+    State(state): State<AppState>,
+    Extension(caller): Caller,
+    uri: Uri,
+    Body(new): Body<NewSchedule>,
+) -> Result<Response, Problem> {
+    let permit =
+        state.guard().authorize(&caller, Permission::Execute, Resource::Pipeline(&new.pipeline_id))?;
+    let note =
+        Note { action: Some("create_schedule"), pipeline_id: Some(&new.pipeline_id), ..Note::default() };
+    state.guard().note(&caller, AuditEvent::ScheduleChange, note)?;
+    let timing = timing(new.cron, new.interval.as_deref(), new.at.as_deref())?;
+    let request = ScheduleRequest {
+        id: new.id,
+        pipeline_id: new.pipeline_id.parse().map_err(|_| Problem::not_found("There is no such pipeline."))?,
+        timing: timing.ok_or_else(|| Problem::invalid_field("cron", ONE_TIMING))?,
+        timezone: new.timezone.unwrap_or_else(|| "UTC".to_owned()),
+        parameters: new.parameters,
+        enabled: new.enabled.unwrap_or(true),
+    };
+    let schedule = schedules::create(&state, &permit, request).await?;
+    let location = location(&uri, &format!("/schedules/{}", schedule.id));
+    Ok((StatusCode::CREATED, location, Json(schedule)).into_response())
+}
+
+/// A schedule.
+#[utoipa::path(get, path = "/schedules/{id}", tag = "schedules", params(("id" = String, Path, description = "The schedule")), responses((status = 200, body = ScheduleDocument)))]
+pub(crate) async fn get_schedule(Extension(record): OnSchedule) -> Json<ScheduleDocument> {
+    Json(record.into())
+}
+
+/// Changes a schedule; what is left out stays.
+#[utoipa::path(
+    patch, path = "/schedules/{id}", tag = "schedules", params(("id" = String, Path, description = "The schedule")),
+    request_body = inline(ScheduleEdit), responses((status = 200, body = ScheduleDocument)),
+)]
+pub(crate) async fn change_schedule(
+    State(state): State<AppState>,
+    Extension(permit): Allowed,
+    Extension(record): OnSchedule,
+    Body(edit): Body<ScheduleEdit>,
+) -> Result<Json<ScheduleDocument>, Problem> {
+    let change = ScheduleChange {
+        timing: timing(edit.cron, edit.interval.as_deref(), edit.at.as_deref())?,
+        timezone: edit.timezone,
+        parameters: edit.parameters,
+        enabled: edit.enabled,
+    };
+    Ok(Json(schedules::change(&state, &permit, &record, change).await?))
+}
+
+/// Removes a schedule.
+#[utoipa::path(delete, path = "/schedules/{id}", tag = "schedules", params(("id" = String, Path, description = "The schedule")), responses((status = 204)))]
+pub(crate) async fn delete_schedule(
+    State(state): State<AppState>,
+    Extension(permit): Allowed,
+    Extension(record): OnSchedule,
+) -> Result<StatusCode, Problem> {
+    schedules::remove(&state, &permit, &record).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Keeps a schedule from firing.
+#[utoipa::path(post, path = "/schedules/{id}/pause", tag = "schedules", params(("id" = String, Path, description = "The schedule")), responses((status = 200, body = ScheduleDocument)))]
+pub(crate) async fn pause_schedule(
+    State(state): State<AppState>,
+    Extension(permit): Allowed,
+    Extension(record): OnSchedule,
+) -> Result<Json<ScheduleDocument>, Problem> {
+    let change = ScheduleChange { enabled: Some(false), ..ScheduleChange::default() };
+    Ok(Json(schedules::change(&state, &permit, &record, change).await?))
+}
+
+/// Lets a schedule fire again, from now on.
+#[utoipa::path(post, path = "/schedules/{id}/resume", tag = "schedules", params(("id" = String, Path, description = "The schedule")), responses((status = 200, body = ScheduleDocument)))]
+pub(crate) async fn resume_schedule(
+    State(state): State<AppState>,
+    Extension(permit): Allowed,
+    Extension(record): OnSchedule,
+) -> Result<Json<ScheduleDocument>, Problem> {
+    let change = ScheduleChange { enabled: Some(true), ..ScheduleChange::default() };
+    Ok(Json(schedules::change(&state, &permit, &record, change).await?))
+}
+
+/// Starts a run of a schedule now, beside its own times.
+#[utoipa::path(
+    post, path = "/schedules/{id}/trigger", tag = "schedules", params(("id" = String, Path, description = "The schedule")),
+    responses((status = 202, body = Accepted, headers(("Location" = String, description = "Where the run is shown")))),
+)]
+pub(crate) async fn trigger_schedule(
+    State(state): State<AppState>,
+    Extension(permit): Allowed,
+    Extension(record): OnSchedule,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    let accepted = schedules::trigger(&state, &permit, &record).await?;
+    Ok((StatusCode::ACCEPTED, run_location(&uri, accepted.run_id), Json(accepted)).into_response())
+}
+
+const ONE_TIMING: &str = "expected one of cron, interval and at";
+
+fn timing(
+    cron: Option<String>,
+    interval: Option<&str>,
+    at: Option<&str>,
+) -> Result<Option<StoredTiming>, Problem> {
+    match (cron, interval, at) {
+        (None, None, None) => Ok(None),
+        (Some(cron), None, None) => Ok(Some(StoredTiming::Cron(cron))),
+        (None, Some(text), None) => {
+            let every = parse_duration(text)
+                .map_err(|error| Problem::invalid_field("interval", error.to_string()))?;
+            Ok(Some(StoredTiming::Interval(every)))
+        }
+        (None, None, Some(text)) => {
+            let expected = "expected a time such as 2027-01-31T09:00:00Z";
+            let at = text.parse::<Timestamp>().map_err(|_| Problem::invalid_field("at", expected))?;
+            Ok(Some(StoredTiming::At(at)))
+        }
+        _ => Err(Problem::invalid_field("cron", ONE_TIMING)),
+    }
+}

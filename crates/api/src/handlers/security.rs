@@ -1,0 +1,154 @@
+//! `/security`: the configuration in force and the audit log.
+
+use std::fs::File;
+use std::io::{self, BufReader};
+use std::path::PathBuf;
+
+use axum::extract::State;
+use axum::{Extension, Json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use taskiq_flow_security::audit::{
+    AuditEvent, AuditFilter, AuditPage, Outcome, ReadError, VerifyError, read_records, verify,
+};
+use utoipa::{IntoParams, ToSchema};
+
+use super::Allowed;
+use crate::input::{Params, field, limit};
+use crate::problem::Problem;
+use crate::state::AppState;
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct AuditQuery {
+    /// Only this event, such as `authentication.failure`.
+    event: Option<String>,
+    /// Only this outcome: `success`, `failure`, `denied` or `throttled`.
+    outcome: Option<String>,
+    /// Only this principal, by its id.
+    principal: Option<String>,
+    /// Only this pipeline.
+    pipeline_id: Option<String>,
+    /// Not before this time.
+    #[param(value_type = Option<String>, format = DateTime)]
+    since: Option<String>,
+    /// Before this time.
+    #[param(value_type = Option<String>, format = DateTime)]
+    until: Option<String>,
+    /// At most so many; 100 unless said.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
+    limit: Option<String>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// What a check of the audit log found.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct AuditVerification {
+    /// Whether every record is as it was written, and none is missing between the first and the last.
+    valid: bool,
+    /// The number of records, when all are sound.
+    records: Option<u64>,
+    /// The number of the last record, when all are sound.
+    last_seq: Option<u64>,
+    /// The number and hash of the last record: kept elsewhere, it shows later whether the end was cut.
+    checkpoint: Option<String>,
+    /// The line of the first bad record.
+    line: Option<u64>,
+    /// The number of the first bad record, where it is known.
+    seq: Option<u64>,
+    /// What is wrong with it.
+    fault: Option<String>,
+}
+
+/// The security settings in force, without secrets.
+#[utoipa::path(get, path = "/security/config", tag = "security", responses((status = 200, body = Object)))]
+pub(crate) async fn get_security_config(
+    State(state): State<AppState>,
+    Extension(_permit): Allowed,
+) -> Json<Value> {
+    Json(state.guard().settings().redacted().clone())
+}
+
+/// Audit records, newest first.
+#[utoipa::path(get, path = "/security/audit", tag = "security", params(AuditQuery), responses((status = 200, body = Object)))]
+pub(crate) async fn get_audit_records(
+    State(state): State<AppState>,
+    Extension(_permit): Allowed,
+    Params(query): Params<AuditQuery>,
+) -> Result<Json<AuditPage>, Problem> {
+    let time = |text: &str| {
+        let expected = "expected a time such as 2027-01-31T09:00:00Z";
+        text.parse::<jiff::Timestamp>().map_err(|_| expected)
+    };
+    let outcome = |text: &str| match text {
+        "success" => Ok(Outcome::Success),
+        "failure" => Ok(Outcome::Failure),
+        "denied" => Ok(Outcome::Denied),
+        "throttled" => Ok(Outcome::Throttled),
+        _ => Err("expected success, failure, denied or throttled"),
+    };
+    let filter = AuditFilter {
+        event: field("event", query.event.as_deref(), |text| text.parse::<AuditEvent>())?,
+        outcome: field("outcome", query.outcome.as_deref(), outcome)?,
+        principal: query.principal,
+        pipeline_id: query.pipeline_id,
+        since: field("since", query.since.as_deref(), time)?,
+        until: field("until", query.until.as_deref(), time)?,
+        limit: limit(query.limit.as_deref())?,
+        cursor: query.cursor,
+    };
+    let file = audit_file(&state)?;
+    let read = tokio::task::spawn_blocking(move || read_records(file, &filter)).await;
+    match read.map_err(Problem::internal)? {
+        Ok(page) => Ok(Json(page)),
+        Err(ReadError::Cursor) => Err(Problem::invalid_field("cursor", ReadError::Cursor.to_string())),
+        Err(ReadError::NoFile) => Err(no_file()),
+        Err(error) => Err(Problem::internal(error)),
+    }
+}
+
+/// Checks the chain of the audit log from its first record.
+#[utoipa::path(get, path = "/security/audit/verify", tag = "security", responses((status = 200, body = AuditVerification)))]
+pub(crate) async fn verify_audit(
+    State(state): State<AppState>,
+    Extension(_permit): Allowed,
+) -> Result<Json<AuditVerification>, Problem> {
+    let file = audit_file(&state)?;
+    let check = move || -> Result<_, VerifyError> {
+        if !std::fs::metadata(&file)?.is_file() {
+            return Err(VerifyError::Io(io::Error::other("the audit log is no regular file")));
+        }
+        verify(BufReader::new(File::open(&file)?))
+    };
+    match tokio::task::spawn_blocking(check).await.map_err(Problem::internal)? {
+        Ok(report) => Ok(Json(AuditVerification {
+            valid: true,
+            records: Some(report.records),
+            last_seq: report.last.map(|last| last.seq),
+            checkpoint: report.last.map(|last| last.to_string()),
+            line: None,
+            seq: None,
+            fault: None,
+        })),
+        Err(VerifyError::Bad { line, seq, fault }) => Ok(Json(AuditVerification {
+            valid: false,
+            records: None,
+            last_seq: None,
+            checkpoint: None,
+            line: Some(line),
+            seq,
+            fault: Some(fault.to_string()),
+        })),
+        Err(error) => Err(Problem::internal(error)),
+    }
+}
+
+fn audit_file(state: &AppState) -> Result<PathBuf, Problem> {
+    state.guard().audit().first_file().map(ToOwned::to_owned).ok_or_else(no_file)
+}
+
+fn no_file() -> Problem {
+    Problem::conflict("The audit log is not kept in a file here: `audit_log` names none.")
+}

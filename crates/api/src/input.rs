@@ -1,0 +1,225 @@
+//! Reading what a request brings: bodies, queries and headers, refused with the place of the mistake.
+
+use std::time::Duration;
+
+use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::request::Parts;
+use http::{HeaderMap, StatusCode};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
+use serde_json::error::Category;
+
+use crate::problem::{FieldProblem, Problem};
+use crate::state::AppState;
+
+/// The longest a body may take to arrive.
+const BODY_DEADLINE: Duration = Duration::from_secs(30);
+/// The largest `limit` of a list.
+pub(crate) const MAX_LIMIT: usize = 500;
+/// What a list gives when it is not told how much.
+pub(crate) const DEFAULT_LIMIT: usize = 100;
+
+/// A JSON body. An unknown field or bad JSON is 400, a value of the wrong type 422, another media type 415.
+#[derive(Debug)]
+pub(crate) struct Body<T>(pub(crate) T);
+
+/// As [`Body`], but no body at all is the default.
+#[derive(Debug)]
+pub(crate) struct OptionalBody<T>(pub(crate) T);
+
+/// A query. An unknown or repeated name is 400.
+#[derive(Debug)]
+pub(crate) struct Params<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequest<AppState> for Body<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &AppState) -> Result<Self, Problem> {
+        check_media_type(request.headers())?;
+        let bytes = read(request, state.options().max_body_bytes).await?;
+        parse(&bytes).map(Body)
+    }
+}
+
+impl<T: DeserializeOwned + Default> FromRequest<AppState> for OptionalBody<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &AppState) -> Result<Self, Problem> {
+        let media_type = check_media_type(request.headers());
+        let bytes = read(request, state.options().max_body_bytes).await?;
+        if bytes.iter().all(u8::is_ascii_whitespace) {
+            return Ok(OptionalBody(T::default()));
+        }
+        media_type?;
+        parse(&bytes).map(OptionalBody)
+    }
+}
+
+impl<T: DeserializeOwned> FromRequestParts<AppState> for Params<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, Problem> {
+        match Query::try_from_uri(&parts.uri) {
+            Ok(Query(query)) => Ok(Params(query)),
+            Err(rejection) => {
+                let cause =
+                    std::error::Error::source(&rejection).map(ToString::to_string).unwrap_or_default();
+                Err(Problem::bad_request(format!("The query cannot be read: {cause}.")))
+            }
+        }
+    }
+}
+
+/// Whether the headers announce a body that is larger than may be.
+pub(crate) fn announces_too_much(headers: &HeaderMap, limit: usize) -> bool {
+    let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    length.is_some_and(|length| length > limit as u64)
+}
+
+pub(crate) fn too_large(limit: usize) -> Problem {
+    let detail = format!("The body may have at most {limit} bytes.");
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "Content too large", detail)
+}
+
+/// The value of a field of a query; what is wrong with it is 422.
+pub(crate) fn field<T, E: std::fmt::Display>(
+    name: &'static str,
+    text: Option<&str>,
+    parse: impl Fn(&str) -> Result<T, E>,
+) -> Result<Option<T>, Problem> {
+    let parsed = text.map(parse).transpose();
+    parsed.map_err(|error| Problem::invalid_field(name, error.to_string()))
+}
+
+/// The `limit` of a list.
+pub(crate) fn limit(text: Option<&str>) -> Result<usize, Problem> {
+    let parsed = field("limit", text, |text| match text.parse() {
+        Ok(limit @ 1..=MAX_LIMIT) => Ok(limit),
+        _ => Err(format!("expected a whole number from 1 to {MAX_LIMIT}")),
+    });
+    Ok(parsed?.unwrap_or(DEFAULT_LIMIT))
+}
+
+/// A number of an event.
+pub(crate) fn seq(name: &'static str, text: Option<&str>) -> Result<Option<u64>, Problem> {
+    field(name, text, |text| text.parse::<u64>().map_err(|_| "expected a whole number from 0"))
+}
+
+fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
+    let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let essence = media_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+    let json =
+        essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"));
+    if json {
+        return Ok(());
+    }
+    let detail = "Send JSON, with Content-Type: application/json.";
+    Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media-type", "Unsupported media type", detail))
+}
+
+async fn read(request: Request, limit: usize) -> Result<Bytes, Problem> {
+    if announces_too_much(request.headers(), limit) {
+        return Err(too_large(limit));
+    }
+    let body = Limited::new(request.into_body(), limit);
+    match tokio::time::timeout(BODY_DEADLINE, body.collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large(limit)),
+        Ok(Err(_)) => Err(Problem::bad_request("The body did not arrive whole.")),
+        Err(_) => Err(Problem::of_status(StatusCode::REQUEST_TIMEOUT)),
+    }
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let parsed = serde_path_to_error::deserialize(&mut json);
+    let error = match parsed {
+        Ok(value) => match json.end() {
+            Ok(()) => return Ok(value),
+            Err(error) => return Err(unreadable(&error)),
+        },
+        Err(error) => error,
+    };
+    let path = error.path().to_string();
+    let inner = error.into_inner();
+    let message = without_place(&inner);
+    let unknown = message.starts_with("unknown field") || message.starts_with("duplicate field");
+    if inner.classify() != Category::Data || unknown {
+        return Err(unreadable(&inner));
+    }
+    let missing = message.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`'));
+    Err(match (missing, path.as_str()) {
+        (Some(name), ".") => Problem::invalid_field(name, "is missing"),
+        (Some(name), path) => Problem::invalid_field(format!("{path}.{name}"), "is missing"),
+        // An error of the whole body, such as a list where an object belongs.
+        (None, ".") => Problem::invalid_field("", message),
+        (None, path) => Problem::invalid(vec![FieldProblem::new(path, message)]),
+    })
+}
+
+fn unreadable(error: &serde_json::Error) -> Problem {
+    let (line, column) = (error.line(), error.column());
+    Problem::bad_request(format!("Line {line}, column {column}: {}.", without_place(error)))
+}
+
+/// The message without the ` at line 1 column 2` that the library adds.
+fn without_place(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.rfind(" at line ") {
+        Some(end) => text[..end].to_owned(),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code, reason = "only the mistakes are looked at")]
+    struct Sample {
+        wait: bool,
+        numbers: Vec<u8>,
+    }
+
+    fn refused(text: &str) -> (u16, String, Vec<String>) {
+        let problem = parse::<Sample>(text.as_bytes()).unwrap_err();
+        let body: serde_json::Value = serde_json::from_slice(&problem.body("r")).unwrap();
+        let fields = body["errors"].as_array().cloned().unwrap_or_default();
+        let fields = fields.iter().map(|error| error["field"].as_str().unwrap().to_owned()).collect();
+        (problem.status().as_u16(), problem.detail().to_owned(), fields)
+    }
+
+    #[test]
+    fn mistakes_in_a_body_are_told_apart_and_placed() {
+        assert_eq!(refused("{\n  \"wait\": tru }").0, 400);
+        assert!(refused("{\n  \"wait\": tru }").1.starts_with("Line 2, column "));
+        assert_eq!(refused("").0, 400);
+        assert_eq!(refused("{\"wait\": true, \"numbers\": []} x").0, 400);
+        let (status, detail, _) = refused("{\"wiat\": true}");
+        assert_eq!(status, 400);
+        assert!(detail.contains("wiat") && detail.contains("`wait`"), "{detail}");
+        assert_eq!(refused("{\"wait\": true, \"wait\": true}").0, 400);
+        assert_eq!(refused("{\"wait\": \"yes\", \"numbers\": []}"), {
+            let detail = "wait: invalid type: string \"yes\", expected a boolean".to_owned();
+            (422, detail, vec!["wait".to_owned()])
+        });
+        assert_eq!(refused("{\"wait\": true, \"numbers\": [1, 300]}").2, ["numbers[1]"]);
+        assert_eq!(refused("{\"wait\": true}").2, ["numbers"]);
+        assert_eq!(refused("[]").0, 422);
+        assert_eq!(refused(&"[".repeat(100_000)).0, 422, "depth is bounded by the type");
+    }
+
+    #[test]
+    fn a_limit_is_a_number_within_bounds() {
+        assert_eq!(limit(None).unwrap(), DEFAULT_LIMIT);
+        assert_eq!(limit(Some("500")).unwrap(), 500);
+        for bad in ["0", "501", "-1", "x", "", "1e2", "99999999999999999999"] {
+            assert_eq!(limit(Some(bad)).unwrap_err().status(), 422, "{bad}");
+        }
+    }
+}

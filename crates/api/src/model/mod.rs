@@ -1,0 +1,11 @@
+//! What answers look like. Each shape is described to clients by its OpenAPI schema.
+
+mod pipeline;
+mod run;
+mod schedule;
+
+pub(crate) use pipeline::{
+    CriticalPathDocument, ParallelGroups, PipelineDocument, PipelineList, PipelineRow, Registration,
+};
+pub(crate) use run::{Accepted, EventList, Finished, LogList, RunDocument, RunList, SignalTaken};
+pub(crate) use schedule::{ScheduleDocument, ScheduleList};

@@ -1,0 +1,219 @@
+//! The table of routes. What is not in it is not served, and what is in it has a rule.
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::response::Response;
+use axum::routing::{MethodRouter, delete, get, patch, post, put};
+use http::{Method, StatusCode};
+use taskiq_flow_security::audit::AuditEvent;
+use taskiq_flow_security::guard::endpoint;
+use taskiq_flow_security::layer::SecurityHeadersLayer;
+use taskiq_flow_security::permission::Permission::{self, Admin, Execute, Read};
+
+use crate::frame::frame;
+use crate::gate::gate;
+use crate::handlers::{analysis, events, meta, pipelines, register, runs, schedules, security};
+use crate::options::DEFAULT_METRICS_PATH;
+use crate::problem::Problem;
+use crate::state::AppState;
+use crate::{docs, ui, ws};
+
+/// One route.
+#[derive(Clone)]
+pub struct Route {
+    /// The operation: unique, what audit records call the action and the OpenAPI document the operation.
+    pub name: &'static str,
+    /// The name of its rate limit.
+    pub endpoint: &'static str,
+    /// The method. `GET` answers `HEAD` too.
+    pub method: Method,
+    /// Its paths, each served below `/api` too. The first is the one that is documented; the others are aliases.
+    pub paths: &'static [&'static str],
+    /// Who may reach it.
+    pub rule: Rule,
+    /// What is recorded before it acts; none: the guard's own records say enough.
+    pub audit: Option<AuditEvent>,
+    handler: fn() -> MethodRouter<AppState>,
+}
+
+/// Who may reach a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// Anybody, over plain HTTP too.
+    Probe,
+    /// Anybody.
+    Public,
+    /// Callers with a good credential.
+    AnyValid,
+    /// Who has this permission on the pipeline `{id}` of the path.
+    Pipeline(Permission),
+    /// Who has this permission on the pipeline of the run `{id}` of the path.
+    Run(Permission),
+    /// Who has this permission on the pipeline of the schedule `{id}` of the path.
+    Schedule(Permission),
+    /// Who has this permission on any pipeline. What is listed is filtered, and what a body names is asked for.
+    AnyPipeline(Permission),
+    /// Who has this permission on everything.
+    WholeServer(Permission),
+    /// Who administers security.
+    SecurityAdmin,
+    /// A handshake; the session checks what follows.
+    WebSocket,
+}
+
+impl std::fmt::Debug for Route {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Route").field("name", &self.name).field("rule", &self.rule).finish_non_exhaustive()
+    }
+}
+
+const fn route(
+    name: &'static str,
+    endpoint: &'static str,
+    method: Method,
+    paths: &'static [&'static str],
+    rule: Rule,
+    audit: Option<AuditEvent>,
+    handler: fn() -> MethodRouter<AppState>,
+) -> Route {
+    Route { name, endpoint, method, paths, rule, audit, handler }
+}
+
+use AuditEvent::{PipelineExecute, PipelineRead, PipelineRegister, RunControl, ScheduleChange};
+use Rule::{
+    AnyPipeline, AnyValid, Pipeline, Probe, Public, Run, Schedule, SecurityAdmin, WebSocket, WholeServer,
+};
+
+const GET: Method = Method::GET;
+const POST: Method = Method::POST;
+const READS: Option<AuditEvent> = Some(PipelineRead);
+const CONTROLS: Option<AuditEvent> = Some(RunControl);
+const CHANGES: Option<AuditEvent> = Some(ScheduleChange);
+
+/// Every route of the server.
+#[rustfmt::skip]
+pub static ROUTES: &[Route] = &[
+    route("health", endpoint::HEALTH, GET, &["/health"], Probe, None, || get(meta::health)),
+    route("ready", endpoint::READY, GET, &["/ready"], Probe, None, || get(meta::ready)),
+
+    route("list_pipelines", endpoint::LIST_PIPELINES, GET, &["/pipelines"], AnyPipeline(Read), READS, || get(pipelines::list_pipelines)),
+    route("get_pipeline", endpoint::GET_PIPELINE, GET, &["/pipelines/{id}"], Pipeline(Read), READS, || get(pipelines::get_pipeline)),
+    route("create_pipeline", endpoint::REGISTER_PIPELINE, POST, &["/pipelines/{id}"], Pipeline(Admin), Some(PipelineRegister), || post(register::create_pipeline)),
+    route("put_pipeline", endpoint::REGISTER_PIPELINE, Method::PUT, &["/pipelines/{id}"], Pipeline(Admin), Some(PipelineRegister), || put(register::put_pipeline)),
+    route("delete_pipeline", endpoint::REGISTER_PIPELINE, Method::DELETE, &["/pipelines/{id}"], Pipeline(Admin), Some(PipelineRegister), || delete(register::delete_pipeline)),
+    route("get_dag", endpoint::GET_DAG, GET, &["/pipelines/{id}/dag", "/dag/{id}"], Pipeline(Read), READS, || get(analysis::get_dag)),
+    route("get_dag_dot", endpoint::GET_DAG, GET, &["/pipelines/{id}/dag/dot", "/dag/{id}/dot"], Pipeline(Read), READS, || get(analysis::get_dag_dot)),
+    route("get_critical_path", endpoint::GET_CRITICAL_PATH, GET, &["/pipelines/{id}/critical-path", "/dag/{id}/critical-path"], Pipeline(Read), READS, || get(analysis::get_critical_path)),
+    route("get_parallel_groups", endpoint::GET_PARALLEL_GROUPS, GET, &["/pipelines/{id}/parallel-groups", "/dag/{id}/parallel-groups"], Pipeline(Read), READS, || get(analysis::get_parallel_groups)),
+    route("execute_pipeline", endpoint::EXECUTE_PIPELINE, POST, &["/pipelines/{id}/execute"], Pipeline(Execute), Some(PipelineExecute), || post(pipelines::execute_pipeline)),
+    route("get_pipeline_status", endpoint::GET_STATUS, GET, &["/pipelines/{id}/status"], Pipeline(Read), READS, || get(pipelines::get_pipeline_status)),
+
+    route("list_runs", endpoint::LIST_RUNS, GET, &["/runs"], AnyPipeline(Read), READS, || get(runs::list_runs)),
+    route("get_run", endpoint::GET_STATUS, GET, &["/runs/{id}"], Run(Read), READS, || get(runs::get_run)),
+    route("cancel_run", endpoint::RUN_CONTROL, POST, &["/runs/{id}/cancel"], Run(Execute), CONTROLS, || post(runs::cancel_run)),
+    route("pause_run", endpoint::RUN_CONTROL, POST, &["/runs/{id}/pause"], Run(Execute), CONTROLS, || post(runs::pause_run)),
+    route("resume_run", endpoint::RUN_CONTROL, POST, &["/runs/{id}/resume"], Run(Execute), CONTROLS, || post(runs::resume_run)),
+    route("retry_run", endpoint::RUN_CONTROL, POST, &["/runs/{id}/retry"], Run(Execute), CONTROLS, || post(runs::retry_run)),
+    route("signal_run", endpoint::RUN_CONTROL, POST, &["/runs/{id}/signals/{name}"], Run(Execute), CONTROLS, || post(runs::signal_run)),
+    route("get_run_events", endpoint::RUN_EVENTS, GET, &["/runs/{id}/events"], Run(Read), READS, || get(events::get_run_events)),
+    route("get_run_logs", endpoint::RUN_EVENTS, GET, &["/runs/{id}/logs"], Run(Read), READS, || get(runs::get_run_logs)),
+
+    route("list_schedules", endpoint::SCHEDULES, GET, &["/schedules"], AnyPipeline(Read), READS, || get(schedules::list_schedules)),
+    route("create_schedule", endpoint::SCHEDULES, POST, &["/schedules"], AnyPipeline(Execute), None, || post(schedules::create_schedule)),
+    route("get_schedule", endpoint::SCHEDULES, GET, &["/schedules/{id}"], Schedule(Read), READS, || get(schedules::get_schedule)),
+    route("change_schedule", endpoint::SCHEDULES, Method::PATCH, &["/schedules/{id}"], Schedule(Execute), CHANGES, || patch(schedules::change_schedule)),
+    route("delete_schedule", endpoint::SCHEDULES, Method::DELETE, &["/schedules/{id}"], Schedule(Execute), CHANGES, || delete(schedules::delete_schedule)),
+    route("pause_schedule", endpoint::SCHEDULES, POST, &["/schedules/{id}/pause"], Schedule(Execute), CHANGES, || post(schedules::pause_schedule)),
+    route("resume_schedule", endpoint::SCHEDULES, POST, &["/schedules/{id}/resume"], Schedule(Execute), CHANGES, || post(schedules::resume_schedule)),
+    route("trigger_schedule", endpoint::SCHEDULES, POST, &["/schedules/{id}/trigger"], Schedule(Execute), Some(PipelineExecute), || post(schedules::trigger_schedule)),
+
+    route("get_security_config", endpoint::SECURITY_ADMIN, GET, &["/security/config"], SecurityAdmin, None, || get(security::get_security_config)),
+    route("get_audit_records", endpoint::SECURITY_ADMIN, GET, &["/security/audit"], SecurityAdmin, None, || get(security::get_audit_records)),
+    route("verify_audit", endpoint::SECURITY_ADMIN, GET, &["/security/audit/verify"], SecurityAdmin, None, || get(security::verify_audit)),
+
+    route("me", endpoint::ME, GET, &["/me"], AnyValid, None, || get(meta::me)),
+    route("metrics", endpoint::METRICS, GET, &[DEFAULT_METRICS_PATH], WholeServer(Read), None, || get(meta::metrics)),
+    route("openapi", endpoint::OPENAPI, GET, &["/openapi.json"], AnyValid, None, || get(docs::openapi_json)),
+    route("docs", endpoint::OPENAPI, GET, &["/docs"], AnyValid, None, || get(docs::page)),
+    route("error_docs", endpoint::UI, GET, &["/docs/errors/{id}"], Public, None, || get(docs::error)),
+
+    route("websocket", endpoint::WEBSOCKET_CONNECT, GET, &["/ws"], WebSocket, None, || get(ws::connect)),
+    route("websocket_pipeline", endpoint::WEBSOCKET_CONNECT, GET, &["/ws/{id}"], WebSocket, None, || get(ws::connect)),
+
+    route("root", endpoint::UI, GET, &["/"], Public, None, || get(ui::root)),
+    route("ui", endpoint::UI, GET, &["/ui"], Public, None, || get(ui::to_page)),
+    route("ui_page", endpoint::UI, GET, &["/ui/"], Public, None, || get(ui::page)),
+    route("ui_file", endpoint::UI, GET, &["/ui/{file}"], Public, None, || get(ui::file)),
+];
+
+/// What paths that are not served, and methods that a path does not have, go through: they are limited like pages and
+/// need no credential, since the table is no secret.
+static NOTHING: Route =
+    route("nothing", endpoint::UI, GET, &[], Public, None, || get(|| async { StatusCode::NOT_FOUND }));
+
+/// The routes of a server.
+pub fn router(state: AppState) -> Router {
+    let mut router = Router::new();
+    for route in ROUTES.iter().filter(|route| is_served(route, &state)) {
+        for path in route.paths {
+            let path = if *path == DEFAULT_METRICS_PATH { &state.options().metrics_path } else { *path };
+            // The plain paths first; then the same below /api, where the root would be an alias of nothing.
+            let below = (path != "/").then(|| format!("/api{path}"));
+            for path in [Some(path.to_owned()), below].into_iter().flatten() {
+                let handler = (route.handler)();
+                let gate = from_fn_with_state((state.clone(), route), gate);
+                router = router.route(&path, handler.route_layer(gate));
+            }
+        }
+    }
+    let guard = state.guard().clone();
+    let nothing = || from_fn_with_state((state.clone(), &NOTHING), gate);
+    let not_found: MethodRouter<AppState> = axum::routing::any(not_found).route_layer(nothing());
+    let not_allowed: MethodRouter<AppState> = axum::routing::any(method_not_allowed).route_layer(nothing());
+    let not_allowed = not_allowed.with_state::<()>(state.clone());
+    router
+        .fallback_service(not_found.with_state::<()>(state.clone()))
+        .method_not_allowed_fallback(move |request| {
+            let service = not_allowed.clone();
+            async move { call(service, request).await }
+        })
+        .layer(from_fn_with_state(state.clone(), frame))
+        .layer(SecurityHeadersLayer::with_guard(guard))
+        .with_state(state)
+}
+
+/// Whether an option switches the route off.
+fn is_served(route: &Route, state: &AppState) -> bool {
+    route.name != "metrics" || state.options().metrics.is_some()
+}
+
+/// Whether a path has a use in the table.
+pub(crate) fn is_taken(path: &str) -> bool {
+    let fits = |pattern: &str| {
+        let (mut pattern, mut path) = (pattern.split('/'), path.split('/'));
+        loop {
+            match (pattern.next(), path.next()) {
+                (None, None) => return true,
+                (Some(part), Some(text)) if part == text || part.starts_with('{') => {}
+                _ => return false,
+            }
+        }
+    };
+    ROUTES.iter().flat_map(|route| route.paths).any(|pattern| fits(pattern))
+}
+
+async fn not_found() -> Problem {
+    Problem::of_status(StatusCode::NOT_FOUND)
+}
+
+async fn method_not_allowed() -> Problem {
+    Problem::of_status(StatusCode::METHOD_NOT_ALLOWED)
+}
+
+async fn call(mut service: MethodRouter, request: axum::extract::Request) -> Response {
+    use tower::Service;
+    match service.call(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
+}

@@ -1,0 +1,6 @@
+//! What handlers and sockets do with the engine. Everything here that concerns a pipeline takes the permit for it, so
+//! that there is no way to it around the policy.
+
+pub(crate) mod pipelines;
+pub(crate) mod runs;
+pub(crate) mod schedules;

@@ -1,0 +1,196 @@
+//! Starting, reading and controlling runs.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+use taskiq_flow_core::id::{PipelineId, RunId};
+use taskiq_flow_core::run::RunStatus;
+use taskiq_flow_engine::{ControlError, Submission, Submitted};
+use taskiq_flow_security::policy::Resource;
+use taskiq_flow_security::{Permission, Permit};
+use taskiq_flow_store::{RunFilter, RunRecord, Trigger};
+
+use super::pipelines;
+use crate::model::{Accepted, EventList, Finished, LogList, RunDocument, RunList};
+use crate::problem::Problem;
+use crate::state::AppState;
+
+/// What a run is started with.
+#[derive(Debug)]
+pub(crate) struct Start {
+    pub(crate) parameters: Map<String, Value>,
+    pub(crate) idempotency_key: Option<String>,
+}
+
+/// Starts a run of the pipeline that the permit is for.
+pub(crate) async fn start(
+    state: &AppState,
+    permit: &Permit,
+    start: Start,
+) -> Result<(PipelineId, Submitted), Problem> {
+    let pipeline_id = pipelines::of_permit(state, permit)?.id().clone();
+    let submission = Submission {
+        pipeline_id: pipeline_id.clone(),
+        parameters: start.parameters,
+        idempotency_key: start.idempotency_key,
+        trigger: Trigger::Request { principal: permit.principal().id().to_owned() },
+    };
+    Ok((pipeline_id, state.engine().submit(submission).await?))
+}
+
+/// Waits for a run that the holder of the permit started; none: it has not ended by then. Its result is for those who
+/// may read it.
+pub(crate) async fn wait(
+    state: &AppState,
+    permit: &Permit,
+    run_id: RunId,
+    timeout: Duration,
+) -> Result<Option<Finished>, Problem> {
+    let Some(run) = state.engine().wait(run_id, timeout).await? else { return Ok(None) };
+    let readable = pipelines::may_read(state.guard(), permit.principal(), &run.pipeline_id);
+    Ok(Some(Finished {
+        run_id,
+        pipeline_id: run.pipeline_id,
+        status: run.status.as_str(),
+        result: run.result.filter(|_| readable),
+        error: run.error.filter(|_| readable).map(Into::into),
+    }))
+}
+
+/// The newest run of the pipeline that the permit is for.
+pub(crate) async fn newest(state: &AppState, permit: &Permit) -> Result<RunDocument, Problem> {
+    let registered = pipelines::of_permit(state, permit)?;
+    let last = state.engine().last_runs(std::slice::from_ref(registered.id())).await?;
+    match last.first() {
+        Some(run) => Ok(state.engine().run(run.run_id).await?.into()),
+        None => Ok(RunDocument::registered(registered.id().clone(), registered.plan.steps().len())),
+    }
+}
+
+/// The record of a run, if there is one.
+pub(crate) async fn record(state: &AppState, run_id: RunId) -> Result<Option<RunRecord>, Problem> {
+    match state.engine().record(run_id).await {
+        Ok(record) => Ok(Some(record)),
+        Err(ControlError::UnknownRun(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Runs that the holder of the permit may read. `filter.pipelines` is theirs to narrow, never to widen.
+pub(crate) async fn list(
+    state: &AppState,
+    permit: &Permit,
+    pipeline: Option<PipelineId>,
+    mut filter: RunFilter,
+) -> Result<RunList, Problem> {
+    filter.pipelines = match pipeline {
+        Some(pipeline) if pipelines::may_read(state.guard(), permit.principal(), &pipeline) => {
+            Some(vec![pipeline])
+        }
+        Some(_) => Some(Vec::new()),
+        None if reads_everything(state, permit) => None,
+        None => {
+            let readable = pipelines::readable(state, permit);
+            Some(readable.iter().map(|registered| registered.id().clone()).collect())
+        }
+    };
+    let page = state.engine().runs(filter).await?;
+    Ok(RunList { runs: page.runs.into_iter().map(Into::into).collect(), next_cursor: page.next_cursor })
+}
+
+/// Whether no pipeline is hidden from the holder, not even one that has been deleted and left its runs.
+fn reads_everything(state: &AppState, permit: &Permit) -> bool {
+    let settings = state.guard().settings();
+    let (policy, now) = (settings.policy(), jiff::Timestamp::now());
+    let decide =
+        |permission| policy.decide(permit.principal(), permission, Resource::WholeServer, now).allowed;
+    decide(Permission::Admin) || (decide(Permission::Read) && policy.acls().next().is_none())
+}
+
+/// A run as it is now.
+pub(crate) async fn show(
+    state: &AppState,
+    permit: &Permit,
+    record: &RunRecord,
+) -> Result<RunDocument, Problem> {
+    check(permit, record)?;
+    Ok(state.engine().run(record.run_id).await?.into())
+}
+
+/// What is done to a run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Control<'a> {
+    Cancel { reason: &'a str },
+    Pause,
+    Resume,
+}
+
+/// Cancels, pauses or resumes a run.
+pub(crate) async fn control(
+    state: &AppState,
+    permit: &Permit,
+    record: &RunRecord,
+    control: Control<'_>,
+) -> Result<Accepted, Problem> {
+    check(permit, record)?;
+    let (engine, run_id) = (state.engine(), record.run_id);
+    match control {
+        Control::Cancel { reason } => engine.cancel(run_id, reason).await?,
+        Control::Pause => engine.pause(run_id).await?,
+        Control::Resume => engine.resume(run_id).await?,
+    }
+    let status: RunStatus = engine.run(run_id).await?.status;
+    Ok(Accepted::new(run_id, record.pipeline_id.clone(), status))
+}
+
+/// Runs what failed again, as a new run.
+pub(crate) async fn retry(
+    state: &AppState,
+    permit: &Permit,
+    record: &RunRecord,
+) -> Result<Accepted, Problem> {
+    check(permit, record)?;
+    let submitted = state.engine().retry(record.run_id, permit.principal().id()).await?;
+    Ok(Accepted::new(submitted.run_id, record.pipeline_id.clone(), submitted.status))
+}
+
+/// Sends a signal to a run.
+pub(crate) async fn signal(
+    state: &AppState,
+    permit: &Permit,
+    record: &RunRecord,
+    name: &str,
+    value: Value,
+) -> Result<(), Problem> {
+    check(permit, record)?;
+    Ok(state.engine().signal(record.run_id, name, value).await?)
+}
+
+/// Events of a run with a number above `after_seq`.
+pub(crate) async fn events(
+    state: &AppState,
+    permit: &Permit,
+    record: &RunRecord,
+    after_seq: u64,
+    limit: usize,
+) -> Result<EventList, Problem> {
+    check(permit, record)?;
+    let events = state.engine().events(record.run_id, after_seq, limit).await?;
+    let next_seq = events.last().map_or(after_seq, |event| event.event.seq).saturating_add(1);
+    Ok(EventList { events, next_seq })
+}
+
+/// What the attempts of a run printed.
+pub(crate) async fn logs(state: &AppState, permit: &Permit, record: &RunRecord) -> Result<LogList, Problem> {
+    check(permit, record)?;
+    let logs = state.engine().logs(record.run_id).await?;
+    Ok(LogList { logs: logs.into_iter().map(Into::into).collect() })
+}
+
+/// A permit is for a run when it is for the run's pipeline.
+pub(crate) fn check(permit: &Permit, record: &RunRecord) -> Result<(), Problem> {
+    match permit.pipeline() == Some(record.pipeline_id.as_str()) {
+        true => Ok(()),
+        false => Err(Problem::internal("a permit for another pipeline reached a run")),
+    }
+}

@@ -1,0 +1,90 @@
+//! What every handler shares.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use taskiq_flow_engine::Engine;
+use taskiq_flow_security::guard::Guard;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use crate::options::{ApiOptions, OptionsError};
+use crate::routes;
+
+/// The engine, the guard and the options behind a router. Clones are the same.
+#[derive(Debug, Clone)]
+pub struct AppState(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    engine: Engine,
+    guard: Guard,
+    options: ApiOptions,
+    streams: Arc<Semaphore>,
+    closing: CancellationToken,
+}
+
+impl AppState {
+    /// What a router is made of.
+    ///
+    /// # Errors
+    /// [`OptionsError`] names the option that does not fit.
+    pub fn new(engine: Engine, guard: Guard, options: ApiOptions) -> Result<Self, OptionsError> {
+        options.check(routes::is_taken)?;
+        let streams = Arc::new(Semaphore::new(options.websocket_max_connections.min(Semaphore::MAX_PERMITS)));
+        let closing = CancellationToken::new();
+        Ok(Self(Arc::new(Inner { engine, guard, options, streams, closing })))
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> &Engine {
+        &self.0.engine
+    }
+
+    /// The guard.
+    pub fn guard(&self) -> &Guard {
+        &self.0.guard
+    }
+
+    /// The options.
+    pub fn options(&self) -> &ApiOptions {
+        &self.0.options
+    }
+
+    /// Tells WebSockets and event streams to close, and waits for them, at most `deadline`. No new one is accepted.
+    /// Part of a shutdown, before or while [`crate::serve()`] drains.
+    pub async fn close_streams(&self, deadline: Duration) {
+        self.0.closing.cancel();
+        let all = u32::try_from(self.0.options.websocket_max_connections).unwrap_or(u32::MAX);
+        // The only errors are the deadline and a closed semaphore: nothing is left to wait for either way.
+        let _ = tokio::time::timeout(deadline, self.0.streams.acquire_many(all)).await;
+        self.0.streams.close();
+    }
+
+    /// Cancelled when streams are to close.
+    pub(crate) fn closing(&self) -> &CancellationToken {
+        &self.0.closing
+    }
+
+    /// Room for one more WebSocket or event stream; none when as many as may be are open.
+    pub(crate) fn open_stream(&self) -> Option<StreamSlot> {
+        if self.0.closing.is_cancelled() {
+            return None;
+        }
+        let permit = Arc::clone(&self.0.streams).try_acquire_owned().ok()?;
+        metrics::gauge!("taskiq_flow_open_streams").increment(1.0);
+        Some(StreamSlot { _permit: permit })
+    }
+}
+
+/// The room of one open stream, given back when it is dropped.
+#[derive(Debug)]
+pub(crate) struct StreamSlot {
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for StreamSlot {
+    fn drop(&mut self) {
+        metrics::gauge!("taskiq_flow_open_streams").decrement(1.0);
+    }
+}

@@ -1,0 +1,450 @@
+//! One socket from its handshake to its close.
+
+use std::time::Duration;
+
+use axum::extract::ws::{Message, WebSocket};
+use futures_util::StreamExt;
+use futures_util::stream::SplitStream;
+use taskiq_flow_core::id::PipelineId;
+use taskiq_flow_core::run::EventView;
+use taskiq_flow_engine::Watcher;
+use taskiq_flow_security::audit::{AuditEvent, Outcome};
+use taskiq_flow_security::guard::{CredentialState, Note};
+use taskiq_flow_security::{Admission, Permission, Resource};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::Instant;
+
+use super::message::{ClientMessage, ServerMessage, Subscribed, Target, Who};
+use super::outbox::{Full, Outbox};
+use super::rate::MessageRate;
+use super::subscription::{Scope, Subscription, Subscriptions};
+use crate::gate::on_run;
+use crate::problem::Problem;
+use crate::state::AppState;
+use crate::stream::until_expiry;
+
+/// How long a socket may stay without having proved who it is.
+const AUTHENTICATION: Duration = Duration::from_secs(5);
+const HEARTBEAT: Duration = Duration::from_secs(30);
+/// A client that has not been heard of for so long, pongs included, has left.
+const SILENCE: Duration = Duration::from_secs(95);
+/// How long the other end may take to answer a goodbye.
+const GOODBYE: Duration = Duration::from_secs(1);
+/// Events read from the store at once.
+const PAGE: usize = 500;
+
+const GOING_AWAY: u16 = 1001;
+const UNSUPPORTED: u16 = 1003;
+const POLICY: u16 = 1008;
+const TOO_BIG: u16 = 1009;
+const INTERNAL: u16 = 1011;
+const TRY_AGAIN: u16 = 1013;
+
+/// Why a socket ends.
+#[derive(Debug)]
+enum End {
+    /// With this code, after what waits to be written.
+    Close(u16, &'static str),
+    /// It reads too slowly; what waits is dropped.
+    Slow,
+    /// The other end said goodbye or is gone.
+    Gone,
+}
+
+type Step = Result<(), End>;
+
+struct Session {
+    state: AppState,
+    caller: Admission,
+    /// The pipeline of the path.
+    pipeline: Option<String>,
+    outbox: Outbox,
+    subscriptions: Subscriptions,
+    /// Only while there are subscriptions: else every event would wake the socket for nothing.
+    watcher: Option<Watcher>,
+    rate: MessageRate,
+    heard: Instant,
+}
+
+/// Runs a socket until it ends.
+pub(super) async fn run(state: AppState, caller: Admission, pipeline: Option<String>, socket: WebSocket) {
+    let (sink, mut stream) = socket.split();
+    let now = Instant::now();
+    let mut session = Session {
+        outbox: Outbox::new(sink),
+        subscriptions: Subscriptions::default(),
+        watcher: None,
+        rate: MessageRate::new(now),
+        heard: now,
+        state,
+        caller,
+        pipeline,
+    };
+    let end = match session.authenticate(&mut stream).await {
+        Ok(()) => session.serve(&mut stream).await,
+        Err(end) => end,
+    };
+    session.end(end, stream).await;
+}
+
+impl Session {
+    /// Waits until the client has proved who it is, and greets it.
+    async fn authenticate(&mut self, stream: &mut SplitStream<WebSocket>) -> Step {
+        if self.caller.credential() == CredentialState::Awaited {
+            let deadline = tokio::time::sleep(AUTHENTICATION);
+            tokio::pin!(deadline);
+            loop {
+                let frame = tokio::select! {
+                    frame = stream.next() => frame,
+                    () = &mut deadline => {
+                        return self.refuse("authentication-timeout", "No connect message came within 5 seconds.");
+                    }
+                    () = self.state.closing().cancelled() => return Err(End::Close(GOING_AWAY, "server stops")),
+                };
+                match self.read(frame)? {
+                    None => {}
+                    Some(Ok(ClientMessage::Connect { auth: Some(auth) })) => {
+                        self.adopt(&auth).await?;
+                        break;
+                    }
+                    Some(_) => {
+                        return self.refuse("not-authenticated", "Send a connect message with auth first.");
+                    }
+                }
+            }
+        }
+        self.note(AuditEvent::WebsocketConnect, Note::default())?;
+        self.greet()?;
+        if let Some(pipeline) = self.pipeline.clone() {
+            let target = Target { pipeline_id: Some(pipeline), run_id: None, after_seq: None };
+            self.subscribe(target).await?;
+        }
+        Ok(())
+    }
+
+    async fn serve(&mut self, stream: &mut SplitStream<WebSocket>) -> End {
+        let mut changes = self.state.guard().subscribe_policy_changes();
+        // What changed between the handshake and here is looked at too.
+        let mut outcome = self.recheck();
+        let mut heartbeat = tokio::time::interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
+        loop {
+            if let Err(end) = outcome {
+                return end;
+            }
+            let closing = self.state.closing().clone();
+            outcome = tokio::select! {
+                frame = stream.next() => match self.read(frame) {
+                    Ok(Some(message)) => self.answer(message).await,
+                    Ok(None) => Ok(()),
+                    Err(end) => Err(end),
+                },
+                event = next_event(&mut self.watcher) => match event {
+                    Ok(event) => self.pass_on(&event),
+                    Err(RecvError::Lagged(_)) if self.subscriptions.only_runs() => self.catch_up().await,
+                    Err(RecvError::Lagged(_)) => Err(End::Slow),
+                    Err(RecvError::Closed) => Err(End::Close(GOING_AWAY, "server stops")),
+                },
+                _ = heartbeat.tick() => self.beat(),
+                changed = changes.changed() => match changed {
+                    true => self.recheck(),
+                    false => Err(End::Close(GOING_AWAY, "server stops")),
+                },
+                () = until_expiry(&self.caller) => self.recheck(),
+                () = self.outbox.is_broken() => Err(End::Gone),
+                () = closing.cancelled() => Err(End::Close(GOING_AWAY, "server stops")),
+            };
+        }
+    }
+
+    /// What a frame says; nothing for those that need no answer.
+    #[allow(clippy::type_complexity, reason = "the three layers are: end, nothing to do, mistake")]
+    fn read(
+        &mut self,
+        frame: Option<Result<Message, axum::Error>>,
+    ) -> Result<Option<Result<ClientMessage, String>>, End> {
+        let now = Instant::now();
+        self.heard = now;
+        let message = match frame {
+            None | Some(Ok(Message::Close(_))) => return Err(End::Gone),
+            Some(Err(error)) => {
+                let text = error.to_string();
+                // The library has no type for it that reaches us.
+                let too_big = text.contains("too long") || text.contains("too big");
+                return Err(if too_big { End::Close(TOO_BIG, "message too big") } else { End::Gone });
+            }
+            Some(Ok(message)) => message,
+        };
+        if !self.rate.take(now) {
+            self.say(&error("too-many-messages", "A client may send 100 messages a minute."))?;
+            return Err(End::Close(POLICY, "too many messages"));
+        }
+        match message {
+            Message::Text(text) => {
+                let parsed = serde_json::from_str(text.as_str());
+                Ok(Some(parsed.map_err(|error: serde_json::Error| error.to_string())))
+            }
+            Message::Binary(_) => {
+                self.say(&error("binary", "Messages are JSON texts."))?;
+                Err(End::Close(UNSUPPORTED, "binary message"))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    async fn answer(&mut self, message: Result<ClientMessage, String>) -> Step {
+        match message {
+            Ok(ClientMessage::Subscribe(target)) => self.subscribe(target).await,
+            Ok(ClientMessage::Unsubscribe(target)) => self.unsubscribe(target),
+            Ok(ClientMessage::Ping { id }) => self.say(&ServerMessage::Pong { id }),
+            Ok(ClientMessage::Connect { auth: None }) => self.greet(),
+            Ok(ClientMessage::Connect { auth: Some(auth) }) => {
+                self.adopt(&auth).await?;
+                self.note(AuditEvent::WebsocketConnect, Note::default())?;
+                self.recheck()?;
+                self.greet()
+            }
+            Err(mistake) => self.say(&error("invalid-message", &mistake)),
+        }
+    }
+
+    /// Takes the credential of a `connect` message.
+    async fn adopt(&mut self, auth: &str) -> Step {
+        match self.state.guard().authenticate_message(&self.caller, auth).await {
+            Ok(caller) => {
+                self.caller = caller;
+                Ok(())
+            }
+            Err(refusal) => {
+                self.say(&error(refusal.kind().code(), refusal.detail()))?;
+                Err(End::Close(POLICY, "not authenticated"))
+            }
+        }
+    }
+
+    fn greet(&mut self) -> Step {
+        let principal = Who::of(&self.caller);
+        self.say(&ServerMessage::Connected { principal, heartbeat_seconds: HEARTBEAT.as_secs() })
+    }
+
+    async fn subscribe(&mut self, target: Target) -> Step {
+        // Before anything is read: what happens from now on is seen.
+        self.watcher.get_or_insert_with(|| self.state.engine().watch());
+        let outcome = self.try_subscribe(target).await;
+        if self.subscriptions.iter().next().is_none() {
+            self.watcher = None;
+        }
+        outcome
+    }
+
+    async fn try_subscribe(&mut self, target: Target) -> Step {
+        if !self.subscriptions.has_room() {
+            return self.say(&error("too-many-subscriptions", "A socket may have 256 subscriptions."));
+        }
+        if target.after_seq.is_some() && target.run_id.is_none() {
+            return self.say(&error("invalid-message", "after_seq needs run_id: numbers are a run's own"));
+        }
+        let (subscription, after) = match self.resolve(&target).await {
+            Ok(resolved) => resolved,
+            Err(problem) if problem.status() == http::StatusCode::FORBIDDEN => {
+                let named = target.pipeline_id.as_deref();
+                let (run_id, outcome) = (target.run_id.as_deref(), Some(Outcome::Denied));
+                let note = Note { pipeline_id: named, run_id, outcome, ..Note::default() };
+                self.note(AuditEvent::WebsocketDenied, note)?;
+                self.say(&error(problem.code(), problem.detail()))?;
+                return Err(End::Close(POLICY, "not allowed"));
+            }
+            Err(problem) => return self.say(&error(problem.code(), problem.detail())),
+        };
+        let run_id = subscription.run_id.map(|run_id| run_id.to_string());
+        let pipeline_id = subscription.scope.as_str().to_owned();
+        let note = Note { pipeline_id: Some(&pipeline_id), run_id: run_id.as_deref(), ..Note::default() };
+        self.note(AuditEvent::WebsocketSubscribe, note)?;
+        let replayed = subscription.run_id.filter(|_| target.after_seq.is_some());
+        self.subscriptions.add(subscription, after);
+        let after_seq = target.after_seq;
+        self.say(&ServerMessage::Subscribed(Subscribed { pipeline_id: &pipeline_id, run_id, after_seq }))?;
+        match replayed {
+            Some(_) => self.catch_up().await,
+            None => Ok(()),
+        }
+    }
+
+    /// What a target names, if the caller may read it, and the number after which its events are wanted.
+    async fn resolve(&self, target: &Target) -> Result<(Subscription, u64), Problem> {
+        let guard = self.state.guard();
+        let scope = match target.pipeline_id.as_deref() {
+            Some("*") => {
+                let _permit = guard.authorize(&self.caller, Permission::Read, Resource::AnyPipeline)?;
+                Some(Scope::All)
+            }
+            Some(id) => {
+                let _permit = guard.authorize(&self.caller, Permission::Read, Resource::Pipeline(id))?;
+                let id = id.parse::<PipelineId>().map_err(|_| unknown_pipeline())?;
+                if self.state.engine().pipeline(&id).is_none() {
+                    return Err(unknown_pipeline());
+                }
+                Some(Scope::Pipeline(id))
+            }
+            None => None,
+        };
+        let Some(run_id) = target.run_id.as_deref() else {
+            let scope = scope.ok_or_else(|| Problem::bad_request("Name pipeline_id, run_id or both."))?;
+            return Ok((Subscription { scope, run_id: None }, 0));
+        };
+        let (_permit, record) = on_run(&self.state, &self.caller, Permission::Read, run_id).await?;
+        let own = Scope::Pipeline(record.pipeline_id.clone());
+        match scope {
+            Some(Scope::Pipeline(id)) if id != record.pipeline_id => {
+                Err(Problem::not_found("This pipeline has no such run."))
+            }
+            _ => {
+                let after = target.after_seq.unwrap_or(record.last_seq);
+                Ok((Subscription { scope: own, run_id: Some(record.run_id) }, after))
+            }
+        }
+    }
+
+    fn unsubscribe(&mut self, target: Target) -> Step {
+        let run_id = match target.run_id.as_deref().map(str::parse) {
+            None => None,
+            Some(Ok(run_id)) => Some(run_id),
+            Some(Err(_)) => return self.say(&error("not-found", "There is no such subscription.")),
+        };
+        // A run's subscription may be named by the run alone.
+        let named = |subscription: &&Subscription| {
+            subscription.run_id == run_id
+                && match target.pipeline_id.as_deref() {
+                    Some(id) => id == subscription.scope.as_str() || (id == "*" && run_id.is_some()),
+                    None => run_id.is_some(),
+                }
+        };
+        let Some(subscription) = self.subscriptions.iter().find(named).cloned() else {
+            return self.say(&error("not-found", "There is no such subscription."));
+        };
+        self.subscriptions.remove(&subscription);
+        if self.subscriptions.iter().next().is_none() {
+            self.watcher = None;
+        }
+        let run_id = subscription.run_id.map(|run_id| run_id.to_string());
+        let pipeline_id = subscription.scope.as_str();
+        self.say(&ServerMessage::Unsubscribed(Subscribed { pipeline_id, run_id, after_seq: None }))
+    }
+
+    fn pass_on(&mut self, event: &EventView) -> Step {
+        // Asked for each event: a policy that changed a moment ago counts already.
+        let readable = self.state.guard().may_read(self.caller.principal(), event.pipeline_id.as_str());
+        if readable && self.subscriptions.take(event) { self.say(event) } else { Ok(()) }
+    }
+
+    /// Sends what the store has of the runs that are subscribed to by themselves and was not sent.
+    async fn catch_up(&mut self) -> Step {
+        for (run_id, mut after) in self.subscriptions.runs() {
+            loop {
+                let page = self.state.engine().events(run_id, after, PAGE).await.map_err(|error| {
+                    tracing::error!(%run_id, %error, "a socket ends: the log cannot be read");
+                    End::Close(INTERNAL, "internal error")
+                })?;
+                let Some(last) = page.last() else { break };
+                after = last.event.seq;
+                for event in &page {
+                    if self.subscriptions.take(event) {
+                        self.outbox.send_patiently(event).await.map_err(|Full| End::Slow)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn beat(&mut self) -> Step {
+        if self.heard.elapsed() > SILENCE {
+            return Err(End::Close(GOING_AWAY, "no sign of life"));
+        }
+        self.outbox.ping().map_err(|Full| End::Slow)?;
+        self.say(&ServerMessage::Heartbeat {
+            timestamp: taskiq_flow_core::time::Timestamp::now().to_string(),
+        })
+    }
+
+    /// Asks again whether the caller may stay and read what it is subscribed to.
+    fn recheck(&mut self) -> Step {
+        let Some(caller) = self.state.guard().revalidate(&self.caller) else {
+            self.say(&error("credential-expired", "The credential is no longer accepted."))?;
+            return Err(End::Close(POLICY, "credential no longer accepted"));
+        };
+        self.caller = caller;
+        for subscription in self.subscriptions.iter() {
+            let resource = match &subscription.scope {
+                Scope::All => Resource::AnyPipeline,
+                Scope::Pipeline(id) => Resource::Pipeline(id.as_str()),
+            };
+            if let Err(refusal) = self.state.guard().authorize(&self.caller, Permission::Read, resource) {
+                let refused = error(refusal.kind().code(), refusal.detail());
+                self.outbox.send(&refused).map_err(|Full| End::Slow)?;
+                return Err(End::Close(POLICY, "not allowed any more"));
+            }
+        }
+        Ok(())
+    }
+
+    fn say(&self, message: &impl serde::Serialize) -> Step {
+        self.outbox.send(message).map_err(|Full| End::Slow)
+    }
+
+    fn refuse(&self, code: &'static str, detail: &'static str) -> Step {
+        let note = Note { outcome: Some(Outcome::Denied), detail: Some(code), ..Note::default() };
+        self.note(AuditEvent::WebsocketDenied, note)?;
+        self.say(&error(code, detail))?;
+        Err(End::Close(POLICY, "not authenticated"))
+    }
+
+    fn note(&self, event: AuditEvent, note: Note<'_>) -> Step {
+        match self.state.guard().note(&self.caller, event, note) {
+            Ok(()) => Ok(()),
+            Err(refusal) => {
+                self.say(&error(refusal.kind().code(), refusal.detail()))?;
+                Err(End::Close(INTERNAL, "audit log unavailable"))
+            }
+        }
+    }
+
+    async fn end(self, end: End, mut stream: SplitStream<WebSocket>) {
+        let Self { state, caller, outbox, .. } = self;
+        let (code, reason) = match end {
+            End::Close(code, reason) => (Some(code), reason),
+            End::Slow => (Some(TRY_AGAIN), "reads too slowly; resume with after_seq"),
+            End::Gone => (None, "closed by the client"),
+        };
+        match (end, code) {
+            (End::Slow, Some(code)) => outbox.drop_reader(code, reason).await,
+            (_, Some(code)) => outbox.close(code, reason).await,
+            (_, None) => outbox.end().await,
+        }
+        let detail = match code {
+            Some(code) => format!("{code} {reason}"),
+            None => reason.to_owned(),
+        };
+        let note = Note { detail: Some(&detail), ..Note::default() };
+        if let Err(refusal) = state.guard().note(&caller, AuditEvent::WebsocketClose, note) {
+            tracing::error!(reason = refusal.reason(), "the close of a socket could not be recorded");
+        }
+        // Unread bytes would make the kernel reset the connection, and the goodbye would be lost.
+        let drained = async { while let Some(Ok(_)) = stream.next().await {} };
+        let _ = tokio::time::timeout(GOODBYE, drained).await;
+    }
+}
+
+async fn next_event(watcher: &mut Option<Watcher>) -> Result<std::sync::Arc<EventView>, RecvError> {
+    match watcher {
+        Some(watcher) => watcher.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn error<'a>(code: &'a str, detail: &'a str) -> ServerMessage<'a> {
+    ServerMessage::Error { code, detail }
+}
+
+fn unknown_pipeline() -> Problem {
+    Problem::not_found("There is no such pipeline.")
+}
