@@ -168,8 +168,8 @@ pub fn router(state: AppState) -> Router {
     }
     let guard = state.guard().clone();
     let nothing = || from_fn_with_state((state.clone(), &NOTHING), gate);
-    let not_found: MethodRouter<AppState> = axum::routing::any(not_found).route_layer(nothing());
-    let not_allowed: MethodRouter<AppState> = axum::routing::any(method_not_allowed).route_layer(nothing());
+    let not_found: MethodRouter<AppState> = axum::routing::any(not_found).layer(nothing());
+    let not_allowed: MethodRouter<AppState> = axum::routing::any(method_not_allowed).layer(nothing());
     let not_allowed = not_allowed.with_state::<()>(state.clone());
     router
         .fallback_service(not_found.with_state::<()>(state.clone()))
