@@ -7,24 +7,24 @@ use taskiq_flow_testkit::{Client, Nginx, NginxSite, Pair, Server, ServerBuilder,
 use tempfile::TempDir;
 
 /// The built program.
-pub const PROGRAM: &str = env!("CARGO_BIN_EXE_taskiq-flow");
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_taskiq-flow");
 
 /// The host that the guide's site is for.
-pub const HOST: &str = "taskiq-flow.example.com";
+pub(crate) const HOST: &str = "taskiq-flow.example.com";
 
 /// The directory deploy/.
-pub fn deploy() -> PathBuf {
+pub(crate) fn deploy() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy")
 }
 
 /// A file of deploy/.
-pub fn text(name: &str) -> String {
+pub(crate) fn text(name: &str) -> String {
     let path = deploy().join(name);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 /// A server that requires HTTPS, with a key and a pipeline of three tasks in a row.
-pub fn service() -> ServerBuilder {
+pub(crate) fn service() -> ServerBuilder {
     Server::builder(PROGRAM)
         .env("TASKIQ_FLOW_API_KEYS", r#"{"k":{"role":"admin","pipelines":["*"],"permissions":["read","execute","admin"]}}"#)
         .pipeline(
@@ -35,18 +35,18 @@ pub fn service() -> ServerBuilder {
 
 /// nginx with a site before the service.
 #[derive(Debug)]
-pub struct Front {
-    pub http: SocketAddr,
-    pub https: SocketAddr,
-    pub pair: Pair,
+pub(crate) struct Front {
+    pub(crate) http: SocketAddr,
+    pub(crate) https: SocketAddr,
+    pub(crate) pair: Pair,
     _nginx: Nginx,
-    pub service: Server,
+    pub(crate) service: Server,
     _directory: TempDir,
 }
 
 impl Front {
     /// Starts a site in which ports 80 and 443, the paths of the certificate and the service's address are replaced.
-    pub async fn start(site: &str, service: Server) -> Self {
+    pub(crate) async fn start(site: &str, service: Server) -> Self {
         for _ in 0..5 {
             let directory = tempfile::tempdir().unwrap();
             let pair = Pair::self_signed(directory.path(), &[HOST]);
@@ -65,14 +65,14 @@ impl Front {
     }
 
     /// A client that comes to nginx over TLS.
-    pub fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         let base = format!("https://{HOST}:{}", self.https.port());
         Client::tls(base, HOST, self.https, &self.pair.pem()).key("k")
     }
 }
 
 /// The site with this test's ports, files and addresses.
-pub fn here(site: &str, pair: &Pair, http: SocketAddr, https: SocketAddr, service: u16) -> String {
+pub(crate) fn here(site: &str, pair: &Pair, http: SocketAddr, https: SocketAddr, service: u16) -> String {
     let directory = format!("/etc/letsencrypt/live/{HOST}");
     let mut out = String::new();
     // IPv6 need not be there.

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use taskiq_flow_testkit::{Client, Incoming, Server, ServerBuilder, Socket, jwt};
+use taskiq_flow_testkit::{Client, Server, ServerBuilder, Socket, jwt};
 
 /// The built program.
-pub const PROGRAM: &str = env!("CARGO_BIN_EXE_taskiq-flow");
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_taskiq-flow");
 
 /// The guide's configuration block, field by field, as a file has it.
-pub const GUIDE_CONFIG: &str = r#"
+pub(crate) const GUIDE_CONFIG: &str = r#"
 security_enabled = true
 
 auth_provider = "api_key"
@@ -29,15 +29,15 @@ websocket_max_connections = 1000
 "#;
 
 /// The guide's placeholder for the secret of tokens.
-pub const GUIDE_SECRET: &str = "your-jwt-secret";
+pub(crate) const GUIDE_SECRET: &str = "your-jwt-secret";
 
 /// A server with the guide's configuration and three pipelines.
-pub fn guide() -> ServerBuilder {
+pub(crate) fn guide() -> ServerBuilder {
     pipelines(Server::builder(PROGRAM)).config_toml(GUIDE_CONFIG)
 }
 
 /// A server with the guide's configuration in which lines are replaced.
-pub fn guide_with(changes: &[(&str, &str)]) -> ServerBuilder {
+pub(crate) fn guide_with(changes: &[(&str, &str)]) -> ServerBuilder {
     let mut config = GUIDE_CONFIG.to_owned();
     for (from, to) in changes {
         assert!(config.contains(from), "the guide's configuration has no {from}");
@@ -47,12 +47,12 @@ pub fn guide_with(changes: &[(&str, &str)]) -> ServerBuilder {
 }
 
 /// Adds the guide's `pipeline1` and `pipeline2`, and one that its viewer knows nothing of.
-pub fn pipelines(server: ServerBuilder) -> ServerBuilder {
+pub(crate) fn pipelines(server: ServerBuilder) -> ServerBuilder {
     ["pipeline1", "pipeline2", "other"].iter().fold(server, |server, id| server.pipeline(&pipeline(id)))
 }
 
 /// A pipeline that adds one to `x`.
-pub fn pipeline(id: &str) -> String {
+pub(crate) fn pipeline(id: &str) -> String {
     format!(
         "id: {id}\ninputs:\n  x: {{ type: integer, default: 1 }}\ntasks:\n  - name: increment\n    expression: x + 1\n    \
          inputs: [x]\n    output: y\n"
@@ -60,22 +60,22 @@ pub fn pipeline(id: &str) -> String {
 }
 
 /// One entry of `api_keys`.
-pub fn key(role: &str, pipelines: &[&str], permissions: &[&str]) -> Value {
+pub(crate) fn key(role: &str, pipelines: &[&str], permissions: &[&str]) -> Value {
     json!({ "role": role, "pipelines": pipelines, "permissions": permissions })
 }
 
 /// A good token of the guide's secret.
-pub fn token(sub: &str, roles: &[&str]) -> String {
+pub(crate) fn token(sub: &str, roles: &[&str]) -> String {
     jwt::hs256(GUIDE_SECRET, &claims(sub, roles))
 }
 
 /// What a good token says.
-pub fn claims(sub: &str, roles: &[&str]) -> Value {
+pub(crate) fn claims(sub: &str, roles: &[&str]) -> Value {
     json!({ "sub": sub, "roles": roles, "exp": jwt::from_now(Duration::from_secs(600)) })
 }
 
 /// The ids of the pipelines that a client is shown.
-pub async fn listed(client: &Client) -> Vec<String> {
+pub(crate) async fn listed(client: &Client) -> Vec<String> {
     let list = client.get("/pipelines").await.expect(200).json();
     let pipelines = list["pipelines"].as_array().cloned().unwrap_or_default();
     let mut ids: Vec<String> =
@@ -85,29 +85,29 @@ pub async fn listed(client: &Client) -> Vec<String> {
 }
 
 /// The status of a read.
-pub async fn read(client: &Client, pipeline: &str) -> u16 {
+pub(crate) async fn read(client: &Client, pipeline: &str) -> u16 {
     client.get(&format!("/pipelines/{pipeline}")).await.status
 }
 
 /// The status of an execution that is not waited for.
-pub async fn execute(client: &Client, pipeline: &str) -> u16 {
+pub(crate) async fn execute(client: &Client, pipeline: &str) -> u16 {
     client.post(&format!("/pipelines/{pipeline}/execute"), &json!({ "parameters": {} })).await.status
 }
 
 /// Runs a pipeline to its end.
-pub async fn run(client: &Client, pipeline: &str, parameters: Value) -> Value {
+pub(crate) async fn run(client: &Client, pipeline: &str, parameters: Value) -> Value {
     let body = json!({ "parameters": parameters, "wait": true, "timeout": 20 });
     client.post(&format!("/pipelines/{pipeline}/execute"), &body).await.expect(200).json()
 }
 
 /// Subscribes, and gives the answer: `subscribed` or `error`.
-pub async fn subscribe(socket: &mut Socket, pipeline: &str) -> Value {
+pub(crate) async fn subscribe(socket: &mut Socket, pipeline: &str) -> Value {
     socket.send(&json!({ "type": "subscribe", "pipeline_id": pipeline })).await;
     answer(socket).await
 }
 
 /// The next message that is neither `connected` nor a heartbeat.
-pub async fn answer(socket: &mut Socket) -> Value {
+pub(crate) async fn answer(socket: &mut Socket) -> Value {
     loop {
         let message = socket.recv().await;
         if message["type"] != "connected" && message["type"] != "heartbeat" {
@@ -117,7 +117,7 @@ pub async fn answer(socket: &mut Socket) -> Value {
 }
 
 /// Expects `error` and then close 1008.
-pub async fn expect_denied(socket: &mut Socket) {
+pub(crate) async fn expect_denied(socket: &mut Socket) {
     let error = answer(socket).await;
     assert_eq!(error["type"], "error", "{error}");
     assert!(error["code"].as_str().is_some_and(|code| !code.is_empty()), "{error}");
@@ -126,12 +126,12 @@ pub async fn expect_denied(socket: &mut Socket) {
 }
 
 /// Whether nothing comes out of the socket for a moment.
-pub async fn is_silent(socket: &mut Socket) -> bool {
-    matches!(socket.next(Duration::from_millis(200)).await, None::<Incoming>)
+pub(crate) async fn is_silent(socket: &mut Socket) -> bool {
+    socket.next(Duration::from_millis(200)).await.is_none()
 }
 
 /// The records of the audit file.
-pub fn records(server: &Server) -> Vec<Value> {
+pub(crate) fn records(server: &Server) -> Vec<Value> {
     let parse = |line: &str| {
         serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in the audit file: {line}"))
     };
@@ -139,7 +139,7 @@ pub fn records(server: &Server) -> Vec<Value> {
 }
 
 /// The events of the audit file that are named `event`, once there is one.
-pub async fn recorded(server: &Server, event: &str) -> Vec<Value> {
+pub(crate) async fn recorded(server: &Server, event: &str) -> Vec<Value> {
     let found = taskiq_flow_testkit::until(Duration::from_secs(5), async || {
         let found: Vec<Value> =
             records(server).into_iter().filter(|record| record["event"] == event).collect();

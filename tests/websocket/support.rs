@@ -4,10 +4,10 @@ use serde_json::{Value, json};
 use taskiq_flow_testkit::{Client, Server, ServerBuilder, Socket};
 
 /// The built program.
-pub const PROGRAM: &str = env!("CARGO_BIN_EXE_taskiq-flow");
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_taskiq-flow");
 
 /// A server with a key for everything, one for the pipeline `row` alone, and no limits in the way.
-pub fn server() -> ServerBuilder {
+pub(crate) fn server() -> ServerBuilder {
     let keys = json!({
         "k": { "role": "admin", "pipelines": ["*"], "permissions": ["read", "execute", "admin"] },
         "row-only": { "role": "viewer", "pipelines": ["row"], "permissions": ["read"] },
@@ -23,7 +23,7 @@ pub fn server() -> ServerBuilder {
 }
 
 /// A pipeline of `count` tasks, one after the other.
-pub fn row(id: &str, count: usize) -> String {
+pub(crate) fn row(id: &str, count: usize) -> String {
     let mut yaml = format!("id: {id}\ntasks:\n");
     for n in 0..count {
         let inputs = if n == 0 { String::new() } else { format!(", inputs: [o{}]", n - 1) };
@@ -33,19 +33,19 @@ pub fn row(id: &str, count: usize) -> String {
 }
 
 /// A socket that has said who it is.
-pub async fn socket(server: &Server, key: &str) -> Socket {
+pub(crate) async fn socket(server: &Server, key: &str) -> Socket {
     server.socket("/ws", &[("X-API-Key", key)]).await.unwrap()
 }
 
 /// Subscribes, with further fields.
-pub async fn subscribe(socket: &mut Socket, mut message: Value) -> Value {
+pub(crate) async fn subscribe(socket: &mut Socket, mut message: Value) -> Value {
     message["type"] = json!("subscribe");
     socket.send(&message).await;
     next(socket).await
 }
 
 /// The next message that is neither `connected` nor a heartbeat.
-pub async fn next(socket: &mut Socket) -> Value {
+pub(crate) async fn next(socket: &mut Socket) -> Value {
     loop {
         let message = socket.recv().await;
         if message["type"] != "connected" && message["type"] != "heartbeat" {
@@ -55,7 +55,7 @@ pub async fn next(socket: &mut Socket) -> Value {
 }
 
 /// Runs a pipeline to its end; gives the run's id.
-pub async fn run(client: &Client, pipeline: &str) -> Value {
+pub(crate) async fn run(client: &Client, pipeline: &str) -> Value {
     let path = format!("/pipelines/{pipeline}/execute");
     let done = client.post(&path, &json!({ "wait": true, "timeout": 20 })).await.expect(200).json();
     assert_eq!(done["status"], "completed", "{done}");
