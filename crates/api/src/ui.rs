@@ -22,9 +22,10 @@ struct File {
 
 const PAGE: File =
     File { name: "", media_type: "text/html; charset=utf-8", text: include_str!("ui/index.html") };
-const FILES: [File; 2] = [
+const FILES: [File; 3] = [
     File { name: "app.js", media_type: "text/javascript; charset=utf-8", text: include_str!("ui/app.js") },
     File { name: "style.css", media_type: "text/css; charset=utf-8", text: include_str!("ui/style.css") },
+    File { name: "icon.svg", media_type: "image/svg+xml", text: include_str!("ui/icon.svg") },
 ];
 
 /// Everything comes from this server; nothing inline, and nobody may frame it. Drawings are blobs that the page makes
@@ -65,7 +66,7 @@ pub(crate) async fn page() -> Response {
 }
 
 /// A file of the page.
-#[utoipa::path(get, path = "/ui/{file}", tag = "server", params(("file" = String, Path, description = "Its name")), responses((status = 200, content((String = "text/css"), (String = "text/javascript")))))]
+#[utoipa::path(get, path = "/ui/{file}", tag = "server", params(("file" = String, Path, description = "Its name")), responses((status = 200, content((String = "text/css"), (String = "text/javascript"), (String = "image/svg+xml")))))]
 pub(crate) async fn file(Path(name): Path<String>) -> Result<Response, Problem> {
     let file = FILES.iter().find(|file| file.name == name);
     file.map(File::answer).ok_or_else(|| Problem::of_status(StatusCode::NOT_FOUND))
