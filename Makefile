@@ -13,7 +13,7 @@ help:
 
 demo:
 	$(CARGO) build --release --package taskiq-flow-cli
-	@exec ./target/release/taskiq-flow demo
+	@exec $(CARGO) run --quiet --release --package taskiq-flow-cli -- demo
 
 # cargo-nextest is faster and says more; cargo's own runner does as well.
 NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
