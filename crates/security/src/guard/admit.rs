@@ -20,6 +20,8 @@ struct Passage<'a> {
     settings: &'a Settings,
     request: Arc<Request>,
     limit: &'a Limit,
+    /// Whether it asks for [`Access::Probe`].
+    probe: bool,
     /// The tightest decision so far.
     decision: Option<Decision>,
 }
@@ -61,8 +63,13 @@ impl Guard {
                 rate_headers: Vec::new(),
             });
         }
-        let mut passage =
-            Passage { settings: &settings, limit: settings.limits.of(endpoint), request, decision: None };
+        let mut passage = Passage {
+            settings: &settings,
+            limit: settings.limits.of(endpoint),
+            request,
+            probe: access == Access::Probe,
+            decision: None,
+        };
         let outcome = self.pass(&mut passage, access, &facts, &client).await;
         let rate_headers = passage.headers();
         match outcome {
@@ -127,8 +134,13 @@ impl Guard {
             return Ok(socket.with_principal(Principal::open()));
         }
         let limit = settings.limits.of(socket.request.endpoint);
-        let mut passage =
-            Passage { settings: &settings, limit, request: socket.request.clone(), decision: None };
+        let mut passage = Passage {
+            settings: &settings,
+            limit,
+            request: socket.request.clone(),
+            probe: false,
+            decision: None,
+        };
         let Some(presented) = credential::in_message(text, &settings) else {
             let refusal = passage.missing_credential("empty credential in connect message");
             return Err(self.refuse_credential(&passage, refusal, "connect message", None));
@@ -218,7 +230,12 @@ impl Guard {
             return Ok(());
         }
         let endpoint = passage.request.endpoint;
-        let decision = self.inner.limiter.check(&format!("{endpoint}|{bucket}"), passage.limit).await;
+        let bucket = format!("{endpoint}|{bucket}");
+        // A probe that failed because the shared storage is away would have every replica restarted for it.
+        let decision = match passage.probe {
+            true => self.inner.limiter.check_here(&bucket, passage.limit),
+            false => self.inner.limiter.check(&bucket, passage.limit).await,
+        };
         passage.decision = Some(passage.decision.map_or(decision, |earlier| earlier.tighter(decision)));
         if decision.allowed {
             return Ok(());

@@ -156,6 +156,12 @@ impl RateLimiter {
         self.inner.table.check(&key, limit, self.now_ns())
     }
 
+    /// [`RateLimiter::check`] in the memory of this process, whatever is configured: for what must be answered while
+    /// the shared storage is away, too.
+    pub fn check_here(&self, key: &str, limit: &Limit) -> Decision {
+        self.inner.table.check(&bounded(key), limit, self.now_ns())
+    }
+
     /// What [`RateLimiter::check`] would say, taking nothing: `remaining` is what there is before the request.
     pub async fn peek(&self, key: &str, limit: &Limit) -> Decision {
         let key = bounded(key);

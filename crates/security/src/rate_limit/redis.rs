@@ -117,7 +117,11 @@ impl SharedBuckets {
             .set_response_timeout(Some(ANSWER_WITHIN));
         let opening = self.client.get_multiplexed_async_connection_with_config(&config);
         let opened = tokio::time::timeout(CONNECT_WITHIN, opening).await;
-        let connection = opened.unwrap_or_else(|_| Err(timed_out())).map_err(|e| self.lost(&e))?;
+        let mut connection = opened.unwrap_or_else(|_| Err(timed_out())).map_err(|e| self.lost(&e))?;
+        // A server that wants a password takes the connection, and refuses the first command.
+        let ping = ::redis::cmd("PING");
+        let asked = tokio::time::timeout(ANSWER_WITHIN, ping.query_async::<()>(&mut connection)).await;
+        asked.unwrap_or_else(|_| Err(timed_out())).map_err(|e| self.lost(&e))?;
         *self.link.lock() = Link::Up(connection.clone());
         tracing::info!("rate limits are shared");
         Ok(connection)
