@@ -43,7 +43,7 @@ async fn mistakes_in_the_configuration_are_explained() {
         ("TASKIQ_FLOW_API_KEYS", r#"{"k": {"rle": "admin"}}"#, &["rle", "role"]),
         ("TASKIQ_FLOW_PORT", "80000", &["TASKIQ_FLOW_PORT"]),
         ("TASKIQ_FLOW_STORE_URL", "mysql://x", &["TASKIQ_FLOW_STORE_URL", "sqlite"]),
-        ("TASKIQ_FLOW_RATE_LIMITS", r#"{"list_pipeline": "1/minute"}"#, &["list_pipeline", "list_pipelines"]),
+        ("TASKIQ_FLOW_RATE_LIMITS", r#"{"list_pipelines": "1/era"}"#, &["list_pipelines", "1/era"]),
         ("TASKIQ_FLOW_JWT_SECRET", "file:/no/such/file", &["/no/such/file"]),
         ("TASKIQ_FLOW_AUDIT_LOG", "/no/such/directory/audit.jsonl", &["/no/such/directory/audit.jsonl"]),
     ] {
@@ -58,6 +58,10 @@ async fn mistakes_in_the_configuration_are_explained() {
     let log = server.stderr();
     assert!(log.contains("TASKIQ_FLOW_REQIRE_HTTPS") && log.contains("TASKIQ_FLOW_REQUIRE_HTTPS"), "{log}");
     assert_eq!(server.plain_client().get("/pipelines").await.status, 403, "it stays as safe as it was");
+    let limits = r#"{"list_pipeline": "1/minute"}"#;
+    let server = Server::builder(PROGRAM).env("TASKIQ_FLOW_RATE_LIMITS", limits).start().await;
+    let log = server.stderr();
+    assert!(log.contains("rate_limits.list_pipeline") && log.contains("list_pipelines"), "{log}");
 }
 
 #[tokio::test]
