@@ -11,7 +11,9 @@ use taskiq_flow_core::load::load_text;
 use taskiq_flow_core::plan::Plan;
 
 fn load(text: &str) -> Plan {
-    let Ok(mut pipelines) = load_text("bench.yaml", text, Format::Yaml) else { panic!("the input is made to be right") };
+    let Ok(mut pipelines) = load_text("bench.yaml", text, Format::Yaml) else {
+        panic!("the input is made to be right")
+    };
     let Ok(plan) = Plan::new(Arc::new(pipelines.remove(0))) else { panic!("the input is made to be right") };
     plan
 }
@@ -21,14 +23,20 @@ fn definition(criterion: &mut Criterion) {
     group.sample_size(20);
     for tasks in [100, 1_000, 10_000] {
         let text = layered_yaml(tasks);
-        group.bench_with_input(BenchmarkId::new("load", tasks), &text, |b, text| b.iter(|| load(black_box(text))));
-        let plan = load(&text);
-        group.bench_with_input(BenchmarkId::new("dag, levels, critical path, json", tasks), &plan, |b, plan| {
-            b.iter(|| {
-                let dag = black_box(plan).dag();
-                (dag.levels().len(), dag.critical_path(None).path.len(), dag.render(DagFormat::Json, &[]))
-            });
+        group.bench_with_input(BenchmarkId::new("load", tasks), &text, |b, text| {
+            b.iter(|| load(black_box(text)))
         });
+        let plan = load(&text);
+        group.bench_with_input(
+            BenchmarkId::new("dag, levels, critical path, json", tasks),
+            &plan,
+            |b, plan| {
+                b.iter(|| {
+                    let dag = black_box(plan).dag();
+                    (dag.levels().len(), dag.critical_path(None).path.len(), dag.render(DagFormat::Json, &[]))
+                });
+            },
+        );
     }
     group.finish();
 }

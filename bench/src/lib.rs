@@ -16,7 +16,10 @@ pub fn layered_yaml(tasks: usize) -> String {
         let (layer, column) = (place / WIDTH, place % WIDTH);
         let needs: Vec<String> = match layer {
             0 => vec!["seed".to_owned()],
-            _ => [0, 7, 13].iter().map(|step| format!("o{}", (layer - 1) * WIDTH + (column + step) % WIDTH)).collect(),
+            _ => [0, 7, 13]
+                .iter()
+                .map(|step| format!("o{}", (layer - 1) * WIDTH + (column + step) % WIDTH))
+                .collect(),
         };
         let sum = needs.join(" + ");
         // A String takes whatever is written to it.

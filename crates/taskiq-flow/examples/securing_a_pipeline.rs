@@ -44,9 +44,11 @@ fn config() -> TaskiqFlowConfig {
             ),
             (
                 "admin-key",
-                ApiKey::new("admin")
-                    .pipelines(["*"])
-                    .permissions([Permission::Read, Permission::Execute, Permission::Admin]),
+                ApiKey::new("admin").pipelines(["*"]).permissions([
+                    Permission::Read,
+                    Permission::Execute,
+                    Permission::Admin,
+                ]),
             ),
         ])
         .jwt_secret("super-secret")

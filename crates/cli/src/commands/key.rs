@@ -49,7 +49,7 @@ fn new(args: KeyNewArgs) -> Result<ExitCode, Failure> {
     for (field, value) in &entry {
         note(format!("{field} = {value}"));
     }
-    note(format!("\nor for the environment, as one more entry of TASKIQ_FLOW_API_KEYS:\n"));
+    note("\nor for the environment, as one more entry of TASKIQ_FLOW_API_KEYS:\n");
     note(Value::Object(Map::from_iter([(digest.to_config(), Value::Object(entry))])));
     Ok(ExitCode::SUCCESS)
 }
