@@ -22,7 +22,9 @@
 
 pub mod config;
 mod files;
+pub mod pipeline;
 mod server;
+pub mod task;
 
 pub use config::TaskiqFlowConfig;
 pub use files::{LoadError, load_file, load_files};
@@ -34,3 +36,4 @@ pub use taskiq_flow_core as core;
 pub use taskiq_flow_engine as engine;
 pub use taskiq_flow_security as security;
 pub use taskiq_flow_store as store;
+pub use task::task;

@@ -1,0 +1,386 @@
+//! One task of a pipeline being put together.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+use taskiq_flow_core::definition::{OnError, RetryPolicy};
+use taskiq_flow_core::time::format_duration;
+
+use crate::task::{TaskDef, TaskInfo};
+
+/// The name under which a step of the chained style is given what the step before it made.
+const CHAINED: &str = "value";
+
+/// A task of a pipeline: what it does, what it is given and what it makes.
+///
+/// ```
+/// use std::time::Duration;
+/// use taskiq_flow::pipeline::{Pipeline, command, expr};
+///
+/// let pipeline = Pipeline::dataflow("report")
+///     .task(command(["wc", "-w"]).named("count").inputs(["text"]).output("words").timeout(Duration::from_secs(5)))
+///     .task(expr("verdict", "'long' if words > limit else 'short'").inputs(["words"]).with("limit", 100))
+///     .build()?;
+/// assert_eq!(pipeline.tasks[0].outputs, ["words"]);
+/// # Ok::<(), taskiq_flow::core::diagnostic::Diagnostics>(())
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "a task does nothing until it is part of a pipeline"]
+pub struct TaskSpec {
+    name: Option<String>,
+    kind: String,
+    pub(super) what: Value,
+    with: Map<String, Value>,
+    /// What its author said about inputs and outputs; none: what the Rust tasks in it say.
+    inputs: Option<Vec<Wire>>,
+    outputs: Option<Vec<String>>,
+    /// What the Rust tasks in it need, and what is told them beside the name.
+    pub(super) needs: Vec<Need>,
+    /// `when`, `timeout` and the like, by their names in a file.
+    settings: Map<String, Value>,
+    /// The same, as the attribute of a Rust task has them.
+    defaults: Map<String, Value>,
+    rust: Vec<Arc<dyn TaskDef>>,
+}
+
+#[derive(Debug, Clone)]
+struct Wire {
+    name: String,
+    source: String,
+    optional: bool,
+    /// Whether the pipeline's author said so, or only a Rust task asks for it.
+    said: bool,
+}
+
+/// An input of a Rust task.
+#[derive(Debug, Clone)]
+pub(super) struct Need {
+    pub(super) name: &'static str,
+    optional: bool,
+    /// Whether the chained value will do.
+    first: bool,
+}
+
+impl TaskSpec {
+    pub(super) fn new(kind: impl Into<String>, what: impl Into<Value>) -> Self {
+        Self {
+            name: None,
+            kind: kind.into(),
+            what: what.into(),
+            with: Map::new(),
+            inputs: None,
+            outputs: None,
+            needs: Vec::new(),
+            settings: Map::new(),
+            defaults: Map::new(),
+            rust: Vec::new(),
+        }
+    }
+
+    /// Its name, unique within the pipeline.
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// One line for people.
+    pub fn description(self, text: impl Into<String>) -> Self {
+        self.set("description", text.into())
+    }
+
+    /// What it is given: outputs of other tasks, or parameters, under their own names. Replaces what a Rust task asks
+    /// for.
+    pub fn inputs<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
+        let wire = |name: S| {
+            let name = name.into();
+            Wire { source: name.clone(), name, optional: false, said: true }
+        };
+        let optional = self.inputs.take().into_iter().flatten().filter(|wire| wire.optional);
+        let optional: Vec<_> = optional.collect();
+        self.inputs = Some(names.into_iter().map(wire).chain(optional).collect());
+        self
+    }
+
+    /// What it is given where it is there, and null where it is not.
+    pub fn optional_inputs<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
+        for name in names {
+            let name = name.into();
+            self.put(Wire { source: name.clone(), name, optional: true, said: true });
+        }
+        self
+    }
+
+    /// Gives it `source`, an output or a parameter, under the name `input`.
+    pub fn wire(mut self, input: impl Into<String>, source: impl Into<String>) -> Self {
+        let (name, source) = (input.into(), source.into());
+        let known = self.wires().into_iter().find(|wire| wire.name == name);
+        let optional = known.is_some_and(|wire| wire.optional);
+        self.put(Wire { name, source, optional, said: true });
+        self
+    }
+
+    /// Gives it a constant.
+    pub fn with(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.with.insert(name.into(), value.into());
+        self
+    }
+
+    /// The name of what it makes.
+    pub fn output(self, name: impl Into<String>) -> Self {
+        self.outputs([name.into()])
+    }
+
+    /// The names of what it makes: it then makes an object with these keys.
+    pub fn outputs<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
+        self.outputs = Some(names.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// An expression over its inputs; the step is skipped when it is not true.
+    pub fn when(self, condition: impl Into<String>) -> Self {
+        self.set("when", condition.into())
+    }
+
+    /// The longest an attempt may take.
+    pub fn timeout(self, limit: Duration) -> Self {
+        self.set("timeout", format_duration(limit))
+    }
+
+    /// So many attempts more when one fails, with the usual waits between them.
+    pub fn retries(self, count: u32) -> Self {
+        self.set("retry", json!({ "max_attempts": u64::from(count) + 1 }))
+    }
+
+    /// How often and how soon a failed attempt is repeated.
+    pub fn retry(self, policy: RetryPolicy) -> Self {
+        let policy = json!({
+            "max_attempts": policy.max_attempts,
+            "delay": format_duration(policy.delay),
+            "backoff": policy.backoff,
+            "jitter": policy.jitter,
+            "max_delay": format_duration(policy.max_delay),
+        });
+        self.set("retry", policy)
+    }
+
+    /// What its failure does to the rest of the run.
+    pub fn on_error(self, rule: OnError) -> Self {
+        self.set("on_error", on_error(rule))
+    }
+
+    /// The name under which a map, filter or reduce shows the item.
+    pub fn item(self, name: impl Into<String>) -> Self {
+        self.within("as", name.into())
+    }
+
+    /// The name under which a reduce shows what the items before came to.
+    pub fn accumulator(self, name: impl Into<String>) -> Self {
+        self.within("into", name.into())
+    }
+
+    /// At most so many items of a map or filter at once.
+    pub fn max_parallel(self, count: u32) -> Self {
+        self.within("max_parallel", count)
+    }
+
+    pub(super) fn rust_tasks(&self) -> impl Iterator<Item = &Arc<dyn TaskDef>> {
+        self.rust.iter()
+    }
+
+    /// Takes over what the Rust tasks of a body need and are, but for the names that are bound around it.
+    pub(super) fn around(mut self, body: &Self, bound: &[String], with_defaults: bool) -> Self {
+        let free = body
+            .needs
+            .iter()
+            .filter(|need| !bound.iter().any(|name| name == need.name) && !body.with.contains_key(need.name));
+        for need in free {
+            if !self.needs.iter().any(|known| known.name == need.name) {
+                self.needs.push(Need { first: need.first && bound.is_empty(), ..need.clone() });
+            }
+        }
+        self.rust.extend(body.rust.iter().cloned());
+        if with_defaults {
+            let defaults = body.defaults.iter().filter(|(name, _)| *name != "description");
+            self.defaults.extend(defaults.map(|(name, value)| (name.clone(), value.clone())));
+        }
+        self
+    }
+
+    /// The required inputs of Rust tasks that are not among the names given to a step.
+    pub(super) fn misses(&self, given: &[&str]) -> Vec<&'static str> {
+        let has = |need: &Need| {
+            given.contains(&need.name)
+                || self.with.contains_key(need.name)
+                || (need.first && (given.contains(&CHAINED) || self.with.contains_key(CHAINED)))
+        };
+        self.needs.iter().filter(|need| !need.optional && !has(need)).map(|need| need.name).collect()
+    }
+
+    /// As an entry of `tasks:`. What a Rust task can do without is left out unless it is `known`.
+    pub(super) fn to_task(&self, known: impl Fn(&str) -> bool) -> Value {
+        let mut fields = Map::new();
+        if let Some(name) = self.name.clone().or_else(|| self.rust_name()) {
+            fields.insert("name".to_owned(), name.into());
+        }
+        self.do_what(&mut fields);
+        let wires =
+            self.wires().into_iter().filter(|wire| wire.said || !wire.optional || known(&wire.source));
+        let (optional, required): (Vec<_>, Vec<_>) = wires.partition(|wire| wire.optional);
+        for (field, wires) in [("inputs", required), ("optional_inputs", optional)] {
+            if !wires.is_empty() {
+                fields.insert(field.to_owned(), wiring(&wires));
+            }
+        }
+        self.make(&mut fields, self.outputs.as_deref().or(self.made_by_rust().as_deref()));
+        self.be_set(&mut fields);
+        Value::Object(fields)
+    }
+
+    /// The names it makes.
+    pub(super) fn makes(&self) -> Vec<String> {
+        let own = || self.name.clone().or_else(|| self.rust_name()).into_iter().collect();
+        self.outputs.clone().or_else(|| self.made_by_rust()).unwrap_or_else(own)
+    }
+
+    /// As an entry of `steps:`. Names of Rust tasks serve as names of steps as long as they are not taken.
+    pub(super) fn to_step(&self, taken: &mut Vec<String>) -> Value {
+        let mut fields = Map::new();
+        let free = |name: &String| !taken.contains(name);
+        let name = self.name.clone().or_else(|| self.rust_name().filter(free));
+        if let Some(name) = name {
+            taken.push(name.clone());
+            fields.insert("name".to_owned(), name.into());
+        }
+        self.do_what(&mut fields);
+        self.be_wired(&mut fields);
+        self.be_set(&mut fields);
+        Value::Object(fields)
+    }
+
+    /// As what a map and the like does, into the fields of the map. What does not belong there stays, so that the
+    /// loader says so.
+    pub(super) fn to_body(&self, fields: &mut Map<String, Value>) {
+        self.do_what(fields);
+        self.be_wired(fields);
+        fields.extend(self.settings.clone());
+    }
+
+    /// As a member of a group.
+    pub(super) fn to_member(&self) -> Value {
+        let mut fields = Map::new();
+        if let Some(name) = self.name.clone().or_else(|| self.rust_name()) {
+            fields.insert("name".to_owned(), name.into());
+        }
+        self.to_body(&mut fields);
+        Value::Object(fields)
+    }
+
+    fn do_what(&self, fields: &mut Map<String, Value>) {
+        fields.insert(self.kind.clone(), self.what.clone());
+        if !self.with.is_empty() {
+            fields.insert("with".to_owned(), Value::Object(self.with.clone()));
+        }
+    }
+
+    /// Only what the author said: where there is no wiring, the loader refuses it.
+    fn be_wired(&self, fields: &mut Map<String, Value>) {
+        if let Some(wires) = &self.inputs {
+            fields.insert("inputs".to_owned(), wiring(wires));
+        }
+        self.make(fields, self.outputs.as_deref());
+    }
+
+    fn make(&self, fields: &mut Map<String, Value>, outputs: Option<&[String]>) {
+        match outputs {
+            Some([one]) => drop(fields.insert("output".to_owned(), one.as_str().into())),
+            Some(several) => drop(fields.insert("outputs".to_owned(), several.to_vec().into())),
+            None => {}
+        }
+    }
+
+    fn be_set(&self, fields: &mut Map<String, Value>) {
+        fields.extend(self.defaults.clone());
+        fields.extend(self.settings.clone());
+    }
+
+    /// Of a Rust task that is not inside a map and the like.
+    fn rust_info(&self) -> Option<&'static TaskInfo> {
+        self.rust.first().filter(|_| self.kind == "task").map(|task| task.info())
+    }
+
+    fn rust_name(&self) -> Option<String> {
+        self.rust_info().map(|info| info.name().to_owned())
+    }
+
+    /// The outputs a Rust task names, unless it is called by another name: then its output is called so too.
+    fn made_by_rust(&self) -> Option<Vec<String>> {
+        let info = self.rust_info()?;
+        let renamed = self.name.as_deref().is_some_and(|name| name != info.name());
+        let own = info.outputs() != [info.name()];
+        (own || !renamed).then(|| info.outputs().iter().map(|name| (*name).to_owned()).collect())
+    }
+
+    fn wires(&self) -> Vec<Wire> {
+        let need = |need: &Need| {
+            let name = need.name.to_owned();
+            Wire { source: name.clone(), name, optional: need.optional, said: false }
+        };
+        let mut wires = self.inputs.clone().unwrap_or_else(|| self.needs.iter().map(need).collect());
+        wires.retain(|wire| wire.said || !self.with.contains_key(&wire.name));
+        wires
+    }
+
+    fn put(&mut self, wire: Wire) {
+        let mut wires = self.wires();
+        match wires.iter_mut().find(|known| known.name == wire.name) {
+            Some(known) => *known = wire,
+            None => wires.push(wire),
+        }
+        self.inputs = Some(wires);
+    }
+
+    fn set(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.settings.insert(name.to_owned(), value.into());
+        self
+    }
+
+    fn within(mut self, name: &str, value: impl Into<Value>) -> Self {
+        match &mut self.what {
+            Value::Object(fields) => drop(fields.insert(name.to_owned(), value.into())),
+            // The loader says that this kind has no such field.
+            _ => drop(self.settings.insert(name.to_owned(), value.into())),
+        }
+        self
+    }
+}
+
+impl<T: TaskDef> From<T> for TaskSpec {
+    fn from(task: T) -> Self {
+        let info: &'static TaskInfo = task.info();
+        let mut spec = Self::new("task", info.name());
+        spec.defaults = info.settings();
+        let needs = info.inputs().iter().enumerate().map(|(place, input)| Need {
+            name: input.name(),
+            optional: input.is_optional(),
+            first: place == 0,
+        });
+        spec.needs = needs.collect();
+        spec.rust.push(Arc::new(task));
+        spec
+    }
+}
+
+pub(super) fn on_error(rule: OnError) -> &'static str {
+    match rule {
+        OnError::Fail => "fail",
+        OnError::Continue => "continue",
+    }
+}
+
+fn wiring(wires: &[Wire]) -> Value {
+    match wires.iter().all(|wire| wire.name == wire.source) {
+        true => wires.iter().map(|wire| wire.name.as_str()).collect(),
+        false => wires.iter().map(|wire| (wire.name.clone(), Value::from(wire.source.as_str()))).collect(),
+    }
+}

@@ -1,0 +1,276 @@
+//! Pipelines put together in Rust are those a file would hold.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use taskiq_flow::core::definition::{OnError, RetryPolicy, ScheduleSpec, Timing};
+use taskiq_flow::core::load::load_json;
+use taskiq_flow::pipeline::{
+    Pipeline, TaskSpec, command, expr, expression, filter, group, http, kind, map, reduce, sub_pipeline,
+    wait_for, wait_for_signal,
+};
+use taskiq_flow::task;
+use taskiq_flow::task::TaskRegistry;
+
+#[task(retries = 2, backoff = 1.5, timeout = "5s", on_error = "continue")]
+async fn add(a: i64, b: Option<i64>) -> i64 {
+    a + b.unwrap_or(0)
+}
+
+/// Squares a number.
+#[task(output = "squared")]
+async fn square(n: i64) -> i64 {
+    n * n
+}
+
+#[task]
+async fn scale(n: i64, factor: i64) -> i64 {
+    n * factor
+}
+
+#[task(outputs = ["low", "high"])]
+async fn ends(list: Vec<i64>) -> (i64, i64) {
+    (list[0], list[list.len() - 1])
+}
+
+#[track_caller]
+fn same(source: &Value, expected: Value) {
+    assert_eq!(*source, expected, "\n{}", serde_json::to_string_pretty(source).expect("JSON is text"));
+}
+
+#[test]
+fn a_dataflow_is_written_as_a_file_would_be() {
+    let registry = TaskRegistry::default();
+    let pipeline = Pipeline::dataflow("all")
+        .description("everything")
+        .input("a", "integer")
+        .input("numbers", json!({"type": "array", "items": {"type": "integer"}}))
+        .task(add)
+        .task(TaskSpec::from(add).named("again").wire("a", "add").with("b", 5).when("a > 1").retries(0))
+        .task(map("numbers", square).named("squares").max_parallel(3))
+        .task(filter("squares", expression("x > 2")).item("x").named("big"))
+        .task(reduce("big", 0, expression("total + item")).accumulator("total").named("sum"))
+        .task(TaskSpec::from(ends).wire("list", "squares"))
+        .task(group([expr("x", "a"), expr("y", "a + 1")]).named("both").inputs(["a"]))
+        .task(
+            command(["wc", "-l"])
+                .named("count")
+                .inputs(["low"])
+                .optional_inputs(["again"])
+                .output("lines")
+                .timeout(Duration::from_millis(1500))
+                .retry(RetryPolicy::default())
+                .on_error(OnError::Continue)
+                .description("lines"),
+        )
+        .task(http(json!({"url": "https://example.com"})).named("fetch"))
+        .task(wait_for_signal("go", Some(Duration::from_secs(60))).named("go"))
+        .task(wait_for(Duration::from_secs(1)).named("pause"))
+        .task(sub_pipeline("other").named("inner").inputs(["a"]))
+        .task(kind("taskiq", json!({"task": "m:f", "args": ["a"]})).named("python").inputs(["a"]))
+        .outputs(["sum", "high"])
+        .on_error(OnError::Continue)
+        .max_parallel(8)
+        .timeout(Duration::from_secs(3600))
+        .schedule(ScheduleSpec {
+            id: "nightly".into(),
+            timing: Timing::Cron("0 2 * * *".into()),
+            timezone: "UTC".into(),
+            parameters: json!({"a": 1, "numbers": []}).as_object().cloned().unwrap(),
+            enabled: false,
+        })
+        .build_with(&registry)
+        .unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    assert_eq!(registry.names(), ["add", "ends", "square"]);
+    let add_settings = |task: Value| {
+        let mut task = task;
+        let fields = task.as_object_mut().unwrap();
+        fields.insert("timeout".into(), json!("5s"));
+        fields.insert("on_error".into(), json!("continue"));
+        task
+    };
+    same(
+        &pipeline.source,
+        json!({
+            "id": "all",
+            "inputs": {
+                "a": {"type": "integer"},
+                "numbers": {"type": "array", "items": {"type": "integer"}},
+            },
+            "tasks": [
+                add_settings(json!({"task": "add", "inputs": ["a"], "output": "add",
+                    "retry": {"max_attempts": 3, "backoff": 1.5}, "name": "add"})),
+                add_settings(json!({"name": "again", "task": "add", "with": {"b": 5}, "inputs": {"a": "add"},
+                    "when": "a > 1", "retry": {"max_attempts": 1}})),
+                {"name": "squares", "map": {"as": "n", "over": "numbers", "task": "square", "max_parallel": 3}},
+                {"name": "big", "filter": {"over": "squares", "expression": "x > 2", "as": "x"}},
+                {"name": "sum", "reduce": {"over": "big", "initial": 0, "expression": "total + item", "into": "total"}},
+                {"task": "ends", "inputs": {"list": "squares"}, "outputs": ["low", "high"], "name": "ends"},
+                {"name": "both", "group": [{"name": "x", "expression": "a"}, {"name": "y", "expression": "a + 1"}],
+                    "inputs": ["a"]},
+                {"name": "count", "command": ["wc", "-l"], "inputs": ["low"], "optional_inputs": ["again"],
+                    "output": "lines", "timeout": "1s500ms",
+                    "retry": {"max_attempts": 1, "delay": "1s", "backoff": 2.0, "jitter": true, "max_delay": "1m"},
+                    "on_error": "continue", "description": "lines"},
+                {"name": "fetch", "http": {"url": "https://example.com"}},
+                {"name": "go", "wait": {"signal": "go", "timeout": "1m"}},
+                {"name": "pause", "wait": {"duration": "1s"}},
+                {"name": "inner", "pipeline": "other", "inputs": ["a"]},
+                {"name": "python", "taskiq": {"task": "m:f", "args": ["a"]}, "inputs": ["a"]},
+            ],
+            "description": "everything", "outputs": ["sum", "high"], "on_error": "continue", "max_parallel": 8,
+            "timeout": "1h",
+            "schedule": [{"id": "nightly", "cron": "0 2 * * *", "timezone": "UTC",
+                "parameters": {"a": 1, "numbers": []}, "enabled": false}],
+        }),
+    );
+}
+
+#[test]
+fn an_optional_input_is_wired_where_something_makes_it() {
+    let optional = |pipeline: taskiq_flow::core::definition::Pipeline| {
+        pipeline.tasks.iter().find(|task| task.name == "add").map(|task| task.inputs.len())
+    };
+    let declared = Pipeline::dataflow("p").input("a", "integer");
+    assert_eq!(optional(declared.clone().task(add).build().unwrap()), Some(1));
+    assert_eq!(optional(declared.clone().input("b", "integer").task(add).build().unwrap()), Some(2));
+    assert_eq!(optional(declared.clone().task(add).task(expr("b", "1")).build().unwrap()), Some(2));
+    assert_eq!(
+        optional(Pipeline::dataflow("p").task(add).build().unwrap()),
+        Some(2),
+        "a parameter that may be given"
+    );
+    let said = declared.task(TaskSpec::from(add).optional_inputs(["b"])).build().unwrap_err().to_string();
+    assert!(said.contains("task `add` needs `b`"), "{said}");
+}
+
+#[test]
+fn what_was_built_loads_again_as_the_same() {
+    let built = Pipeline::chain("c").call(expression("value + 1")).map(square).build().unwrap();
+    let loaded = load_json(built.source.clone()).unwrap().remove(0);
+    assert_eq!(loaded.source, built.source);
+    assert_eq!(format!("{:?}", loaded.tasks), format!("{:?}", built.tasks));
+}
+
+#[test]
+fn a_chain_is_written_as_a_file_would_be() {
+    let pipeline = Pipeline::chain("c")
+        .input("list", json!({"type": "array"}))
+        .call(expr("keep", "list").timeout(Duration::from_secs(1)))
+        .map(square)
+        .map(TaskSpec::from(scale).with("factor", 3))
+        .filter(expression("value >= 0"))
+        .reduce(0, add)
+        .call(square)
+        .call(square)
+        .group([TaskSpec::from(square), expr("same", "value")])
+        .build()
+        .unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    same(
+        &pipeline.source,
+        json!({
+            "id": "c",
+            "inputs": {"list": {"type": "array"}},
+            "steps": [
+                {"name": "keep", "expression": "list", "timeout": "1s"},
+                {"map": {"as": "n", "task": "square"}},
+                {"map": {"as": "n", "task": "scale", "with": {"factor": 3}}},
+                {"filter": {"expression": "value >= 0"}},
+                {"reduce": {"into": "a", "as": "b", "initial": 0, "task": "add"},
+                    "retry": {"max_attempts": 3, "backoff": 1.5}, "timeout": "5s", "on_error": "continue"},
+                {"name": "square", "task": "square", "description": "Squares a number."},
+                {"task": "square", "description": "Squares a number."},
+                {"group": [{"name": "square", "task": "square"}, {"name": "same", "expression": "value"}]},
+            ],
+        }),
+    );
+    assert_eq!(pipeline.tasks[6].name, "step-7");
+}
+
+#[test]
+fn mistakes_are_those_of_files_and_name_their_place() {
+    let twice = Pipeline::dataflow("p").task(expr("a", "1")).task(expr("a", "2")).build();
+    let shown = [
+        (twice.unwrap_err().to_string(), "two tasks are called `a`"),
+        (Pipeline::dataflow("p").build().unwrap_err().to_string(), "has no tasks"),
+        (
+            Pipeline::dataflow("p q").task(expr("a", "1")).build().unwrap_err().to_string(),
+            "is not a pipeline id",
+        ),
+        (
+            Pipeline::dataflow("p").task(expression("1")).build().unwrap_err().to_string(),
+            "every task has a name of its own",
+        ),
+        (
+            Pipeline::dataflow("p").task(expr("a", "1 +")).build().unwrap_err().to_string(),
+            "/tasks/0/expression",
+        ),
+        (
+            Pipeline::dataflow("p").task(expr("a", "n")).build().unwrap_err().to_string(),
+            "`n` is no input of task `a`",
+        ),
+        (
+            Pipeline::dataflow("p").input("x", "whole").task(expr("a", "1")).build().unwrap_err().to_string(),
+            "bad schema of parameter `x`",
+        ),
+        (Pipeline::dataflow("p").task(expr("a", "1").item("x")).build().unwrap_err().to_string(), "as"),
+        (
+            Pipeline::dataflow("p")
+                .task(map("list", expression("item").when("item > 1")).named("a"))
+                .build()
+                .unwrap_err()
+                .to_string(),
+            "`when`",
+        ),
+        (
+            Pipeline::dataflow("p")
+                .task(expr("a", "b").inputs(["b"]))
+                .task(expr("b", "a").inputs(["a"]))
+                .build()
+                .unwrap_err()
+                .to_string(),
+            "in a circle",
+        ),
+        (
+            Pipeline::chain("p").call(expr("a", "value").inputs(["value"])).build().unwrap_err().to_string(),
+            "a step has no `inputs`",
+        ),
+        (
+            Pipeline::chain("p").call(expression("1")).call(scale).build().unwrap_err().to_string(),
+            "not given the input `factor` of its Rust task",
+        ),
+        (
+            Pipeline::chain("p").input("n", "integer").call(scale).build().unwrap_err().to_string(),
+            "not given the input `factor`",
+        ),
+        (
+            Pipeline::dataflow("p").max_parallel(0).task(expr("a", "1")).build().unwrap_err().to_string(),
+            "/max_parallel",
+        ),
+    ];
+    for (shown, part) in shown {
+        assert!(shown.contains(part), "{part:?} in:\n{shown}");
+        assert!(shown.contains("pipeline \"p"), "{shown}");
+    }
+}
+
+#[test]
+fn two_functions_of_one_name_are_refused() {
+    mod other {
+        #[taskiq_flow::task]
+        pub(super) async fn add(a: i64) -> i64 {
+            a
+        }
+    }
+    let shown =
+        Pipeline::dataflow("p").task(add).task(TaskSpec::from(other::add).named("c")).build().unwrap_err();
+    assert!(shown.to_string().contains("two Rust tasks are called `add`"), "{shown}");
+    assert!(Pipeline::dataflow("p").task(add).task(TaskSpec::from(add).named("c")).build().is_ok());
+}
+
+#[test]
+fn nothing_is_registered_for_a_pipeline_that_is_refused() {
+    let registry = TaskRegistry::default();
+    assert!(Pipeline::dataflow("p").task(add).task(add).build_with(&registry).is_err());
+    assert!(registry.names().is_empty());
+}
