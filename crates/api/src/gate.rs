@@ -7,11 +7,12 @@ use std::net::Ipv4Addr;
 use axum::extract::{FromRequestParts, RawPathParams, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::HeaderMap;
 use http::header::UPGRADE;
 use http::request::Parts;
+use http::{HeaderMap, StatusCode};
 use taskiq_flow_core::id::RunId;
 use taskiq_flow_engine::ControlError;
+use taskiq_flow_security::audit::{AuditEvent, AuditMode, Outcome};
 use taskiq_flow_security::guard::{Access, Note, RequestFacts};
 use taskiq_flow_security::layer::{Connection, RequestId};
 use taskiq_flow_security::{Admission, Permission, Permit, Refusal, Resource};
@@ -35,7 +36,8 @@ pub(crate) async fn gate(
         Err(refusal) => Problem::from(refusal).into_response(),
         Ok(admission) => {
             let mut answer = match pass(&state, route, &admission, &mut parts).await {
-                Ok(()) => next.run(Request::from_parts(parts, body)).await,
+                Ok(None) => next.run(Request::from_parts(parts, body)).await,
+                Ok(Some(noting)) => noting.carry_out(Request::from_parts(parts, body), next).await,
                 Err(problem) => problem.into_response(),
             };
             admission.write_headers(answer.headers_mut());
@@ -63,20 +65,19 @@ async fn admit(state: &AppState, route: &Route, parts: &Parts) -> Result<Admissi
     state.guard().admit(route.endpoint, route.rule.access(), facts).await
 }
 
-/// The rule of the route, and the record of what is about to be done.
+/// The rule of the route, and what is to be recorded of it.
 async fn pass(
     state: &AppState,
     route: &Route,
     admission: &Admission,
     parts: &mut Parts,
-) -> Result<(), Problem> {
+) -> Result<Option<Noting>, Problem> {
     let limit = state.options().max_body_bytes;
     if announces_too_much(&parts.headers, limit) {
         return Err(too_large(limit));
     }
     let id = path_id(parts).await?;
     let guard = state.guard();
-    let mut note = Note { action: Some(route.name), ..Note::default() };
     let (permit, run, schedule) = match route.rule {
         Rule::Probe | Rule::Public | Rule::WebSocket => (None, None, None),
         Rule::AnyValid => (Some(guard.authorize(admission, Permission::Read, Resource::Myself)?), None, None),
@@ -101,18 +102,104 @@ async fn pass(
             (Some(permit), None, Some(record))
         }
     };
-    if let Some(event) = route.audit {
-        let run_id = run.as_ref().map(|run| run.run_id.to_string());
-        note.pipeline_id = permit.as_ref().and_then(Permit::pipeline);
-        note.run_id = run_id.as_deref();
-        guard.note(admission, event, note)?;
+    let noting = route.audit.map(|event| Noting {
+        state: state.clone(),
+        admission: admission.clone(),
+        event,
+        action: route.name,
+        pipeline_id: permit.as_ref().and_then(Permit::pipeline).map(str::to_owned),
+        run_id: run.as_ref().map(|run| run.run_id),
+    });
+    if let Some(noting) = &noting {
+        noting.announce()?;
     }
     let extensions = &mut parts.extensions;
     extensions.insert(admission.clone());
     permit.map(|permit| extensions.insert(permit));
     run.map(|run| extensions.insert(run));
     schedule.map(|schedule| extensions.insert(schedule));
-    Ok(())
+    Ok(noting)
+}
+
+/// What is recorded of a request: what was asked of which pipeline or run, and how it was answered. A handler that
+/// starts a run puts its [`RunId`] into the extensions of its answer.
+#[derive(Clone)]
+struct Noting {
+    state: AppState,
+    admission: Admission,
+    event: AuditEvent,
+    action: &'static str,
+    pipeline_id: Option<String>,
+    run_id: Option<RunId>,
+}
+
+impl Noting {
+    /// Where nothing may be done that cannot be recorded, a change is recorded before it is made, too.
+    fn announce(&self) -> Result<(), Refusal> {
+        let required = self.state.guard().audit().mode() == AuditMode::Required;
+        if !required || self.is_read() {
+            return Ok(());
+        }
+        self.write(self.run_id, None, Some("requested"))
+    }
+
+    /// Has the handler answer, and records how.
+    async fn carry_out(self, request: Request, next: Next) -> Response {
+        if self.is_read() {
+            let answer = next.run(request).await;
+            // What cannot be recorded is not shown.
+            return self
+                .conclude(&answer)
+                .map_or_else(|refusal| Problem::from(refusal).into_response(), |()| answer);
+        }
+        // A client that goes away ends its request, and what has been done by then is to be recorded all the same.
+        let noting = self.clone();
+        let handled = tokio::spawn(async move {
+            let answer = next.run(request).await;
+            // The change is made; where that must not be without a record, there is one of its announcement.
+            let _ = noting.conclude(&answer);
+            answer
+        });
+        match handled.await {
+            Ok(answer) => answer,
+            Err(error) => {
+                let _ = self.write(self.run_id, Some(StatusCode::INTERNAL_SERVER_ERROR), None);
+                match error.try_into_panic() {
+                    Ok(panic) => std::panic::resume_unwind(panic),
+                    // The runtime is shutting down.
+                    Err(_) => Problem::unavailable("The server is stopping.").into_response(),
+                }
+            }
+        }
+    }
+
+    fn conclude(&self, answer: &Response) -> Result<(), Refusal> {
+        let started = answer.extensions().get::<RunId>().copied();
+        self.write(self.run_id.or(started), Some(answer.status()), None)
+    }
+
+    fn write(
+        &self,
+        run_id: Option<RunId>,
+        status: Option<StatusCode>,
+        detail: Option<&str>,
+    ) -> Result<(), Refusal> {
+        let run_id = run_id.map(|id| id.to_string());
+        let failed = status.is_some_and(|status| status.is_client_error() || status.is_server_error());
+        let note = Note {
+            action: Some(self.action),
+            pipeline_id: self.pipeline_id.as_deref(),
+            run_id: run_id.as_deref(),
+            status: status.map(|status| status.as_u16()),
+            detail,
+            outcome: failed.then_some(Outcome::Failure),
+        };
+        self.state.guard().note(&self.admission, self.event, note)
+    }
+
+    fn is_read(&self) -> bool {
+        self.event == AuditEvent::PipelineRead
+    }
 }
 
 /// What the path names; empty when it names nothing.

@@ -126,6 +126,7 @@ pub(crate) async fn execute_pipeline(
             (StatusCode::ACCEPTED, location, Json(Accepted::new(run_id, pipeline_id, status))).into_response()
         }
     };
+    response.extensions_mut().insert(run_id);
     if !submitted.created {
         response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
     }

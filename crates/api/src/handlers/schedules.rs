@@ -195,7 +195,10 @@ pub(crate) async fn trigger_schedule(
     uri: Uri,
 ) -> Result<Response, Problem> {
     let accepted = schedules::trigger(&state, &permit, &record).await?;
-    Ok((StatusCode::ACCEPTED, run_location(&uri, accepted.run_id), Json(accepted)).into_response())
+    let run_id = accepted.run_id;
+    let mut response = (StatusCode::ACCEPTED, run_location(&uri, run_id), Json(accepted)).into_response();
+    response.extensions_mut().insert(run_id);
+    Ok(response)
 }
 
 const ONE_TIMING: &str = "expected one of cron, interval and at";
