@@ -273,6 +273,8 @@ error: bad expression: syntax error: unexpected end of input, expected `)`
   |
 3 |   - { name: a, expression: "x + (y", inputs: [x, y] }
   |                                  ^
+  |
+  = help: expressions are written as in Jinja: `a + 1`, `rows | length`, `x if ready else y`
 
 error: bad expression: there is no filter `lenght`; did you mean `length`?
  --> p.yaml:4:33

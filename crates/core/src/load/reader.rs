@@ -292,7 +292,13 @@ impl<'d> Reader<'d> {
     }
 
     fn bad_expression(&mut self, node: &Node, error: &ExprError) {
-        self.fail(self.document.error_within(node, error.offset.clone(), format!("bad expression: {error}")));
+        let mut found =
+            self.document.error_within(node, error.offset.clone(), format!("bad expression: {error}"));
+        if error.message.starts_with("syntax error") {
+            found = found
+                .help("expressions are written as in Jinja: `a + 1`, `rows | length`, `x if ready else y`");
+        }
+        self.fail(found);
     }
 }
 
