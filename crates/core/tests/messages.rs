@@ -732,6 +732,8 @@ error: this is not YAML: while parsing a block collection, did not find expected
   |
 4 |    expression: 1
   |    ^
+  |
+  = help: look here and above for a bracket or quote that is not closed, or a line that is indented otherwise
 "#,
     );
 }

@@ -113,7 +113,7 @@ impl Walk<'_> {
         let token = Span { start, end: self.at }.slice(self.text);
         serde_json::from_str(token).map_err(|error| {
             let message = format!("this is not JSON: {}", reason(self.source, &error));
-            Diagnostic::new(Arc::clone(self.source), message).at(start..self.at)
+            Diagnostic::new(Arc::clone(self.source), message).at(start..self.at).help(LOOK)
         })
     }
 
@@ -138,8 +138,12 @@ fn syntax(source: &Arc<SourceText>, text: &str, error: &serde_json::Error) -> Di
     let before: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
     let start = (before + error.column().saturating_sub(1)).min(text.len());
     let message = format!("this is not JSON: {}", reason(source, error));
-    Diagnostic::new(Arc::clone(source), message).at(start..start)
+    Diagnostic::new(Arc::clone(source), message).at(start..start).help(LOOK)
 }
+
+/// The parser stops where it can go no further, which may be behind the mistake.
+const LOOK: &str =
+    "look here and before for a comma too many or too few, or a bracket or quote that is not closed";
 
 /// What the parser says, without the place, which the diagnostic names by itself.
 fn reason(source: &SourceText, error: &serde_json::Error) -> String {

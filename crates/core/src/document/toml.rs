@@ -11,7 +11,8 @@ use crate::diagnostic::{Diagnostic, SourceText, Span};
 pub(super) fn parse(source: &Arc<SourceText>, text: &str) -> Result<Node, Diagnostic> {
     let table = DeTable::parse(text).map_err(|error| {
         let message = format!("this is not TOML: {}", error.message());
-        let diagnostic = Diagnostic::new(Arc::clone(source), message);
+        let diagnostic = Diagnostic::new(Arc::clone(source), message)
+            .help("look here and above for a bracket or quote that is not closed, or a text without quotes");
         match error.span() {
             Some(span) => diagnostic.at(span),
             None => diagnostic,

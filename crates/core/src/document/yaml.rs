@@ -189,14 +189,20 @@ fn diagnostic(source: &Arc<SourceText>, error: &Error) -> Diagnostic {
             plain("this alias has no anchor before it").help("define it with `&name`, or quote the text")
         }
         Error::RecursiveReferencesRequireWeakTypes { .. } => plain("this anchor contains itself"),
-        _ if source.is_confidential() => plain("this is not YAML"),
-        error => plain(&format!("this is not YAML: {}", UserMessageFormatter.format_message(error))),
+        _ if source.is_confidential() => plain("this is not YAML").help(LOOK),
+        error => {
+            plain(&format!("this is not YAML: {}", UserMessageFormatter.format_message(error))).help(LOOK)
+        }
     };
     match span {
         Some(span) => diagnostic.at(span),
         None => diagnostic,
     }
 }
+
+/// The parser stops where it can go no further, which is often below the mistake.
+const LOOK: &str =
+    "look here and above for a bracket or quote that is not closed, or a line that is indented otherwise";
 
 fn innermost(error: &Error) -> &Error {
     match error {
