@@ -43,9 +43,8 @@ async fn mistakes_in_the_configuration_are_explained() {
         ("TASKIQ_FLOW_API_KEYS", r#"{"k": {"rle": "admin"}}"#, &["rle", "role"]),
         ("TASKIQ_FLOW_PORT", "80000", &["TASKIQ_FLOW_PORT"]),
         ("TASKIQ_FLOW_STORE_URL", "mysql://x", &["TASKIQ_FLOW_STORE_URL", "sqlite"]),
-        ("TASKIQ_FLOW_RATE_LIMITS", r#"{"list_pipelines": "1/era"}"#, &["list_pipelines", "1/era"]),
+        ("TASKIQ_FLOW_RATE_LIMITS", r#"{"list_pipelines": "1/era"}"#, &["list_pipelines", "era", "minute"]),
         ("TASKIQ_FLOW_JWT_SECRET", "file:/no/such/file", &["/no/such/file"]),
-        ("TASKIQ_FLOW_AUDIT_LOG", "/no/such/directory/audit.jsonl", &["/no/such/directory/audit.jsonl"]),
     ] {
         let exit = Server::builder(PROGRAM).env(name, value).try_start().await.unwrap_err();
         assert_eq!(exit.code, Some(2), "{name}={value}: {}", exit.output());
@@ -54,6 +53,13 @@ async fn mistakes_in_the_configuration_are_explained() {
         }
         assert!(!exit.stderr.contains("panicked"), "{}", exit.stderr);
     }
+    // Records that cannot be written are told of; a start that must be recorded is refused.
+    let nowhere = || Server::builder(PROGRAM).env("TASKIQ_FLOW_AUDIT_LOG", "/no/such/directory/audit.jsonl");
+    let server = nowhere().start().await;
+    assert!(server.stderr().contains("/no/such/directory/audit.jsonl"), "{}", server.stderr());
+    let exit = nowhere().env("TASKIQ_FLOW_AUDIT_MODE", "required").try_start().await.unwrap_err();
+    assert_eq!(exit.code, Some(2), "{}", exit.output());
+    assert!(exit.stderr.contains("/no/such/directory/audit.jsonl"), "{}", exit.stderr);
     let server = Server::builder(PROGRAM).env("TASKIQ_FLOW_REQIRE_HTTPS", "false").start().await;
     let log = server.stderr();
     assert!(log.contains("TASKIQ_FLOW_REQIRE_HTTPS") && log.contains("TASKIQ_FLOW_REQUIRE_HTTPS"), "{log}");
