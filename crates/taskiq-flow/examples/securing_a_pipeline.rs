@@ -13,7 +13,7 @@ use taskiq_flow::config::{ApiKey, AuthProvider, Permission, PipelineAcl};
 use taskiq_flow::core::document::Format;
 use taskiq_flow::core::load::load_text;
 use taskiq_flow::security::AuditLogger;
-use taskiq_flow::{InMemoryBroker, Taskiq, TaskiqFlowConfig, create_visualization_api};
+use taskiq_flow::{Api, InMemoryBroker, Taskiq, TaskiqFlowConfig, create_visualization_api};
 
 /// Cleans a list of numbers and sums it up.
 const DATA_PIPELINE: &str = "
@@ -31,7 +31,7 @@ tasks:
 ";
 
 /// 1. Configure security.
-fn config() -> TaskiqFlowConfig {
+pub(crate) fn config() -> TaskiqFlowConfig {
     TaskiqFlowConfig::builder()
         .security_enabled(true)
         .auth_provider(AuthProvider::ApiKey)
@@ -65,19 +65,22 @@ fn config() -> TaskiqFlowConfig {
         .build()
 }
 
+/// 2. Initialize broker and API.
+pub(crate) fn api(config: TaskiqFlowConfig, audit_logger: AuditLogger) -> Result<Api, Box<dyn Error>> {
+    let taskiq = Taskiq::new(InMemoryBroker::new());
+    let mut api = create_visualization_api(taskiq.broker().clone(), config).audit_logger(audit_logger);
+    for pipeline in load_text("data-pipeline.yaml", DATA_PIPELINE, Format::Yaml)? {
+        api = api.pipeline(pipeline);
+    }
+    Ok(api)
+}
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let config = config();
     // 3. Optional: a custom audit logger. This one writes where the configuration says.
     let audit_logger = AuditLogger::open(config.audit_options())?;
-    // 2. Initialize broker and API.
-    let broker = InMemoryBroker::new();
-    let taskiq = Taskiq::new(broker);
-    let mut api = create_visualization_api(taskiq.broker().clone(), config).audit_logger(audit_logger);
-    for pipeline in load_text("data-pipeline.yaml", DATA_PIPELINE, Format::Yaml)? {
-        api = api.pipeline(pipeline);
-    }
     // 4. Start. All endpoints now require authentication.
-    api.start().await?.serve().await?;
+    api(config, audit_logger)?.start().await?.serve().await?;
     Ok(())
 }

@@ -26,6 +26,20 @@ const DRAIN_REQUESTS: Duration = Duration::from_millis(1000);
 const DRAIN_ATTEMPTS: Duration = Duration::from_millis(1000);
 
 /// A broker and the tasks that were registered on it.
+///
+/// ```
+/// use taskiq_flow::broker::Broker;
+/// use taskiq_flow::{InMemoryBroker, Taskiq, task};
+///
+/// #[task]
+/// async fn add(a: i64, b: i64) -> i64 {
+///     a + b
+/// }
+///
+/// let taskiq = Taskiq::new(InMemoryBroker::new());
+/// taskiq.register(add);
+/// assert_eq!(taskiq.broker().registry().names(), ["add"]);
+/// ```
 #[derive(Debug, Clone)]
 pub struct Taskiq<B = InMemoryBroker>(B);
 
@@ -97,6 +111,12 @@ impl<B: Broker + Clone> Taskiq<B> {
     /// Takes a broker.
     pub fn new(broker: B) -> Self {
         Self(broker)
+    }
+
+    /// Makes a Rust task known to the broker's workers.
+    pub fn register(&self, task: impl crate::task::TaskDef) -> &Self {
+        task.register(self.0.registry());
+        self
     }
 
     /// The broker.
