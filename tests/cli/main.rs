@@ -6,6 +6,7 @@ mod check;
 mod credentials;
 mod data;
 mod demo;
+mod page;
 mod serve;
 
 /// The built program.
