@@ -1,5 +1,6 @@
 //! The handle to a running engine.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,9 @@ use crate::options::EngineOptions;
 use crate::schedule::Scheduler;
 use crate::shard::{Message, NewRun, Shards};
 use crate::worker;
+
+/// How deep pipelines may run each other.
+const MAX_NESTING: usize = 32;
 
 /// A handle to a running engine. Clones are the same engine.
 ///
@@ -284,6 +288,9 @@ impl Engine {
             return Err(RegisterError::ReadOnly(pipeline.id.clone()));
         }
         crate::schedule::check_specs(&pipeline, self.0.clock.now())?;
+        if origin == Origin::Api {
+            self.check_schedule_ids(&pipeline)?;
+        }
         let inner = &self.0;
         let (registered, new) =
             inner.catalog.register(inner.store.as_ref(), pipeline, origin, inner.clock.now()).await?;
@@ -339,13 +346,16 @@ impl Engine {
     /// # Errors
     /// [`SubmitError::NotRunnable`] names the task and says what is missing.
     pub fn check_runnable(&self, registered: &Registered) -> Result<(), SubmitError> {
-        self.check_runnable_within(registered, &mut Vec::new())
+        self.check_runnable_within(registered, &mut Vec::new(), &mut HashSet::new())
     }
 
+    /// Each pipeline is looked at once, however many tasks run it: else a few that run each other several times would
+    /// keep this busy for ever.
     fn check_runnable_within(
         &self,
         registered: &Registered,
         callers: &mut Vec<PipelineId>,
+        sound: &mut HashSet<PipelineId>,
     ) -> Result<(), SubmitError> {
         callers.push(registered.id().clone());
         for step in registered.plan.steps() {
@@ -353,13 +363,17 @@ impl Engine {
             while let Some(body) = bodies.pop() {
                 bodies.extend(body.kind.inner());
                 let missing = match &body.kind {
+                    TaskKind::Pipeline(id) if sound.contains(id) => None,
                     TaskKind::Pipeline(id) => match self.pipeline(id) {
                         Some(_) if callers.contains(id) => {
                             let path: Vec<_> = callers.iter().chain([id]).map(ToString::to_string).collect();
                             Some(format!("the pipelines call each other in a circle: {}", path.join(" -> ")))
                         }
+                        Some(_) if callers.len() > MAX_NESTING => {
+                            Some(format!("more than {MAX_NESTING} pipelines are nested in each other"))
+                        }
                         Some(inner) => {
-                            self.check_runnable_within(&inner, callers)?;
+                            self.check_runnable_within(&inner, callers, sound)?;
                             None
                         }
                         None => Some(format!("there is no pipeline `{id}`")),
@@ -375,6 +389,7 @@ impl Engine {
             }
         }
         callers.pop();
+        sound.insert(registered.id().clone());
         Ok(())
     }
 

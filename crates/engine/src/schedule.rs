@@ -202,7 +202,10 @@ impl Engine {
                 None => self.0.store.schedules().await?.into_iter().find(|known| known.id == id),
             };
             let same = |known: &ScheduleRecord| {
-                known.timing == timing && known.timezone == spec.timezone && known.parameters == parameters
+                known.pipeline_id == pipeline.id
+                    && known.timing == timing
+                    && known.timezone == spec.timezone
+                    && known.parameters == parameters
             };
             if let Some(known) = known.filter(same) {
                 self.0.scheduler.records.lock().insert(id, known);
@@ -220,6 +223,18 @@ impl Engine {
                 last_fire_at: None,
             };
             self.put_schedule(record, now).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether the ids of the schedules that a definition brings are free, or its own already: they are made of two
+    /// ids with a dot between, and both may have dots.
+    pub(crate) fn check_schedule_ids(&self, pipeline: &Pipeline) -> Result<(), ScheduleError> {
+        for spec in &pipeline.schedules {
+            let id = format!("{}.{}", pipeline.id, spec.id);
+            if self.schedule(&id).is_some_and(|known| known.pipeline_id != pipeline.id) {
+                return Err(ScheduleError::Exists(id));
+            }
         }
         Ok(())
     }

@@ -4,6 +4,7 @@
 
 mod commands;
 mod control;
+mod hostile;
 mod recovery;
 mod runs;
 mod support;

@@ -1,0 +1,53 @@
+//! Definitions that are made to hurt.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use taskiq_flow_core::load::load_json;
+use taskiq_flow_engine::{RegisterError, ScheduleError, SubmitError};
+use taskiq_flow_store::Origin;
+
+use crate::support::{engine, request};
+
+/// `p0` runs `p1` twice, that one `p2` twice, and so on.
+fn doubling(depth: usize) -> Value {
+    let call =
+        |name: &str, next: usize| json!({"name": name, "pipeline": format!("p{next}"), "output": name});
+    let one = |at: usize| match at == depth {
+        true => json!({"id": format!("p{at}"), "tasks": [{"name": "a", "expression": "1", "output": "a"}]}),
+        false => json!({"id": format!("p{at}"), "tasks": [call("a", at + 1), call("b", at + 1)]}),
+    };
+    Value::Array((0..=depth).map(one).collect())
+}
+
+#[tokio::test]
+async fn pipelines_that_call_each_other_are_looked_at_once_each() {
+    let fixture = engine(doubling(30)).await;
+    let registered = fixture.engine.pipeline(&"p0".parse().unwrap()).unwrap();
+    let started = Instant::now();
+    fixture.engine.check_runnable(&registered).unwrap();
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn pipelines_nest_only_so_deep() {
+    let fixture = engine(doubling(70)).await;
+    let refused = fixture.engine.submit(request("p0", json!({}))).await.unwrap_err();
+    let SubmitError::NotRunnable(message) = &refused else { panic!("{refused:?}") };
+    assert!(message.contains("more than 32"), "{message}");
+}
+
+#[tokio::test]
+async fn a_definition_takes_no_schedule_of_another_pipeline() {
+    let scheduled = |id: &str, schedule: &str, cron: &str| {
+        json!({"id": id, "tasks": [{"name": "a", "expression": "1", "output": "a"}],
+            "schedule": [{"id": schedule, "cron": cron}]})
+    };
+    let fixture = engine(scheduled("mine.x", "y", "0 0 1 1 *")).await;
+    for cron in ["0 0 1 1 *", "* * * * *"] {
+        let other = load_json(scheduled("mine", "x.y", cron)).unwrap().remove(0);
+        let refused = fixture.engine.register(other, Origin::Api).await.unwrap_err();
+        assert!(matches!(refused, RegisterError::Schedule(ScheduleError::Exists(_))), "{refused:?}");
+    }
+    assert_eq!(fixture.engine.schedule("mine.x.y").unwrap().pipeline_id.as_str(), "mine.x");
+}
