@@ -106,7 +106,9 @@ fn invoke(function: &ItemFn, parameters: &[Parameter]) -> TokenStream {
         match &parameter.source {
             Source::Context => quote_spanned!(span=> let #value: #ty = #call.context.clone();),
             Source::Input { optional, .. } => {
-                let read = if *optional { quote!(optional_input) } else { quote!(input) };
+                let read = if *optional { "optional_input" } else { "input" };
+                // The compiler marks the last part of the path.
+                let read = format_ident!("{read}", span = span);
                 let at = position;
                 position += 1;
                 quote_spanned!(span=> let #value: #ty = ::taskiq_flow::task::support::#read(#info, #at, &#call.inputs)?;)
@@ -122,8 +124,11 @@ fn invoke(function: &ItemFn, parameters: &[Parameter]) -> TokenStream {
         ReturnType::Default => signature::place(&function.sig),
         ReturnType::Type(_, ty) => ty.span(),
     };
-    let finish =
-        quote_spanned!(span=> (&&&&&::taskiq_flow::task::support::Outcome::new(#result)).finish(#info));
+    let finished = format_ident!("finished", span = Span::mixed_site());
+    let finish = quote_spanned! {span=>
+        let #finished: ::std::result::Result<_, ::taskiq_flow::task::TaskError> =
+            (&&&&&::taskiq_flow::task::support::Outcome::new(#result)).finish(#info);
+    };
     quote! {
         fn invoke(&self, #call: ::taskiq_flow::task::TaskCall) -> ::taskiq_flow::task::TaskFuture {
             let #info = ::taskiq_flow::task::TaskDef::info(self);
@@ -135,6 +140,7 @@ fn invoke(function: &ItemFn, parameters: &[Parameter]) -> TokenStream {
                 #(#reads)*
                 let #result = #run;
                 #finish
+                #finished
             })
         }
     }
