@@ -45,8 +45,9 @@ impl Guard {
         facts: RequestFacts<'_>,
     ) -> Result<Admission, Refusal> {
         let settings = self.settings();
-        let client =
-            settings.client_info(facts.peer, facts.native_tls, facts.headers, facts.websocket_upgrade);
+        // The header that asks for an upgrade is the client's own; elsewhere it must not stand in for HTTPS.
+        let upgrade = facts.websocket_upgrade && access == Access::WebSocket;
+        let client = settings.client_info(facts.peer, facts.native_tls, facts.headers, upgrade);
         let request = Arc::new(Request {
             endpoint,
             method: facts.method.clone(),

@@ -87,7 +87,7 @@ impl Stage {
             path: "/pipelines/etl/dag",
             headers: &call.headers,
             request_id: "req-1",
-            websocket_upgrade: call.access == Access::WebSocket,
+            websocket_upgrade: call.headers.contains_key("upgrade") || call.access == Access::WebSocket,
         };
         self.guard.admit(call.endpoint, call.access, facts).await
     }
