@@ -27,8 +27,9 @@ pub struct NginxSite {
 /// A running nginx. It is ended when this is dropped.
 #[derive(Debug)]
 pub struct Nginx {
-    site: NginxSite,
+    // Dropped first: the directory goes when nobody writes there any more.
     process: Process,
+    site: NginxSite,
 }
 
 impl NginxSite {

@@ -1,11 +1,12 @@
 //! Processes that do not outlive their test.
 
 use std::fs::File;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group, test_kill_process};
 
 use crate::wait::until;
 
@@ -58,6 +59,8 @@ impl Process {
             file.unwrap_or_else(|error| panic!("{}: {error}", path.display()))
         };
         command.stdin(stdin).stdout(file(&stdout)).stderr(file(&stderr));
+        // A group of its own: a browser is more than one process.
+        command.process_group(0);
         let child = command.spawn().unwrap_or_else(|error| {
             panic!(
                 "cannot start {:?}: {error} (scripts/install-test-deps.sh installs the neighbours)",
@@ -65,7 +68,7 @@ impl Process {
             )
         });
         let warden = Command::new("/bin/sh")
-            .args(["-c", "read _; kill -KILL \"$0\" 2>/dev/null", &child.id().to_string()])
+            .args(["-c", "read _; kill -KILL -- \"-$0\" 2>/dev/null", &child.id().to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -122,10 +125,13 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // The warden first: a warden without process would kill whoever has its id next.
-        for child in [&mut self.warden, &mut self.child] {
-            let _ = child.kill();
-            let _ = child.wait();
+        // The warden first: a warden without process would kill whoever has its id next. Errors say that it is over.
+        let _ = self.warden.kill();
+        let _ = self.warden.wait();
+        // As long as the child has not been waited for, nobody else can have its id or its group's.
+        if let Ok(None) = self.child.try_wait() {
+            let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
+            let _ = self.child.wait();
         }
     }
 }

@@ -37,8 +37,9 @@ pub struct ServerBuilder {
 /// A running server. It is killed when this is dropped.
 #[derive(Debug)]
 pub struct Server {
-    spec: ServerBuilder,
+    // Dropped first: the directory goes when nobody writes there any more.
     process: Process,
+    spec: ServerBuilder,
     port: u16,
 }
 
