@@ -9,6 +9,7 @@ use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use serde_json::error::Category;
 
 use crate::problem::{FieldProblem, Problem};
@@ -21,13 +22,18 @@ pub(crate) const MAX_LIMIT: usize = 500;
 /// What a list gives when it is not told how much.
 pub(crate) const DEFAULT_LIMIT: usize = 100;
 
-/// A JSON body. An unknown field or bad JSON is 400, a value of the wrong type 422, another media type 415.
+/// A body that is a JSON object. An unknown field or bad JSON is 400, a value of the wrong type 422, another media type
+/// 415.
 #[derive(Debug)]
 pub(crate) struct Body<T>(pub(crate) T);
 
 /// As [`Body`], but no body at all is the default.
 #[derive(Debug)]
 pub(crate) struct OptionalBody<T>(pub(crate) T);
+
+/// Any JSON value; no body at all is null.
+#[derive(Debug)]
+pub(crate) struct AnyBody(pub(crate) Value);
 
 /// A query. An unknown or repeated name is 400.
 #[derive(Debug)]
@@ -39,7 +45,7 @@ impl<T: DeserializeOwned> FromRequest<AppState> for Body<T> {
     async fn from_request(request: Request, state: &AppState) -> Result<Self, Problem> {
         check_media_type(request.headers())?;
         let bytes = read(request, state.options().max_body_bytes).await?;
-        parse(&bytes).map(Body)
+        parse_object(&bytes).map(Body)
     }
 }
 
@@ -47,13 +53,21 @@ impl<T: DeserializeOwned + Default> FromRequest<AppState> for OptionalBody<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, Problem> {
-        let media_type = check_media_type(request.headers());
-        let bytes = read(request, state.options().max_body_bytes).await?;
-        if bytes.iter().all(u8::is_ascii_whitespace) {
-            return Ok(OptionalBody(T::default()));
+        match read_optional(request, state).await? {
+            Some(bytes) => parse_object(&bytes).map(OptionalBody),
+            None => Ok(OptionalBody(T::default())),
         }
-        media_type?;
-        parse(&bytes).map(OptionalBody)
+    }
+}
+
+impl FromRequest<AppState> for AnyBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &AppState) -> Result<Self, Problem> {
+        match read_optional(request, state).await? {
+            Some(bytes) => parse(&bytes).map(AnyBody),
+            None => Ok(AnyBody(Value::Null)),
+        }
     }
 }
 
@@ -132,6 +146,26 @@ async fn read(request: Request, limit: usize) -> Result<Bytes, Problem> {
     }
 }
 
+/// The bytes of a body, if there is one.
+async fn read_optional(request: Request, state: &AppState) -> Result<Option<Bytes>, Problem> {
+    let media_type = check_media_type(request.headers());
+    let bytes = read(request, state.options().max_body_bytes).await?;
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Ok(None);
+    }
+    media_type?;
+    Ok(Some(bytes))
+}
+
+/// A list would be taken for an object whose names are left out, and only after it the mistakes be found.
+fn parse_object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    if bytes.trim_ascii_start().starts_with(b"{") {
+        return parse(bytes);
+    }
+    let _value: Value = parse(bytes)?;
+    Err(Problem::bad_request("The body must be a JSON object."))
+}
+
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let parsed = serde_path_to_error::deserialize(&mut json);
@@ -153,8 +187,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     Err(match (missing, path.as_str()) {
         (Some(name), ".") => Problem::invalid_field(name, "is missing"),
         (Some(name), path) => Problem::invalid_field(format!("{path}.{name}"), "is missing"),
-        // An error of the whole body, such as a list where an object belongs.
-        (None, ".") => Problem::invalid_field("", message),
+        (None, ".") => unreadable(&inner),
         (None, path) => Problem::invalid(vec![FieldProblem::new(path, message)]),
     })
 }
@@ -187,7 +220,7 @@ mod tests {
     }
 
     fn refused(text: &str) -> (u16, String, Vec<String>) {
-        let problem = parse::<Sample>(text.as_bytes()).unwrap_err();
+        let problem = parse_object::<Sample>(text.as_bytes()).unwrap_err();
         let body: serde_json::Value = serde_json::from_slice(&problem.body("r")).unwrap();
         let fields = body["errors"].as_array().cloned().unwrap_or_default();
         let fields = fields.iter().map(|error| error["field"].as_str().unwrap().to_owned()).collect();
@@ -210,8 +243,11 @@ mod tests {
         });
         assert_eq!(refused("{\"wait\": true, \"numbers\": [1, 300]}").2, ["numbers[1]"]);
         assert_eq!(refused("{\"wait\": true}").2, ["numbers"]);
-        assert_eq!(refused("[]").0, 422);
-        assert_eq!(refused(&"[".repeat(100_000)).0, 422, "depth is bounded by the type");
+        for no_object in ["[]", "[true, []]", "7", "null", "\"text\""] {
+            assert_eq!(refused(no_object).0, 400, "{no_object}");
+        }
+        assert_eq!(refused(&"[".repeat(100_000)).0, 400);
+        assert_eq!(refused(&"{\"wait\":".repeat(100_000)).0, 422);
     }
 
     #[test]

@@ -16,7 +16,10 @@ use utoipa::ToSchema;
 
 /// An error on its way to the client.
 #[derive(Debug, Clone)]
-pub struct Problem {
+pub struct Problem(Box<Parts>);
+
+#[derive(Debug, Clone)]
+struct Parts {
     status: StatusCode,
     code: &'static str,
     title: &'static str,
@@ -68,7 +71,8 @@ impl Problem {
         title: &'static str,
         detail: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self { status, code, title, detail: detail.into(), errors: Vec::new(), headers: HeaderMap::new() }
+        let (detail, headers) = (detail.into(), HeaderMap::new());
+        Self(Box::new(Parts { status, code, title, detail, errors: Vec::new(), headers }))
     }
 
     /// 404 for something a request names.
@@ -93,7 +97,9 @@ impl Problem {
             many => format!("{} fields are not valid; see `errors`.", many.len()),
         };
         let title = "Invalid request";
-        Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", title, detail) }
+        let mut problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", title, detail);
+        problem.0.errors = errors;
+        problem
     }
 
     /// 422 for one field.
@@ -118,7 +124,7 @@ impl Problem {
     /// The answer has this header too.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.insert(name, value);
+        self.0.headers.insert(name, value);
         self
     }
 
@@ -140,7 +146,9 @@ impl Problem {
                 "This is a WebSocket endpoint: upgrade the connection.",
             ),
             status if status.is_server_error() => {
-                return Self { status, ..Self::internal(format_args!("bare status {status}")) };
+                let mut problem = Self::internal(format_args!("bare status {status}"));
+                problem.0.status = status;
+                return problem;
             }
             _ => ("refused", "Request refused", "The request was refused."),
         };
@@ -149,29 +157,24 @@ impl Problem {
 
     /// The HTTP status.
     pub fn status(&self) -> StatusCode {
-        self.status
+        self.0.status
     }
 
     /// The stable name of the kind, also the `code` of WebSocket errors.
     pub(crate) fn code(&self) -> &'static str {
-        self.code
+        self.0.code
     }
 
     /// What happened, for the client.
     pub(crate) fn detail(&self) -> &str {
-        &self.detail
+        &self.0.detail
     }
 
     /// The body, with the id of the request.
     pub(crate) fn body(&self, request_id: &str) -> Vec<u8> {
-        let document = ProblemDocument {
-            kind: format!("/docs/errors/{}", self.code),
-            title: self.title,
-            status: self.status.as_u16(),
-            detail: &self.detail,
-            request_id,
-            errors: &self.errors,
-        };
+        let Parts { status, code, title, detail, errors, .. } = &*self.0;
+        let kind = format!("/docs/errors/{code}");
+        let document = ProblemDocument { kind, title, status: status.as_u16(), detail, request_id, errors };
         // Strings and a number always serialise.
         serde_json::to_vec(&document).unwrap_or_default()
     }
@@ -187,7 +190,7 @@ impl FieldProblem {
 /// Without its body, which [`crate::frame`] writes.
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut response = (self.status, self.headers.clone()).into_response();
+        let mut response = (self.0.status, self.0.headers.clone()).into_response();
         response.headers_mut().insert(CONTENT_TYPE, PROBLEM_JSON);
         response.extensions_mut().insert(self);
         response
@@ -198,7 +201,7 @@ impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         let mut problem =
             Self::new(refusal.status(), refusal.kind().code(), refusal.title(), refusal.detail());
-        refusal.write_headers(&mut problem.headers);
+        refusal.write_headers(&mut problem.0.headers);
         problem
     }
 }

@@ -107,6 +107,11 @@ async fn feed(
     _slot: StreamSlot,
 ) {
     let mut changes = state.guard().subscribe_policy_changes();
+    // What changed between the request's admission and here is looked at too.
+    match recheck(&state, &caller, &run) {
+        Some(still) => caller = still,
+        None => return,
+    }
     if sender.send(Event::default().retry(RECONNECT)).await.is_err() {
         return;
     }

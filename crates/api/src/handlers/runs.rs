@@ -5,7 +5,6 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use http::{StatusCode, Uri};
 use serde::Deserialize;
-use serde_json::Value;
 use taskiq_flow_core::id::{PipelineId, RunId};
 use taskiq_flow_core::run::RunStatus;
 use taskiq_flow_security::{Permission, Resource};
@@ -13,7 +12,7 @@ use taskiq_flow_store::RunFilter;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{Allowed, Caller, OnRun, run_location};
-use crate::input::{OptionalBody, Params, field, limit};
+use crate::input::{AnyBody, OptionalBody, Params, field, limit};
 use crate::model::{Accepted, LogList, RunDocument, RunList, SignalTaken};
 use crate::problem::Problem;
 use crate::service::runs::{self, Control};
@@ -156,7 +155,7 @@ pub(crate) async fn signal_run(
     Extension(permit): Allowed,
     Extension(run): OnRun,
     path: Path<(String, String)>,
-    OptionalBody(value): OptionalBody<Value>,
+    AnyBody(value): AnyBody,
 ) -> Result<(StatusCode, Json<SignalTaken>), Problem> {
     let Path((_, name)) = path;
     runs::signal(&state, &permit, &run, &name, value).await?;

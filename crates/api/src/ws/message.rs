@@ -108,7 +108,7 @@ mod tests {
             (r#"{"type":"subscribe","after_seq":-1}"#, "-1"),
             (r#"{"type":"destroy"}"#, "destroy"),
             (r#"{"pipeline_id":"a"}"#, "type"),
-            ("[]", "expected"),
+            ("[]", "type"),
             ("x", "expected value"),
         ] {
             let said = read(bad).unwrap_err();

@@ -1,0 +1,16 @@
+//! The API as its clients see it. In-process, but for sockets.
+
+mod bodies;
+mod events;
+mod frame;
+mod graphs;
+mod openapi;
+mod pipelines;
+mod register;
+mod rules;
+mod runs;
+mod schedules;
+mod security;
+mod serving;
+mod support;
+mod websocket;

@@ -1,0 +1,121 @@
+//! Runs: lists, control, logs.
+
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::support::{Server, server, until};
+
+async fn status_of(server: &Server, run: &str) -> Value {
+    server.get(&format!("/runs/{run}")).await.json()["status"].clone()
+}
+
+async fn reaches(server: &Server, run: &str, status: &str) {
+    until(async || (status_of(server, run).await == status).then_some(())).await;
+}
+
+fn ids(page: &Value) -> Vec<String> {
+    page["runs"].as_array().unwrap().iter().map(|run| run["run_id"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn a_list_is_newest_first_filtered_and_paged() {
+    let server = server().await;
+    let mut diamonds = Vec::new();
+    for _ in 0..3 {
+        diamonds.push(server.run("diamond", json!({})).await);
+    }
+    diamonds.reverse();
+    let failed = server.run("failing", json!({})).await;
+    let all = server.get("/runs").await.json();
+    assert_eq!(ids(&all), [vec![failed.clone()], diamonds.clone()].concat());
+    assert_eq!(all["runs"][1]["trigger"], json!({"kind": "request", "principal": "admin"}));
+    assert_eq!(ids(&server.get("/runs?pipeline_id=diamond").await.json()), diamonds);
+    assert_eq!(ids(&server.get("/runs?status=failed").await.json()), [failed.as_str()]);
+    assert!(ids(&server.get("/runs?status=failed&pipeline_id=diamond").await.json()).is_empty());
+    let first = server.get("/runs?pipeline_id=diamond&limit=2").await.json();
+    let cursor = first["next_cursor"].as_str().unwrap();
+    let second = server.get(&format!("/runs?pipeline_id=diamond&limit=2&cursor={cursor}")).await.json();
+    assert_eq!([ids(&first), ids(&second)].concat(), diamonds);
+    assert_eq!(second["next_cursor"], Value::Null);
+    let seen = server.call(Method::GET, "/runs").key("viewer-key").send().await.json();
+    assert_eq!(ids(&seen), diamonds, "the viewer may not read `failing`");
+}
+
+#[tokio::test]
+async fn runs_of_a_removed_pipeline_are_still_seen_by_who_may_see_all() {
+    let server = server().await;
+    let definition = json!({"tasks": [{"name": "one", "expression": "1", "output": "x"}]});
+    assert_eq!(server.post("/pipelines/new", definition).await.status, 201);
+    let run = server.run("new", json!({})).await;
+    assert_eq!(server.call(Method::DELETE, "/pipelines/new").key("admin-key").send().await.status, 204);
+    assert_eq!(ids(&server.get("/runs").await.json()), [run.as_str()]);
+    assert_eq!(status_of(&server, &run).await, "completed");
+    let seen = server.call(Method::GET, "/runs").key("viewer-key").send().await.json();
+    assert!(ids(&seen).is_empty());
+}
+
+#[tokio::test]
+async fn a_run_is_paused_resumed_and_cancelled() {
+    let server = server().await;
+    let run = server.start("gate", json!({})).await;
+    reaches(&server, &run, "running").await;
+    let control = async |what: &str| server.post(&format!("/runs/{run}/{what}"), json!({})).await;
+    let paused = control("pause").await;
+    assert_eq!(
+        (paused.status, paused.json()),
+        (202, json!({"run_id": run, "pipeline_id": "gate", "status": "paused"}))
+    );
+    assert_eq!(control("pause").await.problem()["status"], 409);
+    assert_eq!(control("resume").await.json()["status"], "running");
+    assert_eq!(control("resume").await.status, 409);
+    assert_eq!(control("retry").await.status, 409, "it is under way");
+    let reason = server.post(&format!("/runs/{run}/cancel"), json!({"reason": "x".repeat(1001)})).await;
+    assert_eq!(reason.fields(), ["reason"]);
+    assert_eq!(server.post(&format!("/runs/{run}/cancel"), json!({"why": "x"})).await.status, 400);
+    let cancelled = server.post(&format!("/runs/{run}/cancel"), json!({"reason": "enough"})).await;
+    assert_eq!((cancelled.status, &cancelled.json()["status"]), (202, &json!("cancelled")));
+    assert_eq!(control("cancel").await.status, 409);
+    let events = server.get(&format!("/runs/{run}/events")).await.text();
+    assert!(events.contains("enough"), "{events}");
+}
+
+#[tokio::test]
+async fn a_signal_needs_a_step_that_waits_for_it() {
+    let server = server().await;
+    let run = server.start("gate", json!({})).await;
+    assert_eq!(server.post(&format!("/runs/{run}/signals/stop"), json!(1)).await.problem()["status"], 404);
+    let taken = server.post(&format!("/runs/{run}/signals/go"), json!([1, {"deep": null}])).await;
+    assert_eq!((taken.status, taken.json()), (202, json!({"run_id": run, "signal": "go"})));
+    reaches(&server, &run, "completed").await;
+    let shown = server.get(&format!("/runs/{run}")).await.json();
+    assert_eq!(shown["result"], json!({"result": [[1, {"deep": null}], 1]}));
+    assert_eq!(server.post(&format!("/runs/{run}/signals/go"), json!(1)).await.status, 409);
+    // Without a body it is null.
+    let other = server.start("gate", json!({})).await;
+    let bare = server.call(Method::POST, &format!("/runs/{other}/signals/go")).key("admin-key").send().await;
+    assert_eq!(bare.status, 202);
+    reaches(&server, &other, "completed").await;
+}
+
+#[tokio::test]
+async fn a_retry_is_a_new_run() {
+    let server = server().await;
+    let run = server.run("failing", json!({})).await;
+    let retried = server.post(&format!("/runs/{run}/retry"), json!({})).await;
+    assert_eq!(retried.status, 202);
+    let new = retried.json()["run_id"].as_str().unwrap().to_owned();
+    assert_ne!(new, run);
+    assert_eq!(retried.header("location"), format!("/runs/{new}"));
+    reaches(&server, &new, "failed").await;
+    let shown = server.get(&format!("/runs/{new}")).await.json();
+    assert_eq!(shown["steps"][0]["status"], "cached", "what was finished is taken over: {shown}");
+    let listed = server.get("/runs?limit=1").await.json();
+    assert_eq!(listed["runs"][0]["trigger"], json!({"kind": "retry", "run_id": run, "principal": "admin"}));
+}
+
+#[tokio::test]
+async fn logs_are_those_of_the_attempts() {
+    let server = server().await;
+    let run = server.run("diamond", json!({})).await;
+    assert_eq!(server.get(&format!("/runs/{run}/logs")).await.json(), json!({"logs": []}));
+}

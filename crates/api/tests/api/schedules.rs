@@ -1,0 +1,105 @@
+//! Schedules.
+
+use http::Method;
+use serde_json::{Value, json};
+
+use crate::support::{Answer, Server, server};
+
+async fn patch(server: &Server, id: &str, body: Value) -> Answer {
+    server.call(Method::PATCH, &format!("/schedules/{id}")).key("admin-key").json(&body).send().await
+}
+
+#[tokio::test]
+async fn a_schedule_is_made_changed_and_removed() {
+    let server = server().await;
+    let new = json!({"id": "nightly", "pipeline_id": "diamond", "cron": "0 2 * * *", "timezone": "Europe/Paris", "parameters": {"number": 3}});
+    let made = server.post("/schedules", new.clone()).await;
+    assert_eq!((made.status, made.header("location")), (201, "/schedules/nightly"));
+    let shown = made.json();
+    for field in ["id", "pipeline_id", "cron", "timezone", "parameters"] {
+        assert_eq!(shown[field], new[field], "{field}");
+    }
+    assert_eq!((&shown["enabled"], &shown["last_fire_at"]), (&json!(true), &Value::Null));
+    assert!(shown["next_fire_at"].is_string() && shown.get("interval").is_none(), "{shown}");
+    assert_eq!(server.post("/schedules", new).await.problem()["status"], 409);
+    assert_eq!(server.get("/schedules/nightly").await.json(), shown);
+    let changed = patch(&server, "nightly", json!({"interval": "1h30m"})).await.json();
+    assert_eq!((&changed["interval"], changed.get("cron")), (&json!("1h30m"), None));
+    assert_eq!(changed["parameters"], json!({"number": 3}), "what is left out stays");
+    let paused = server.post("/schedules/nightly/pause", json!({})).await.json();
+    assert_eq!((&paused["enabled"], &paused["next_fire_at"]), (&json!(false), &Value::Null));
+    let resumed = server.post("/schedules/nightly/resume", json!({})).await.json();
+    assert!(resumed["enabled"] == true && resumed["next_fire_at"].is_string(), "{resumed}");
+    let started = server.post("/schedules/nightly/trigger", json!({})).await;
+    assert_eq!(started.status, 202);
+    let run = server.get(started.header("location")).await.json();
+    assert_eq!(run["pipeline_id"], "diamond");
+    assert_eq!(server.get("/runs").await.json()["runs"][0]["trigger"]["kind"], "schedule");
+    let removed = server.call(Method::DELETE, "/schedules/nightly").key("admin-key").send().await;
+    assert_eq!(removed.status, 204);
+    assert_eq!(server.get("/schedules/nightly").await.status, 404);
+}
+
+#[tokio::test]
+async fn a_bad_schedule_is_refused_field_by_field() {
+    let server = server().await;
+    let with = |fields: Value| {
+        let mut body = json!({"pipeline_id": "diamond"});
+        body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        body
+    };
+    for (fields, wrong) in [
+        (json!({}), "cron"),
+        (json!({"cron": "* * *"}), "cron"),
+        (json!({"cron": "0 0 * * *", "interval": "5m"}), "cron"),
+        (json!({"interval": "5 minutes"}), "interval"),
+        (json!({"interval": "10ms"}), "interval"),
+        (json!({"at": "tomorrow"}), "at"),
+        (json!({"cron": "0 0 * * *", "timezone": "Mars/Base"}), "timezone"),
+        (json!({"interval": "5m", "parameters": {"number": "x"}}), "number"),
+        (json!({"interval": "5m", "id": "a/b"}), "id"),
+        (json!({"interval": "5m", "enabled": "yes"}), "enabled"),
+    ] {
+        let answer = server.post("/schedules", with(fields.clone())).await;
+        assert_eq!(answer.fields(), [wrong], "{fields}");
+    }
+    assert_eq!(server.post("/schedules", json!({"interval": "5m"})).await.fields(), ["pipeline_id"]);
+    assert_eq!(server.post("/schedules", with(json!({"intervall": "5m"}))).await.status, 400);
+    assert_eq!(
+        server.post("/schedules", json!({"pipeline_id": "missing", "interval": "5m"})).await.status,
+        404
+    );
+}
+
+#[tokio::test]
+async fn schedules_follow_the_rights_on_their_pipelines() {
+    let server = server().await;
+    for (id, pipeline) in [("a", "diamond"), ("b", "failing"), ("c", "gate")] {
+        let body = json!({"id": id, "pipeline_id": pipeline, "interval": "1h"});
+        assert_eq!(server.post("/schedules", body).await.status, 201);
+    }
+    let ids = |answer: &Answer| -> Vec<String> {
+        let list = answer.json();
+        list["schedules"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| one["id"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let list = async |path: &str, key: &str| server.call(Method::GET, path).key(key).send().await;
+    assert_eq!(ids(&list("/schedules", "admin-key").await), ["a", "b", "c"]);
+    assert_eq!(ids(&list("/schedules", "viewer-key").await), ["a", "c"]);
+    assert_eq!(ids(&list("/schedules?pipeline_id=gate", "viewer-key").await), ["c"]);
+    assert_eq!(list("/schedules?pipeline_id=failing", "viewer-key").await.status, 403);
+    let page = list("/schedules?limit=2", "admin-key").await;
+    assert_eq!(page.json()["next_cursor"], "b");
+    assert_eq!(ids(&list("/schedules?limit=2&cursor=b", "admin-key").await), ["c"]);
+    let body = json!({"pipeline_id": "failing", "interval": "1h"});
+    let foreign = server.call(Method::POST, "/schedules").key("runner-key").json(&body).send().await;
+    assert_eq!(foreign.status, 403);
+    let own = json!({"pipeline_id": "diamond", "interval": "1h"});
+    assert_eq!(server.call(Method::POST, "/schedules").key("runner-key").json(&own).send().await.status, 201);
+    let reading = server.call(Method::POST, "/schedules/a/trigger").key("viewer-key").send().await;
+    assert_eq!(reading.status, 403);
+}
