@@ -13,6 +13,10 @@ use crate::definition::{OnError, Style, TaskKind, WaitFor};
 use crate::plan::{Source, index};
 use crate::time::Timestamp;
 
+/// The most items of maps, filters, reductions and groups in one run. Each is a step run with a state of its own, and
+/// a short list that is mapped over within itself makes very many.
+const MAX_ITEMS: usize = 100_000;
+
 /// Something that happened to a run.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -223,6 +227,15 @@ impl Turn<'_> {
             TaskKind::Group(members) => Some(index(members.len())),
             _ => None,
         };
+        if let Some(items) = items
+            && !self.has_room_for(items)
+        {
+            let message = format!(
+                "{items} items are too many: one run may have {MAX_ITEMS}, those of all its steps together; split \
+                 the list over several runs"
+            );
+            return self.fail(id, &Failure::permanent(message), Duration::ZERO);
+        }
         self.step_start(id, attempt, items)?;
         match items {
             Some(_) => self.complete_composites(Some(id)),
@@ -236,6 +249,12 @@ impl Turn<'_> {
         let wait_ms = if attempt == 1 { millis(self.now.since(queued)) } else { 0 };
         let step = self.run.step_ref(id);
         self.record(Fact::StepStart { step, attempt, max_attempts, wait_ms, items })
+    }
+
+    /// Whether so many more items stay within what one run may have. Items of items count too.
+    fn has_room_for(&self, items: u32) -> bool {
+        let most = self.run.plan.steps().len().saturating_add(MAX_ITEMS);
+        self.run.units.len().saturating_add(items as usize) <= most
     }
 
     /// Why a step is not to run: a reason to skip it, or a failure of its condition.

@@ -164,6 +164,21 @@ fn a_guarded_off_task_is_skipped_and_optional_inputs_are_null() {
 }
 
 #[test]
+fn a_run_has_only_so_many_items_however_they_are_nested() {
+    let inner = TaskKind::Map(map("list", "b", expr("b")));
+    let nested = task("each", TaskKind::Map(map("list", "a", inner)));
+    let flat = task("each", TaskKind::Map(map("list", "a", expr("a"))));
+    for (length, mut each) in [(100_001, flat), (400, nested)] {
+        each.inputs = vec![TaskInput::required("list")];
+        let mut world = World::new(pipeline(vec![each]), json!({"list": vec![0; length]}));
+        world.start();
+        assert_eq!(world.run().status(), RunStatus::Failed);
+        let error = world.run().view().error.unwrap();
+        assert!(error.message.contains("items are too many"), "{}", error.message);
+    }
+}
+
+#[test]
 fn map_filter_and_reduce_run_their_items_as_step_runs() {
     let mut keep = task("keep", TaskKind::Filter(map("numbers", "n", expr("n % 2 == 0"))));
     keep.inputs = vec![TaskInput::required("numbers")];
