@@ -27,6 +27,7 @@ pub mod problem;
 pub mod routes;
 pub mod serve;
 mod service;
+mod stall;
 mod state;
 mod stream;
 mod ui;

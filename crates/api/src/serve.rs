@@ -1,7 +1,7 @@
 //! Answering on a socket.
 //!
 //! One loop over hyper. What axum's own does not have is here: a deadline for the head of a request, a cap on
-//! connections, and a drain with a deadline.
+//! connections and on stalled writes, and a drain with a deadline.
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,8 +22,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
+use crate::stall::Unstalled;
+
 /// How long a client may take for the head of a request, the time between two requests included.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
+/// How long a client may take nothing of what is written to it.
+const STALLED: Duration = Duration::from_secs(60);
 /// The most connections open at once. Further ones wait to be accepted.
 const MAX_CONNECTIONS: usize = 8192;
 /// How long to wait when the process has run out of file descriptors.
@@ -76,6 +80,7 @@ where
     });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE).max_buf_size(64 << 10);
+    let io = TokioIo::new(Unstalled::new(TokioIo::new(io), STALLED));
     let served = builder.serve_connection(io, TowerToHyperService::new(service)).with_upgrades();
     tokio::pin!(served);
     let outcome = tokio::select! {

@@ -111,10 +111,21 @@ pub(crate) async fn me(State(state): State<AppState>, Extension(permit): Allowed
 #[utoipa::path(get, path = "/metrics", tag = "server", responses((status = 200, content((String = "text/plain")))))]
 pub(crate) async fn metrics(
     State(state): State<AppState>,
-    Extension(_permit): Allowed,
+    Extension(permit): Allowed,
 ) -> Result<Response, Problem> {
     let metrics = state.options().metrics.as_ref();
     let metrics = metrics.ok_or_else(|| Problem::of_status(StatusCode::NOT_FOUND))?;
+    let may_read = |pipeline: &str| state.guard().may_read(permit.principal(), pipeline);
     let media_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    Ok(([(CONTENT_TYPE, media_type)], metrics.render()).into_response())
+    Ok(([(CONTENT_TYPE, media_type)], readable(&metrics.render(), may_read)).into_response())
+}
+
+/// Without the measurements of pipelines that may not be read.
+fn readable(text: &str, may_read: impl Fn(&str) -> bool) -> String {
+    let shown = |line: &&str| match line.split_once("pipeline_id=\"") {
+        // Ids have no quotes in them.
+        Some((_, rest)) => rest.split('"').next().is_some_and(&may_read),
+        None => true,
+    };
+    text.split_inclusive('\n').filter(shown).collect()
 }

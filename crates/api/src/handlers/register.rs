@@ -6,7 +6,7 @@ use axum::{Extension, Json};
 use http::{StatusCode, Uri};
 use serde_json::Value;
 
-use super::{Allowed, location};
+use super::{Allowed, Caller, location};
 use crate::input::Body;
 use crate::model::Registration;
 use crate::problem::Problem;
@@ -23,11 +23,12 @@ use crate::state::AppState;
 )]
 pub(crate) async fn create_pipeline(
     State(state): State<AppState>,
+    Extension(caller): Caller,
     Extension(permit): Allowed,
     uri: Uri,
     Body(definition): Body<Value>,
 ) -> Result<Response, Problem> {
-    let registration = pipelines::register(&state, &permit, definition, true).await?;
+    let registration = pipelines::register(&state, &caller, &permit, definition, true).await?;
     Ok(created(&uri, registration))
 }
 
@@ -43,11 +44,12 @@ pub(crate) async fn create_pipeline(
 )]
 pub(crate) async fn put_pipeline(
     State(state): State<AppState>,
+    Extension(caller): Caller,
     Extension(permit): Allowed,
     uri: Uri,
     Body(definition): Body<Value>,
 ) -> Result<Response, Problem> {
-    let registration = pipelines::register(&state, &permit, definition, false).await?;
+    let registration = pipelines::register(&state, &caller, &permit, definition, false).await?;
     if registration.changed {
         return Ok(created(&uri, registration));
     }

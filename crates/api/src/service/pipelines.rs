@@ -1,6 +1,6 @@
 //! Reading and registering pipelines.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -11,7 +11,7 @@ use taskiq_flow_core::load::load_json;
 use taskiq_flow_core::run::StepStatus;
 use taskiq_flow_engine::Registered;
 use taskiq_flow_security::guard::Guard;
-use taskiq_flow_security::{Permit, Principal};
+use taskiq_flow_security::{Admission, Permission, Permit, Principal, Resource};
 use taskiq_flow_store::Origin;
 
 use crate::model::{CriticalPathDocument, ParallelGroups, PipelineList, PipelineRow, Registration};
@@ -151,12 +151,20 @@ pub(crate) fn parallel_groups(state: &AppState, permit: &Permit) -> Result<Paral
 /// Registers a definition under the id that the permit is for; `new_only`: only where there is none yet.
 pub(crate) async fn register(
     state: &AppState,
+    caller: &Admission,
     permit: &Permit,
     definition: Value,
     new_only: bool,
 ) -> Result<Registration, Problem> {
     let id = id_of_new(permit)?;
     let pipeline = read_definition(&id, definition)?;
+    // A definition runs other pipelines for whoever starts it and hands on their results: its author must be allowed
+    // to do both.
+    for inner in inner_pipelines(&pipeline) {
+        for permission in [Permission::Execute, Permission::Read] {
+            let _permit = state.guard().authorize(caller, permission, Resource::Pipeline(inner.as_str()))?;
+        }
+    }
     if !state.options().allow_remote_commands
         && let Some(task) = command_in(&pipeline)
     {
@@ -213,15 +221,29 @@ fn read_definition(id: &PipelineId, mut definition: Value) -> Result<Pipeline, P
 
 /// The first task with a command in it, however deep.
 fn command_in(pipeline: &Pipeline) -> Option<&str> {
-    let has_command = |body: &Body| {
-        let mut bodies = vec![body];
-        while let Some(body) = bodies.pop() {
-            if matches!(body.kind, TaskKind::Command(_)) {
-                return true;
-            }
-            bodies.extend(body.kind.inner());
-        }
-        false
-    };
-    pipeline.tasks.iter().find(|task| has_command(&task.body)).map(|task| task.name.as_str())
+    let is_command = |body: &Body| matches!(body.kind, TaskKind::Command(_));
+    let mut tasks = pipeline.tasks.iter();
+    tasks.find(|task| bodies(&task.body).into_iter().any(is_command)).map(|task| task.name.as_str())
+}
+
+/// The pipelines that tasks run, however deep.
+fn inner_pipelines(pipeline: &Pipeline) -> BTreeSet<&PipelineId> {
+    let bodies = pipeline.tasks.iter().flat_map(|task| bodies(&task.body));
+    bodies
+        .filter_map(|body| match &body.kind {
+            TaskKind::Pipeline(id) => Some(id),
+            _ => None,
+        })
+        .collect()
+}
+
+/// A body and all within it.
+fn bodies(body: &Body) -> Vec<&Body> {
+    let mut found = vec![body];
+    let mut next = 0;
+    while let Some(body) = found.get(next) {
+        next += 1;
+        found.extend(body.kind.inner());
+    }
+    found
 }

@@ -7,7 +7,7 @@ use taskiq_flow_core::id::{PipelineId, RunId};
 use taskiq_flow_core::run::RunStatus;
 use taskiq_flow_engine::{ControlError, Submission, Submitted};
 use taskiq_flow_security::policy::Resource;
-use taskiq_flow_security::{Permission, Permit};
+use taskiq_flow_security::{Permission, Permit, Principal};
 use taskiq_flow_store::{RunFilter, RunRecord, Trigger};
 
 use super::pipelines;
@@ -32,10 +32,17 @@ pub(crate) async fn start(
     let submission = Submission {
         pipeline_id: pipeline_id.clone(),
         parameters: start.parameters,
-        idempotency_key: start.idempotency_key,
+        idempotency_key: start.idempotency_key.map(|key| key_of(permit.principal(), &key)),
         trigger: Trigger::Request { principal: permit.principal().id().to_owned() },
     };
     Ok((pipeline_id, state.engine().submit(submission).await?))
+}
+
+/// The caller's own key: two callers may choose the same one, and schedules and sub-pipelines find their runs by keys
+/// too, which nobody else may take. The length keeps ids apart from keys.
+fn key_of(principal: &Principal, key: &str) -> String {
+    let (kind, id) = (principal.kind().as_str(), principal.id());
+    format!("request:{kind}:{}:{id}:{key}", id.len())
 }
 
 /// Waits for a run that the holder of the permit started; none: it has not ended by then. Its result is for those who
