@@ -1,5 +1,6 @@
 //! The API as its clients see it. In-process, but for sockets.
 
+mod attacks;
 mod bodies;
 mod events;
 mod frame;
