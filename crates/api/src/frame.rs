@@ -145,6 +145,37 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http_body_util::BodyExt;
+    use taskiq_flow_broker::InMemoryBroker;
+    use taskiq_flow_engine::{Engine, EngineOptions, SystemClock};
+    use taskiq_flow_security::audit::{AuditMode, AuditOptions};
+    use taskiq_flow_security::rate_limit::{RateLimiter, RateLimiterOptions};
+    use taskiq_flow_security::{AuditLogger, Guard, SecurityOptions};
+    use taskiq_flow_store::MemoryStore;
+    use tower::ServiceExt;
+
+    #[tokio::test]
+    async fn a_panic_is_a_problem_that_tells_nothing() {
+        let (store, broker) = (Arc::new(MemoryStore::new()), Arc::new(InMemoryBroker::new()));
+        let engine = Engine::start(store, broker, Arc::new(SystemClock), EngineOptions::default(), vec![]);
+        let audit = AuditLogger::open(AuditOptions { sinks: vec![], mode: AuditMode::BestEffort }).unwrap();
+        let limiter = RateLimiter::new(RateLimiterOptions::default());
+        let guard = Guard::new(SecurityOptions::default().build().unwrap(), limiter, audit);
+        let state = AppState::new(engine.await.unwrap(), guard, Default::default()).unwrap();
+        async fn boom() -> &'static str {
+            panic!("the password is hunter2")
+        }
+        let router = axum::Router::new()
+            .route("/boom", axum::routing::get(boom))
+            .layer(axum::middleware::from_fn_with_state(state, frame));
+        let request = Request::get("/boom").header(REQUEST_ID, "r-1").body(Body::empty()).unwrap();
+        let response = router.oneshot(request).await.unwrap();
+        assert_eq!((response.status().as_u16(), &response.headers()[CONTENT_TYPE]), (500, &PROBLEM_JSON));
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!((&problem["type"], &problem["request_id"]), (&"/docs/errors/internal".into(), &"r-1".into()));
+        assert!(!problem.to_string().contains("hunter2"));
+    }
 
     #[test]
     fn an_id_is_taken_over_only_when_it_is_harmless() {
