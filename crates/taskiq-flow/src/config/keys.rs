@@ -125,7 +125,11 @@ impl FieldValue for ApiKeys {
     }
 
     fn show(&self) -> Value {
-        self.entries().map(ApiKeyEntry::show).collect()
+        // A list, because the names of the entries are the keys; nothing is shown as what it is in a file.
+        match self.is_empty() {
+            true => Value::Object(serde_json::Map::new()),
+            false => self.entries().map(ApiKeyEntry::show).collect(),
+        }
     }
 }
 

@@ -231,5 +231,7 @@ fn read(path: &Path) -> Result<String, ConfigError> {
         return Err(cannot(format!("it is longer than {} MiB", MAX_FILE >> 20)));
     }
     let bytes = std::fs::read(path).map_err(|error| cannot(error.to_string()))?;
-    String::from_utf8(bytes).map_err(|_| cannot("it is not UTF-8 text".to_owned()))
+    let text = String::from_utf8(bytes).map_err(|_| cannot("it is not UTF-8 text".to_owned()))?;
+    // Places in the document count from after the byte order mark.
+    Ok(text.trim_start_matches('\u{feff}').to_owned())
 }

@@ -109,6 +109,12 @@ fn files() {
 }
 
 #[test]
+fn a_byte_order_mark_shifts_nothing() {
+    let shown = message("c.toml", "\u{feff}host = '::'\r\nport = true\r\n");
+    assert!(shown.contains(" --> c.toml:2:8") && shown.contains("2 | port = true\n  |        ^^^^"), "{shown}");
+}
+
+#[test]
 fn files_with_secrets() {
     same(
         message("c.toml", "[api_keys.raw-key]\nrole = 'viewer'\npermissions = ['read', 'write']\n"),

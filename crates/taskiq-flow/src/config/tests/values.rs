@@ -8,7 +8,7 @@ use super::{load, load_env};
 fn the_defaults_are_those_of_the_contract() {
     let defaults: serde_json::Value = serde_json::from_str(
         r#"{
-        "host": "127.0.0.1", "port": 8000, "security_enabled": true, "auth_provider": "api_key", "api_keys": [],
+        "host": "127.0.0.1", "port": 8000, "security_enabled": true, "auth_provider": "api_key", "api_keys": {},
         "jwt_secret": null, "require_strong_jwt_secret": false, "jwt_public_keys": [], "jwks_url": null,
         "jwt_issuer": null, "jwt_audience": null, "jwt_leeway_seconds": 30,
         "role_permissions": {"admin": ["read", "execute", "admin"]}, "require_https": true,
