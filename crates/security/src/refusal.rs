@@ -135,7 +135,10 @@ impl Refusal {
     /// The `detail` of the problem document: what the client can do, nothing about why.
     pub fn detail(&self) -> &'static str {
         match self.kind {
-            RefusalKind::HttpsRequired => "This server answers over HTTPS only.",
+            RefusalKind::HttpsRequired => {
+                "This server answers over HTTPS only. A proxy that ends TLS must be one of its `trusted_proxies` and send \
+                 `X-Forwarded-Proto: https`."
+            }
             RefusalKind::RateLimited => "Wait for the time in Retry-After, then try again.",
             RefusalKind::MissingCredential => {
                 "Send an API key in X-API-Key, or a token in Authorization: Bearer."

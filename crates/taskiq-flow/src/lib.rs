@@ -28,7 +28,7 @@ pub mod task;
 
 pub use config::TaskiqFlowConfig;
 pub use files::{LoadError, load_file, load_files};
-pub use server::{Api, ServeError, Server, StartError, Taskiq, create_visualization_api, open_store, stop_signal};
+pub use server::{Api, ServeError, Server, StartError, Taskiq, bind, create_visualization_api, open_store, stop_signal};
 pub use taskiq_flow_api as api;
 pub use taskiq_flow_broker as broker;
 pub use taskiq_flow_broker::InMemoryBroker;

@@ -218,9 +218,7 @@ impl Server {
     /// # Errors
     /// [`ServeError::Bind`].
     pub async fn bind(&self) -> Result<TcpListener, ServeError> {
-        let (host, port) = (self.config.host.as_str(), self.config.port);
-        let bound = TcpListener::bind((host.trim_start_matches('[').trim_end_matches(']'), port)).await;
-        bound.map_err(|source| ServeError::Bind { address: format!("{host}:{port}"), source })
+        bind(&self.config).await
     }
 
     /// Serves until `stop` comes, then drains: no new requests, streams are closed, attempts under way may finish.
@@ -246,6 +244,16 @@ impl Server {
         let _ = tokio::task::spawn_blocking(move || audit.close()).await;
         tracing::info!("stopped");
     }
+}
+
+/// Listens on the configured address.
+///
+/// # Errors
+/// [`ServeError::Bind`].
+pub async fn bind(config: &TaskiqFlowConfig) -> Result<TcpListener, ServeError> {
+    let (host, port) = (config.host.as_str(), config.port);
+    let bound = TcpListener::bind((host.trim_start_matches('[').trim_end_matches(']'), port)).await;
+    bound.map_err(|source| ServeError::Bind { address: format!("{host}:{port}"), source })
 }
 
 /// Opens the store that the configuration names.

@@ -65,6 +65,9 @@ pub(crate) struct StepDocument {
     pub(crate) kind: &'static str,
     #[serde(flatten)]
     pub(crate) state: ItemDocument,
+    /// The signal that ends it, while it waits for one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) waits_for: Option<String>,
     /// Of a map, filter, reduce or group that has started: its items.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) items: Vec<ItemDocument>,
@@ -235,7 +238,7 @@ impl From<RunView> for RunDocument {
 impl From<StepView> for StepDocument {
     fn from(step: StepView) -> Self {
         let items = step.items.into_iter().map(Into::into).collect();
-        Self { id: step.id, kind: step.kind, state: step.state.into(), items }
+        Self { id: step.id, kind: step.kind, state: step.state.into(), waits_for: step.waits_for, items }
     }
 }
 

@@ -5,6 +5,7 @@ let pipeline = null;
 let shownRun = null;
 let lastSeq = 0;
 let refreshing = null;
+let pause = 1000;
 
 const at = (id) => document.getElementById(id);
 
@@ -51,7 +52,7 @@ at("login").addEventListener("submit", async (event) => {
   credential = at("key").value.trim();
   try {
     const me = await get("/me");
-    at("who").textContent = `Connected as ${me.id ?? "guest"}`;
+    at("who").dataset.name = at("who").textContent = `Connected as ${me.id ?? "guest"}`;
     at("key").value = "";
     say("");
     document.querySelector("main").hidden = false;
@@ -187,7 +188,15 @@ async function refresh() {
   at("run-name").textContent = `Run ${run.run_id}`;
   at("run-status").replaceChildren(status(run.status), ` ${run.steps_completed} of ${run.total_steps} steps`);
   if (run.error) at("run-status").append(element("div", `${run.error.step ? `${run.error.step}: ` : ""}${run.error.message}`, { class: "failed" }));
-  at("result").textContent = JSON.stringify(run.result ?? run.outputs ?? null, null, 2);
+  const outcome = run.result ?? (Object.keys(run.outputs ?? {}).length ? run.outputs : null);
+  at("outcome").hidden = outcome === null;
+  at("result").textContent = JSON.stringify(outcome, null, 2);
+  const waiting = run.steps.find((step) => step.waits_for);
+  at("signal").hidden = !waiting;
+  if (waiting) {
+    at("signal").dataset.name = waiting.waits_for;
+    at("signal").querySelector("label").textContent = `${waiting.id} waits for the signal ${waiting.waits_for}; its value as JSON:`;
+  }
   at("steps").replaceChildren(...run.steps.map((step) => {
     const row = element("tr");
     const items = step.items?.length ? `${step.items.filter((item) => item.status === "completed").length} of ${step.items.length} items` : "";
@@ -202,6 +211,18 @@ async function refresh() {
     return button;
   }));
 }
+
+at("signal").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  try {
+    const value = JSON.stringify(JSON.parse(at("signal-value").value));
+    await call(`/runs/${shownRun}/signals/${encodeURIComponent(at("signal").dataset.name)}`, { method: "POST", body: value });
+    say("");
+    await refresh();
+  } catch (error) {
+    say(error instanceof SyntaxError ? "The value of the signal is not JSON." : error.message);
+  }
+});
 
 async function control(action) {
   try {
@@ -227,7 +248,7 @@ function soon() {
   refreshing = setTimeout(async () => {
     refreshing = null;
     try {
-      await Promise.all([listRuns(), shownRun ? refresh() : null, draw()]);
+      await Promise.all([listRuns(), shownRun ? refresh() : null, draw(), listPipelines()]);
     } catch (error) {
       say(error.message);
     }
@@ -241,6 +262,11 @@ function watch() {
   opened.addEventListener("open", () => opened.send(JSON.stringify({ type: "connect", auth: credential })));
   opened.addEventListener("message", (message) => {
     const event = JSON.parse(message.data);
+    if (event.type === "connected") {
+      if (pause > 1000) soon();
+      pause = 1000;
+      at("who").textContent = at("who").dataset.name;
+    }
     if (event.type === "connected") opened.send(JSON.stringify({ type: "subscribe", pipeline_id: "*" }));
     if (event.type === "error") say(event.detail);
     if (event.type === "DAGUpdatedEvent") listPipelines().catch((error) => say(error.message));
@@ -250,8 +276,14 @@ function watch() {
   });
   opened.addEventListener("close", (event) => {
     if (socket !== opened || !credential) return;
-    at("who").textContent = "Live view lost";
     // 1008: the server does not want this credential any more.
-    if (event.code !== 1008) setTimeout(() => socket === opened && watch(), 15000);
+    if (event.code === 1008) {
+      at("who").textContent = "Live view ended";
+      return;
+    }
+    // Longer and longer, below what the server lets one address connect in a minute.
+    pause = Math.min(pause * 2, 20000);
+    at("who").textContent = "Live view lost; trying again";
+    setTimeout(() => socket === opened && watch(), pause);
   });
 }

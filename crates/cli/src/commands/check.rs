@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 use taskiq_flow::LoadError;
 use taskiq_flow::config::Sources;
+use taskiq_flow::core::diagnostic::nearest;
 use taskiq_flow::core::document::{Document, Format, NodeValue};
 
 use crate::args::CheckArgs;
@@ -59,7 +60,8 @@ fn check(path: &Path) -> Result<String, (String, Value)> {
     }
 }
 
-/// A file of pipelines is a list, or has tasks or steps. One that cannot be read as a document is told as what its
+/// A file called taskiq-flow is a configuration, and so is one with a field like one of its fields. A file of
+/// pipelines is a list, or has tasks or steps. One that cannot be read as a document is told as what its
 /// name says, pipelines, whose loader says where it breaks off.
 fn is_pipeline(path: &Path) -> bool {
     let Some(format) = Format::of_path(path) else { return true };
@@ -68,12 +70,14 @@ fn is_pipeline(path: &Path) -> bool {
         return true;
     };
     let known = taskiq_flow::config::fields();
+    if path.file_stem().is_some_and(|stem| stem == "taskiq-flow") {
+        return false;
+    }
     match &document.root().value {
         NodeValue::Mapping(entries) => {
             let has = |names: &[&str]| entries.iter().any(|(key, _)| names.contains(&key.text.as_str()));
-            let fields =
-                entries.iter().filter(|(key, _)| known.iter().any(|field| field.name == key.text)).count();
-            has(&["tasks", "steps", "id"]) || fields == 0
+            let near = |key: &str| nearest(key, known.iter().map(|field| field.name)).is_some();
+            has(&["tasks", "steps", "id"]) || !entries.iter().any(|(key, _)| near(&key.text))
         }
         _ => true,
     }

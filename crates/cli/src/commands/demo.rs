@@ -14,12 +14,11 @@ use crate::output::{Failure, line};
 use crate::{commands, logging};
 
 /// The pipelines that the demo brings.
-const PIPELINES: [(&str, &str); 5] = [
+const PIPELINES: [(&str, &str); 4] = [
     ("word-stats.yaml", include_str!("../../../../examples/pipelines/word-stats.yaml")),
     ("map-reduce.yaml", include_str!("../../../../examples/pipelines/map-reduce.yaml")),
     ("branching.yaml", include_str!("../../../../examples/pipelines/branching.yaml")),
     ("sequential.yaml", include_str!("../../../../examples/pipelines/sequential.yaml")),
-    ("python-workers.yaml", include_str!("../../../../examples/pipelines/python-workers.yaml")),
 ];
 
 /// The key of the guide's own curl lines. It may only read, and the demo listens on this machine alone.
@@ -64,7 +63,7 @@ pub(crate) fn run(args: DemoArgs) -> Result<ExitCode, Failure> {
         let base = format!("http://{address}");
         let header = if https { " -H 'X-Forwarded-Proto: https'" } else { "" };
         let admin = admin.expose_secret();
-        line("TaskIQ-Flow demo, on this machine only, nothing is kept");
+        line("TaskIQ-Flow demo, on this machine only; runs are kept in memory");
         line(format!("  dashboard   {base}/ui/"));
         line(format!("  admin key   {admin}   (made for this start, shown once)"));
         line(format!("  viewer key  {VIEWER_KEY}   (the guide's example: may only read)"));

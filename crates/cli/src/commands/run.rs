@@ -16,7 +16,7 @@ use taskiq_flow::core::run::{RunStatus, RunView};
 use taskiq_flow::engine::{Engine, EngineOptions, Submission, SubmitError, SystemClock};
 use taskiq_flow::store::{MemoryStore, Trigger};
 
-use self::progress::Progress;
+use self::progress::{Awaited, Progress};
 use crate::args::RunArgs;
 use crate::commands::serve::DEFAULT_PIPELINES;
 use crate::output::{FAILED, Failure, json as print_json, note};
@@ -29,6 +29,12 @@ pub(crate) fn run(args: RunArgs) -> Result<ExitCode, Failure> {
     let parameters = parameters(&args, pipeline)?;
     let signals =
         args.signals.iter().map(|signal| named_json("--signal", signal)).collect::<Result<Vec<_>, _>>()?;
+    let awaited = pipeline.tasks.iter().filter_map(|task| {
+        let signal = task.body.kind.awaited_signal()?.to_owned();
+        Some((task.name.clone(), signal))
+    });
+    let awaited: Awaited =
+        awaited.filter(|(_, signal)| signals.iter().all(|(given, _)| given != signal)).collect();
     // The server's configuration does not matter here, but its log level does.
     let mut config = commands::sources(None).load().map_err(|error| commands::config_failure(&error))?.config;
     if args.quiet || config.log_level == "info" {
@@ -37,7 +43,7 @@ pub(crate) fn run(args: RunArgs) -> Result<ExitCode, Failure> {
     logging::start(&config)?;
     commands::runtime()?.block_on(async {
         let engine = start(pipelines).await?;
-        let ended = carry_out(&engine, id, parameters, signals, args.quiet).await;
+        let ended = carry_out(&engine, id, parameters, signals, awaited, args.quiet).await;
         engine.shutdown().await;
         Ok(conclude(&ended?, args.json))
     })
@@ -155,6 +161,7 @@ async fn carry_out(
     id: PipelineId,
     parameters: Map<String, Value>,
     signals: Vec<(String, Value)>,
+    awaited: Awaited,
     quiet: bool,
 ) -> Result<RunView, Failure> {
     let watcher = engine.watch();
@@ -164,7 +171,7 @@ async fn carry_out(
     for (name, value) in signals {
         engine.signal(run_id, &name, value).await.map_err(Failure::wrong)?;
     }
-    let progress = Progress::start(engine, run_id, watcher, quiet).await;
+    let progress = Progress::start(engine, run_id, watcher, awaited, quiet).await;
     let ended = tokio::select! {
         ended = engine.wait(run_id, Duration::MAX) => ended,
         _ = tokio::signal::ctrl_c() => {

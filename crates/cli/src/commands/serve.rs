@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use taskiq_flow::broker::InMemoryBroker;
 use taskiq_flow::config::{Loaded, Sources};
 use taskiq_flow::core::definition::Pipeline;
+use taskiq_flow::core::diagnostic::nearest;
 use taskiq_flow::security::settings::Severity;
 use taskiq_flow::{Server, create_visualization_api};
 
@@ -39,6 +40,9 @@ pub(crate) async fn serve(
     pipelines: Vec<Pipeline>,
     started: impl FnOnce(&Server, std::net::SocketAddr),
 ) -> Result<ExitCode, Failure> {
+    // A port that is taken is found before anything is opened or written.
+    let listener = taskiq_flow::bind(&loaded.config).await.map_err(Failure::failed)?;
+    let https = loaded.config.require_https && loaded.config.security_enabled;
     let count = pipelines.len();
     let mut api = create_visualization_api(InMemoryBroker::new(), loaded.config);
     for pipeline in pipelines {
@@ -46,15 +50,13 @@ pub(crate) async fn serve(
     }
     let server = api.start().await.map_err(Failure::wrong)?;
     warn(&server);
-    let listener = match server.bind().await {
-        Ok(listener) => listener,
-        Err(error) => {
-            server.shutdown().await;
-            return Err(Failure::failed(error));
-        }
-    };
     let address = listener.local_addr().map_err(Failure::failed)?;
     tracing::info!(%address, pipelines = count, "listening");
+    if https {
+        tracing::info!(
+            "plain HTTP is refused; TLS ends in a proxy (see deploy/), or set require_https = false to try things out"
+        );
+    }
     started(&server, address);
     let guard = server.guard().clone();
     tokio::select! {
@@ -65,7 +67,24 @@ pub(crate) async fn serve(
 }
 
 fn warn(server: &Server) {
-    for warning in server.guard().settings().warnings() {
+    let settings = server.guard().settings();
+    let ids: Vec<_> =
+        server.engine().pipelines().iter().map(|registered| registered.id().to_string()).collect();
+    if ids.is_empty() {
+        note(format!(
+            "warning: there are no pipelines: name files or a folder with --pipelines, or make a folder `{DEFAULT_PIPELINES}` here"
+        ));
+    }
+    for unknown in
+        settings.policy().acls().map(|(name, _)| name).filter(|name| !ids.iter().any(|id| id == name))
+    {
+        let near = nearest(unknown, ids.iter().map(String::as_str));
+        let near = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+        note(format!(
+            "WARNING: pipeline_acls.{unknown}: there is no pipeline of that name, so this protects nothing{near}"
+        ));
+    }
+    for warning in settings.warnings() {
         match warning.severity {
             Severity::High => note(format!("WARNING: {}: {}", warning.field, warning.message)),
             _ => note(format!("warning: {}: {}", warning.field, warning.message)),

@@ -229,6 +229,14 @@ impl TaskKind {
         }
     }
 
+    /// The signal that ends it, of a `wait` for one.
+    pub fn awaited_signal(&self) -> Option<&str> {
+        match self {
+            Self::Wait(WaitSpec { until: WaitFor::Signal(name), .. }) => Some(name),
+            _ => None,
+        }
+    }
+
     /// The bodies inside this one: of a map and the like its body, of a group its members.
     pub fn inner(&self) -> Vec<&Body> {
         match self {

@@ -50,6 +50,9 @@ pub struct StepView {
     /// What its attempts came to.
     #[serde(flatten)]
     pub state: ItemView,
+    /// The signal that ends it, while it waits for one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
     /// Of a map, filter, reduce or group that has started: its items.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub items: Vec<ItemView>,
@@ -128,11 +131,13 @@ impl Run {
             let range = items.first as usize..(items.first + items.count) as usize;
             self.units[range].iter().map(|item| item_view(item, Some(item.place))).collect()
         });
-        let kind = self.plan.steps()[unit.place as usize].task.body.kind.name();
+        let kind = &self.plan.steps()[unit.place as usize].task.body.kind;
+        let waits_for = kind.awaited_signal().filter(|_| unit.status == StepStatus::Running).map(str::to_owned);
         StepView {
             id: Arc::clone(name),
-            kind,
+            kind: kind.name(),
             state: item_view(unit, None),
+            waits_for,
             items: items.unwrap_or_default(),
         }
     }

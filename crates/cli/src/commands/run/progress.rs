@@ -1,5 +1,6 @@
 //! How a run gets on: a bar on a terminal, plain lines elsewhere.
 
+use std::collections::HashMap;
 use std::io::IsTerminal;
 use std::time::Duration;
 
@@ -15,6 +16,9 @@ use crate::output::note;
 /// Shows the progress of a run until it ends.
 pub(super) struct Progress(Option<JoinHandle<()>>);
 
+/// The signals that steps wait for and nobody has sent, by the name of the step.
+pub(super) type Awaited = HashMap<String, String>;
+
 /// Where progress is shown.
 enum Display {
     Bar(ProgressBar),
@@ -22,13 +26,19 @@ enum Display {
 }
 
 impl Progress {
-    pub(super) async fn start(engine: &Engine, run_id: RunId, watcher: Watcher, quiet: bool) -> Self {
+    pub(super) async fn start(
+        engine: &Engine,
+        run_id: RunId,
+        watcher: Watcher,
+        awaited: Awaited,
+        quiet: bool,
+    ) -> Self {
         if quiet {
             return Self(None);
         }
         let steps = engine.run(run_id).await.map_or(0, |view| u64::from(view.total_steps));
         let display = if std::io::stderr().is_terminal() { Display::Bar(bar(steps)) } else { Display::Lines };
-        Self(Some(tokio::spawn(show(display, run_id, watcher))))
+        Self(Some(tokio::spawn(show(display, run_id, watcher, awaited))))
     }
 
     pub(super) async fn finish(self) {
@@ -48,11 +58,11 @@ fn bar(steps: u64) -> ProgressBar {
     bar
 }
 
-async fn show(display: Display, run_id: RunId, mut watcher: Watcher) {
+async fn show(display: Display, run_id: RunId, mut watcher: Watcher, awaited: Awaited) {
     loop {
         match watcher.recv().await {
             Ok(event) if event.run_id == Some(run_id) => {
-                tell(&display, &event);
+                tell(&display, &event, &awaited);
                 if event.event.fact.ends_run() {
                     break;
                 }
@@ -66,13 +76,15 @@ async fn show(display: Display, run_id: RunId, mut watcher: Watcher) {
     }
 }
 
-fn tell(display: &Display, event: &EventView) {
+fn tell(display: &Display, event: &EventView, awaited: &Awaited) {
     let fact = &event.event.fact;
     let Some(step) = fact.step() else { return };
     // The items of a map are told by the map.
     let whole = step.step == step.task_name;
     let said = match fact {
-        Fact::StepStart { attempt: 1, .. } => None,
+        Fact::StepStart { attempt: 1, .. } => awaited.get(&*step.step).map(|signal| {
+            format!("waits for signal `{signal}`; give it with --signal {signal}=JSON, or stop with Ctrl-C")
+        }),
         Fact::StepStart { attempt, max_attempts, .. } => Some(format!("attempt {attempt} of {max_attempts}")),
         Fact::StepComplete { duration_ms, .. } if whole => Some(format!("completed in {duration_ms} ms")),
         Fact::StepError { error, .. } => Some(format!("failed: {error}")),
