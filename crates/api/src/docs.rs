@@ -92,7 +92,7 @@ fn write_page(document: &Value) -> String {
              <th scope=\"col\">What it does</th></tr></thead><tbody>"
         );
         for (path, method, operation) in operations(tag) {
-            let text = |field: &str| escape(operation[field].as_str().unwrap_or(""));
+            let text = |field: &str| marked(operation[field].as_str().unwrap_or(""));
             let _ = write!(
                 page,
                 "<tr><td>{method}</td><td><code>{}</code></td><td>{}<br><small>{}</small></td></tr>",
@@ -105,7 +105,7 @@ fn write_page(document: &Value) -> String {
     }
     page.push_str("<h2>problems</h2><table><thead><tr><th scope=\"col\">Type</th><th scope=\"col\">Status</th><th scope=\"col\">Meaning</th></tr></thead><tbody>");
     for (code, status, meaning) in PROBLEMS {
-        let meaning = escape(meaning);
+        let meaning = marked(meaning);
         let _ = write!(
             page,
             "<tr><td><code>/docs/errors/{code}</code></td><td>{status}</td><td>{meaning}</td></tr>"
@@ -113,6 +113,12 @@ fn write_page(document: &Value) -> String {
     }
     page.push_str("</tbody></table></section></main></body></html>\n");
     page
+}
+
+/// What stands between backticks as code.
+fn marked(text: &str) -> String {
+    let parts = text.split('`').map(escape).enumerate();
+    parts.map(|(place, part)| if place % 2 == 1 { format!("<code>{part}</code>") } else { part }).collect()
 }
 
 fn escape(text: &str) -> String {
