@@ -173,7 +173,10 @@ mod tests {
         assert_eq!((response.status().as_u16(), &response.headers()[CONTENT_TYPE]), (500, &PROBLEM_JSON));
         let body = response.into_body().collect().await.unwrap().to_bytes();
         let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
-        assert_eq!((&problem["type"], &problem["request_id"]), (&"/docs/errors/internal".into(), &"r-1".into()));
+        assert_eq!(
+            (&problem["type"], &problem["request_id"]),
+            (&"/docs/errors/internal".into(), &"r-1".into())
+        );
         assert!(!problem.to_string().contains("hunter2"));
     }
 
