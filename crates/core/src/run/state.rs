@@ -71,6 +71,8 @@ pub(super) struct Unit {
     pub(super) duration_ms: Option<u64>,
     pub(super) retry_at: Option<Timestamp>,
     pub(super) value: Option<Arc<Value>>,
+    /// Of a step with several outputs: the value of each, in the order of the task's outputs.
+    pub(super) parts: Vec<Arc<Value>>,
     pub(super) error: Option<Arc<str>>,
     pub(super) reason: Option<Arc<str>>,
     pub(super) items: Option<Box<Items>>,
@@ -249,8 +251,11 @@ impl Run {
                 if !cached && (status != StepStatus::Running || *attempt != unit.attempt) {
                     return Err(format!("step `{}` is {status} at attempt {}", step.step, unit.attempt));
                 }
-                self.take_signal(id);
+                if !cached {
+                    self.take_signal(id);
+                }
                 let status = if *cached { StepStatus::Cached } else { StepStatus::Completed };
+                self.units[id as usize].parts = self.parts_of(id, result);
                 self.units[id as usize].value = Some(Arc::clone(result));
                 self.settle(id, status, Some(*duration_ms), at);
             }
@@ -551,12 +556,22 @@ impl Run {
             Source::Parameter(name) => self.parameters.get(name).cloned(),
             Source::Output { step, key } => {
                 let value = self.units[*step as usize].value.as_ref()?;
-                match key {
-                    None => Some(Arc::clone(value)),
-                    Some(key) => value.get(key.as_ref()).map(|value| Arc::new(value.clone())),
-                }
+                let Some(key) = key else { return Some(Arc::clone(value)) };
+                let outputs = &self.plan.steps()[*step as usize].task.outputs;
+                let place = outputs.iter().position(|output| **output == **key)?;
+                self.units[*step as usize].parts.get(place).cloned()
             }
         }
+    }
+
+    /// Takes the value of a step with several outputs apart, once: whoever needs one of them shares it.
+    fn parts_of(&self, id: u32, value: &Value) -> Vec<Arc<Value>> {
+        let outputs = &self.task(id).outputs;
+        if self.units[id as usize].parent.is_some() || outputs.len() < 2 {
+            return Vec::new();
+        }
+        let part = |output: &String| Arc::new(value.get(output).cloned().unwrap_or_default());
+        outputs.iter().map(part).collect()
     }
 }
 
@@ -575,6 +590,7 @@ impl Unit {
             duration_ms: None,
             retry_at: None,
             value: None,
+            parts: Vec::new(),
             error: None,
             reason: None,
             items: None,
