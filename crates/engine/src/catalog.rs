@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 use serde_json::Value;
-use taskiq_flow_core::definition::{Pipeline, TaskKind};
+use taskiq_flow_core::definition::TaskKind;
 use taskiq_flow_core::id::PipelineId;
 use taskiq_flow_core::load;
 use taskiq_flow_core::plan::Plan;
@@ -33,6 +33,18 @@ pub(crate) struct Catalog {
     current: RwLock<BTreeMap<PipelineId, Arc<Registered>>>,
     /// Plans of earlier versions that unfinished runs follow or that were looked at.
     earlier: Mutex<HashMap<(PipelineId, u32), Arc<Plan>>>,
+    /// Held by whoever registers or removes: versions follow one another.
+    pub(crate) registering: tokio::sync::Mutex<()>,
+}
+
+/// What came of registering a pipeline.
+#[derive(Debug)]
+pub(crate) struct Registration {
+    pub(crate) registered: Arc<Registered>,
+    /// The version before; of an unchanged definition, itself. None: there was none that can still be read.
+    pub(crate) before: Option<Arc<Plan>>,
+    /// Whether it is a new version.
+    pub(crate) new: bool,
 }
 
 /// Earlier plans are dropped and made anew when there are more than this.
@@ -63,31 +75,31 @@ impl Catalog {
         Ok(())
     }
 
-    /// Registers a pipeline; the same definition again keeps its version.
+    /// Registers a pipeline; the same definition again keeps its version. The caller holds `registering`.
     pub(crate) async fn register(
         &self,
         store: &dyn Store,
-        pipeline: Pipeline,
+        plan: Arc<Plan>,
         origin: Origin,
         now: Timestamp,
-    ) -> Result<(Arc<Registered>, bool), RegisterError> {
-        let id = pipeline.id.clone();
-        let source = Arc::new(pipeline.source.clone());
-        let plan = Arc::new(Plan::new(Arc::new(pipeline)).map_err(RegisterError::Wiring)?);
+    ) -> Result<Registration, RegisterError> {
+        let id = plan.pipeline().id.clone();
+        let source = Arc::new(plan.pipeline().source.clone());
         let version = store.pipeline_version(&id).await?;
-        if version > 0
-            && let Some(last) = store.pipeline(&id, version).await?
+        let last = if version > 0 { store.pipeline(&id, version).await? } else { None };
+        if let Some(last) = &last
             && last.source == source
             && last.origin == origin
             && (origin == Origin::Program || self.get(&id).is_some())
         {
-            self.put(&last, plan);
-            return Ok((self.expect(&id)?, false));
+            self.put(last, Arc::clone(&plan));
+            return Ok(Registration { registered: self.expect(&id)?, before: Some(plan), new: false });
         }
+        let before = last.and_then(|last| plan_of(&last).ok());
         let record = PipelineRecord { id: id.clone(), version: version + 1, source, origin, created_at: now };
         store.put_pipeline(record.clone()).await?;
         self.put(&record, plan);
-        Ok((self.expect(&id)?, true))
+        Ok(Registration { registered: self.expect(&id)?, before, new: true })
     }
 
     pub(crate) async fn remove(&self, store: &dyn Store, id: &PipelineId) -> Result<(), RegisterError> {

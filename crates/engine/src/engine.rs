@@ -1,14 +1,13 @@
 //! The handle to a running engine.
 
-use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 use taskiq_flow_broker::Broker;
 use taskiq_flow_core::definition::{Pipeline, TaskKind, WaitFor};
 use taskiq_flow_core::id::{PipelineId, RunId};
-use taskiq_flow_core::run::{Event, EventView, Fact, Input, RunStatus, RunView};
+use taskiq_flow_core::run::{Input, RunStatus, RunView};
 use taskiq_flow_store::{Origin, RunRecord, RunSummary, Store, Trigger};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -22,11 +21,11 @@ use crate::hub::{EventHub, Watcher};
 use crate::inflight::Inflight;
 use crate::options::EngineOptions;
 use crate::schedule::Scheduler;
-use crate::shard::{Message, NewRun, Shards};
+use crate::shard::{Message, NewRun, Shards, shard_count};
 use crate::worker;
 
-/// How deep pipelines may run each other.
-const MAX_NESTING: usize = 32;
+/// First and longest pause before looking again at a run that this engine does not drive.
+const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
 /// A handle to a running engine. Clones are the same engine.
 ///
@@ -90,7 +89,7 @@ impl Engine {
         let inflight = Inflight::default();
         let executors =
             Executors::new(&options, broker.registry().clone()).map_err(StartError::HttpClient)?;
-        let (shards, inboxes) = Shards::new(options.shards.max(1));
+        let (shards, inboxes) = Shards::new(shard_count(options.shards, options.max_concurrent_runs));
         let inner = Arc::new(Inner {
             catalog: Catalog::default(),
             scheduler: Scheduler::default(),
@@ -172,13 +171,8 @@ impl Engine {
     /// # Errors
     /// [`ControlError::UnknownRun`] and failures of the store.
     pub async fn wait(&self, run_id: RunId, timeout: Duration) -> Result<Option<RunView>, ControlError> {
-        let (reply, answer) = oneshot::channel();
-        self.send(run_id, Message::Wait { run_id, reply }).await.map_err(|()| ControlError::ShuttingDown)?;
-        match tokio::time::timeout(timeout, answer).await {
-            Ok(Ok(())) => self.run(run_id).await.map(Some),
-            Ok(Err(_)) => Err(ControlError::ShuttingDown),
-            Err(_) => Ok(None),
-        }
+        let ended = ended(Arc::downgrade(&self.0), run_id);
+        tokio::time::timeout(timeout, ended).await.map_or(Ok(None), |ended| ended.map(Some))
     }
 
     /// A run as it is now.
@@ -271,66 +265,6 @@ impl Engine {
         Ok(self.submit_reusing(submission, reuse).await?)
     }
 
-    /// Registers a pipeline, or a new version of it. The same definition again changes nothing. The flag says
-    /// whether this is a new version.
-    ///
-    /// # Errors
-    /// [`RegisterError`]; nothing has changed then.
-    pub async fn register(
-        &self,
-        pipeline: Pipeline,
-        origin: Origin,
-    ) -> Result<(Arc<Registered>, bool), RegisterError> {
-        if origin == Origin::Api
-            && let Some(current) = self.pipeline(&pipeline.id)
-            && current.origin == Origin::Program
-        {
-            return Err(RegisterError::ReadOnly(pipeline.id.clone()));
-        }
-        crate::schedule::check_specs(&pipeline, self.0.clock.now())?;
-        if origin == Origin::Api {
-            self.check_schedule_ids(&pipeline)?;
-        }
-        let inner = &self.0;
-        let (registered, new) =
-            inner.catalog.register(inner.store.as_ref(), pipeline, origin, inner.clock.now()).await?;
-        self.adopt_schedules(&registered).await?;
-        if new {
-            let dag = registered.plan.dag();
-            let fact = Fact::DagUpdated {
-                version: registered.version,
-                node_count: u32::try_from(dag.nodes().len()).unwrap_or(u32::MAX),
-                edge_count: u32::try_from(dag.edges().len()).unwrap_or(u32::MAX),
-            };
-            let seq = u64::from(registered.version);
-            let event = Event { seq, timestamp: inner.clock.now(), fact };
-            let pipeline_id = registered.id().clone();
-            inner.hub.publish(EventView { pipeline_id, run_id: None, task_id: None, event });
-        }
-        Ok((registered, new))
-    }
-
-    /// Registers a pipeline under an id that is free.
-    ///
-    /// # Errors
-    /// [`RegisterError::Exists`] when it is not.
-    pub async fn create(&self, pipeline: Pipeline, origin: Origin) -> Result<Arc<Registered>, RegisterError> {
-        if self.pipeline(&pipeline.id).is_some() {
-            return Err(RegisterError::Exists(pipeline.id.clone()));
-        }
-        Ok(self.register(pipeline, origin).await?.0)
-    }
-
-    /// Removes a pipeline that was registered over the API, with its schedules. Its runs stay.
-    ///
-    /// # Errors
-    /// [`RegisterError::Unknown`], [`RegisterError::ReadOnly`].
-    pub async fn unregister(&self, id: &PipelineId) -> Result<(), RegisterError> {
-        self.0.catalog.remove(self.0.store.as_ref(), id).await?;
-        self.drop_schedules_of(id).await?;
-        Ok(())
-    }
-
     /// The pipeline of that id.
     pub fn pipeline(&self, id: &PipelineId) -> Option<Arc<Registered>> {
         self.0.catalog.get(id)
@@ -339,73 +273,6 @@ impl Engine {
     /// All pipelines, by id.
     pub fn pipelines(&self) -> Vec<Arc<Registered>> {
         self.0.catalog.all()
-    }
-
-    /// Whether every task of a pipeline can be carried out here.
-    ///
-    /// # Errors
-    /// [`SubmitError::NotRunnable`] names the task and says what is missing.
-    pub fn check_runnable(&self, registered: &Registered) -> Result<(), SubmitError> {
-        self.check_runnable_within(registered, &mut Vec::new(), &mut HashSet::new())
-    }
-
-    /// Each pipeline is looked at once, however many tasks run it: else a few that run each other several times would
-    /// keep this busy for ever.
-    fn check_runnable_within(
-        &self,
-        registered: &Registered,
-        callers: &mut Vec<PipelineId>,
-        sound: &mut HashSet<PipelineId>,
-    ) -> Result<(), SubmitError> {
-        callers.push(registered.id().clone());
-        for step in registered.plan.steps() {
-            let mut bodies = vec![&step.task.body];
-            while let Some(body) = bodies.pop() {
-                bodies.extend(body.kind.inner());
-                let missing = match &body.kind {
-                    TaskKind::Pipeline(id) if sound.contains(id) => None,
-                    TaskKind::Pipeline(id) => match self.pipeline(id) {
-                        Some(_) if callers.contains(id) => {
-                            let path: Vec<_> = callers.iter().chain([id]).map(ToString::to_string).collect();
-                            Some(format!("the pipelines call each other in a circle: {}", path.join(" -> ")))
-                        }
-                        Some(_) if callers.len() > MAX_NESTING => {
-                            Some(format!("more than {MAX_NESTING} pipelines are nested in each other"))
-                        }
-                        Some(inner) => {
-                            self.check_runnable_within(&inner, callers, sound)?;
-                            None
-                        }
-                        None => Some(format!("there is no pipeline `{id}`")),
-                    },
-                    kind => self.missing_for(kind),
-                };
-                if let Some(missing) = missing {
-                    let (task, pipeline) = (&step.name, registered.id());
-                    let message =
-                        format!("task `{task}` of pipeline `{pipeline}` cannot run here: {missing}");
-                    return Err(SubmitError::NotRunnable(message));
-                }
-            }
-        }
-        callers.pop();
-        sound.insert(registered.id().clone());
-        Ok(())
-    }
-
-    /// What is missing for a task of this kind.
-    fn missing_for(&self, kind: &TaskKind) -> Option<String> {
-        let broker = &self.0.broker;
-        match kind {
-            TaskKind::Taskiq(spec) if !broker.reaches_taskiq() => Some(format!(
-                "`{}` is run by Python taskiq workers, and the broker in use (`broker_url`) does not reach any",
-                spec.task
-            )),
-            TaskKind::Task(name) if !broker.registry().contains(name) => {
-                Some(format!("no Rust task `{name}` is registered in this program"))
-            }
-            _ => None,
-        }
     }
 
     /// Watches all events from now on.
@@ -456,6 +323,25 @@ impl Engine {
             }
             Err(_) => Err(ControlError::ShuttingDown),
         }
+    }
+}
+
+/// Waits for a run to end, without keeping the engine alive meanwhile.
+pub(crate) async fn ended(engine: Weak<Inner>, run_id: RunId) -> Result<RunView, ControlError> {
+    let upgrade = || engine.upgrade().map(Engine).ok_or(ControlError::ShuttingDown);
+    let mut pause = LOOK_AGAIN.0;
+    loop {
+        let (reply, answer) = oneshot::channel();
+        let asked = upgrade()?.send(run_id, Message::Wait { run_id, reply }).await;
+        asked.map_err(|()| ControlError::ShuttingDown)?;
+        answer.await.map_err(|_| ControlError::ShuttingDown)?;
+        let view = upgrade()?.run(run_id).await?;
+        if view.status.is_terminal() {
+            return Ok(view);
+        }
+        // Nobody here drives it: another process does, or this one has not taken it up yet.
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LOOK_AGAIN.1);
     }
 }
 

@@ -13,6 +13,7 @@ mod hub;
 mod inflight;
 mod options;
 mod query;
+mod register;
 mod schedule;
 mod shard;
 mod worker;

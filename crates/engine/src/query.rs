@@ -134,10 +134,10 @@ impl Engine {
         Ok(durations.into_iter().filter_map(|(task, millis)| Some((task, median(millis)?))).collect())
     }
 
-    /// The state of each step of a run, by the index of its task.
+    /// The plan that a run follows.
     ///
     /// # Errors
-    /// As [`Engine::run`].
+    /// [`ControlError::Damaged`] when its definition cannot be had any more, and failures of the store.
     pub async fn plan_of(&self, record: &RunRecord) -> Result<Arc<Plan>, ControlError> {
         let plan = self.0.catalog.plan(self.0.store.as_ref(), &record.pipeline_id, record.version).await?;
         plan.map_err(|reason| ControlError::Damaged { run_id: record.run_id, reason })

@@ -4,17 +4,17 @@
 //! made of the schedule and the time, so that a crash between the two cannot fire twice. A firing that was
 //! missed while nothing ran is made up for once.
 
-use std::collections::BTreeMap;
+mod timing;
+
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use croner::Cron;
-use croner::parser::{CronParser, Seconds};
-use jiff::tz::TimeZone;
 use parking_lot::Mutex;
 use serde_json::{Map, Value};
-use taskiq_flow_core::definition::{Pipeline, ScheduleSpec, Timing};
+use taskiq_flow_core::definition::{Pipeline, ScheduleSpec};
 use taskiq_flow_core::id::PipelineId;
+use taskiq_flow_core::plan::Plan;
 use taskiq_flow_core::time::Timestamp;
 use taskiq_flow_store::{ScheduleRecord, StoreError, StoredTiming, Trigger};
 use tokio::sync::Notify;
@@ -24,8 +24,10 @@ use crate::catalog::Registered;
 use crate::engine::{Engine, Submission, Submitted};
 use crate::error::{ScheduleError, StartError, SubmitError};
 
-/// Shortest interval between two firings.
-const MIN_INTERVAL: Duration = Duration::from_secs(1);
+use self::timing::{next_fire, stored};
+
+/// Pause before a firing is tried again for which there was no room, or no answer of the store.
+const TRY_AGAIN: Duration = Duration::from_millis(500);
 /// Longest id of a schedule, in bytes.
 const MAX_ID: usize = 256;
 
@@ -60,6 +62,8 @@ pub struct ScheduleChange {
 #[derive(Debug, Default)]
 pub(crate) struct Scheduler {
     records: Mutex<BTreeMap<String, ScheduleRecord>>,
+    /// Held by whoever reads schedules to change them, so that no change undoes another.
+    changing: tokio::sync::Mutex<()>,
     changed: Arc<Notify>,
     stopped: CancellationToken,
 }
@@ -100,6 +104,7 @@ impl Engine {
         if id.is_empty() || id.len() > MAX_ID || !printable {
             return Err(invalid("id", "use 1 to 256 letters, digits, `-`, `_` or `.`"));
         }
+        let _changing = self.0.scheduler.changing.lock().await;
         if self.schedule(&id).is_some() {
             return Err(ScheduleError::Exists(id));
         }
@@ -127,6 +132,7 @@ impl Engine {
         id: &str,
         change: ScheduleChange,
     ) -> Result<ScheduleRecord, ScheduleError> {
+        let _changing = self.0.scheduler.changing.lock().await;
         let mut record = self.schedule(id).ok_or_else(|| ScheduleError::Unknown(id.to_owned()))?;
         if let Some(timing) = change.timing {
             record.timing = timing;
@@ -148,6 +154,7 @@ impl Engine {
     /// # Errors
     /// [`ScheduleError::Unknown`].
     pub async fn delete_schedule(&self, id: &str) -> Result<(), ScheduleError> {
+        let _changing = self.0.scheduler.changing.lock().await;
         if !self.0.store.delete_schedule(id).await? {
             return Err(ScheduleError::Unknown(id.to_owned()));
         }
@@ -173,6 +180,7 @@ impl Engine {
             .await?)
     }
 
+    /// Checks and keeps a schedule. The caller holds `changing`.
     async fn put_schedule(
         &self,
         mut record: ScheduleRecord,
@@ -189,25 +197,41 @@ impl Engine {
         Ok(record)
     }
 
-    /// Makes the schedules that a definition brings. What people changed about one since stays, unless the
-    /// definition itself says something new.
-    pub(crate) async fn adopt_schedules(&self, registered: &Registered) -> Result<(), ScheduleError> {
+    /// Makes the schedules that a definition brings, and removes those that the version before it brought and it does
+    /// not. What people changed about one since stays, unless the definition itself says something new of it.
+    pub(crate) async fn adopt_schedules(
+        &self,
+        registered: &Registered,
+        before: Option<&Pipeline>,
+    ) -> Result<(), ScheduleError> {
         let pipeline = registered.plan.pipeline();
+        let earlier = before.map_or(&[][..], |before| &before.schedules);
+        if pipeline.schedules.is_empty() && earlier.is_empty() {
+            return Ok(());
+        }
+        let _changing = self.0.scheduler.changing.lock().await;
+        // At a start they are adopted before those in the store are taken up.
+        let mut known: HashMap<_, _> =
+            self.0.store.schedules().await?.into_iter().map(|record| (record.id.clone(), record)).collect();
+        known.retain(|_, record| record.pipeline_id == pipeline.id);
+        for spec in earlier.iter().filter(|spec| pipeline.schedules.iter().all(|kept| kept.id != spec.id)) {
+            let id = id_of(&pipeline.id, spec);
+            if known.contains_key(&id) {
+                self.0.store.delete_schedule(&id).await?;
+                self.0.scheduler.records.lock().remove(&id);
+            }
+        }
         let now = self.0.clock.now();
         for spec in &pipeline.schedules {
-            let id = format!("{}.{}", pipeline.id, spec.id);
-            let (timing, parameters) = (stored(&spec.timing), spec.parameters.clone());
-            let known = match self.schedule(&id) {
-                Some(known) => Some(known),
-                None => self.0.store.schedules().await?.into_iter().find(|known| known.id == id),
-            };
+            let id = id_of(&pipeline.id, spec);
+            let timing = stored(&spec.timing);
             let same = |known: &ScheduleRecord| {
-                known.pipeline_id == pipeline.id
-                    && known.timing == timing
-                    && known.timezone == spec.timezone
-                    && known.parameters == parameters
+                earlier.contains(spec)
+                    || known.timing == timing
+                        && known.timezone == spec.timezone
+                        && known.parameters == spec.parameters
             };
-            if let Some(known) = known.filter(same) {
+            if let Some(known) = known.remove(&id).filter(same) {
                 self.0.scheduler.records.lock().insert(id, known);
                 continue;
             }
@@ -216,7 +240,7 @@ impl Engine {
                 pipeline_id: pipeline.id.clone(),
                 timing,
                 timezone: spec.timezone.clone(),
-                parameters,
+                parameters: spec.parameters.clone(),
                 enabled: spec.enabled,
                 created_at: now,
                 next_fire_at: None,
@@ -231,7 +255,7 @@ impl Engine {
     /// ids with a dot between, and both may have dots.
     pub(crate) fn check_schedule_ids(&self, pipeline: &Pipeline) -> Result<(), ScheduleError> {
         for spec in &pipeline.schedules {
-            let id = format!("{}.{}", pipeline.id, spec.id);
+            let id = id_of(&pipeline.id, spec);
             if self.schedule(&id).is_some_and(|known| known.pipeline_id != pipeline.id) {
                 return Err(ScheduleError::Exists(id));
             }
@@ -240,6 +264,7 @@ impl Engine {
     }
 
     pub(crate) async fn drop_schedules_of(&self, pipeline: &PipelineId) -> Result<(), StoreError> {
+        let _changing = self.0.scheduler.changing.lock().await;
         for record in self.schedules().into_iter().filter(|record| &record.pipeline_id == pipeline) {
             self.0.store.delete_schedule(&record.id).await?;
             self.0.scheduler.records.lock().remove(&record.id);
@@ -247,10 +272,11 @@ impl Engine {
         Ok(())
     }
 
-    async fn fire(&self, mut record: ScheduleRecord, due: Timestamp) {
+    /// Whether the firing is dealt with; if not, it is to be tried again.
+    async fn fire(&self, record: ScheduleRecord, due: Timestamp) -> bool {
         let submission = Submission {
             pipeline_id: record.pipeline_id.clone(),
-            parameters: record.parameters.clone(),
+            parameters: record.parameters,
             idempotency_key: Some(format!("schedule:{}:{due}", record.id)),
             trigger: Trigger::Schedule { id: record.id.clone(), fire_at: due },
         };
@@ -258,24 +284,34 @@ impl Engine {
             Ok(submitted) => {
                 tracing::info!(schedule = %record.id, run_id = %submitted.run_id, %due, "schedule fired")
             }
+            // It is made up for after the next start.
+            Err(SubmitError::ShuttingDown) => return false,
+            Err(error) if may_pass(&error) => {
+                tracing::warn!(schedule = %record.id, %due, %error, "schedule cannot start its run now; trying again");
+                return false;
+            }
             Err(error) => {
                 tracing::error!(schedule = %record.id, %due, %error, "schedule could not start its run")
             }
         }
-        let now = self.0.clock.now();
+        self.note_firing(&record.id, due).await;
+        true
+    }
+
+    /// Notes a firing at the schedule as it is now: it may have been changed or removed since it was due.
+    async fn note_firing(&self, id: &str, due: Timestamp) {
+        let _changing = self.0.scheduler.changing.lock().await;
+        let Some(mut record) = self.schedule(id) else { return };
         record.last_fire_at = Some(due);
-        record.next_fire_at =
-            next_fire(&record.timing, &record.timezone, record.created_at, now.max(due)).unwrap_or_default();
+        if record.next_fire_at == Some(due) {
+            let after = self.0.clock.now().max(due);
+            record.next_fire_at =
+                next_fire(&record.timing, &record.timezone, record.created_at, after).unwrap_or_default();
+        }
         if let Err(error) = self.0.store.put_schedule(record.clone()).await {
-            tracing::error!(schedule = %record.id, %error, "the firing could not be noted; its run is kept by its key");
+            tracing::error!(schedule = %id, %error, "the firing could not be noted; its run is kept by its key");
         }
-        // A change made while the run was being started wins over what was read before.
-        let mut records = self.0.scheduler.records.lock();
-        if let Some(current) = records.get_mut(&record.id)
-            && current.next_fire_at == Some(due)
-        {
-            *current = record;
-        }
+        self.0.scheduler.records.lock().insert(record.id.clone(), record);
     }
 }
 
@@ -291,12 +327,22 @@ pub(crate) async fn spawn(engine: &Engine) -> Result<(), StartError> {
     engine.0.tasks.spawn(async move {
         loop {
             let Some(engine) = weak.upgrade().map(Engine) else { return };
+            if stopped.is_cancelled() {
+                return;
+            }
             let next = engine.0.scheduler.next();
             let now = engine.0.clock.now();
             if let Some((record, due)) = next.clone().and_then(|r| r.next_fire_at.map(|due| (r, due)))
                 && due <= now
             {
-                engine.fire(record, due).await;
+                if !engine.fire(record, due).await {
+                    drop(engine);
+                    tokio::select! {
+                        () = tokio::time::sleep(TRY_AGAIN) => {}
+                        () = stop.cancelled() => return,
+                        () = stopped.cancelled() => return,
+                    }
+                }
                 continue;
             }
             let sleep = next.and_then(|r| r.next_fire_at).map_or(Duration::MAX, |due| due.since(now));
@@ -316,108 +362,29 @@ pub(crate) async fn spawn(engine: &Engine) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Checks the schedules that a definition brings.
-pub(crate) fn check_specs(pipeline: &Pipeline, now: Timestamp) -> Result<(), ScheduleError> {
-    let check = |spec: &ScheduleSpec| next_fire(&stored(&spec.timing), &spec.timezone, now, now).map(drop);
-    pipeline.schedules.iter().try_for_each(check)
+/// Checks the schedules that a definition brings: their times, and whether their parameters fit it.
+pub(crate) fn check_specs(plan: &Plan, now: Timestamp) -> Result<(), ScheduleError> {
+    for spec in &plan.pipeline().schedules {
+        next_fire(&stored(&spec.timing), &spec.timezone, now, now)?;
+        plan.check_parameters(spec.parameters.clone()).map_err(SubmitError::Parameters)?;
+    }
+    Ok(())
 }
 
-/// The first time after `after`; none: never again.
-fn next_fire(
-    timing: &StoredTiming,
-    timezone: &str,
-    created_at: Timestamp,
-    after: Timestamp,
-) -> Result<Option<Timestamp>, ScheduleError> {
-    match timing {
-        StoredTiming::At(at) => Ok((*at > after).then_some(*at)),
-        StoredTiming::Interval(interval) if *interval < MIN_INTERVAL => {
-            Err(invalid("interval", "must be at least 1s"))
-        }
-        StoredTiming::Interval(interval) => {
-            let interval = interval.as_millis().max(1);
-            let passed = after.since(created_at).as_millis() / interval + 1;
-            let millis = u64::try_from(passed.saturating_mul(interval)).unwrap_or(u64::MAX);
-            Ok(Some(created_at.plus(Duration::from_millis(millis))))
-        }
-        StoredTiming::Cron(text) => {
-            let zone = TimeZone::get(timezone).map_err(|_| {
-                invalid("timezone", "is no IANA time zone; write one such as `Europe/Paris` or `UTC`")
-            })?;
-            let cron = parse_cron(text)?;
-            let from = jiff::Timestamp::from_millisecond(after.as_millis()).unwrap_or(jiff::Timestamp::MAX);
-            let next = cron.find_next_occurrence(&from.to_zoned(zone), false);
-            Ok(next.ok().map(|next| Timestamp::from_millis(next.timestamp().as_millisecond())))
-        }
+/// Whether the same request may be accepted later with nothing changed but the load or the store.
+fn may_pass(error: &SubmitError) -> bool {
+    match error {
+        SubmitError::Busy => true,
+        SubmitError::Store(error) => error.may_pass(),
+        _ => false,
     }
 }
 
-fn parse_cron(text: &str) -> Result<Cron, ScheduleError> {
-    CronParser::builder().seconds(Seconds::Optional).build().parse(text).map_err(|error| {
-        let example =
-            "write 5 fields (minute hour day month weekday) or 6 (second first), such as `0 2 * * *`";
-        invalid("cron", format!("`{text}`: {error}; {example}"))
-    })
-}
-
-fn stored(timing: &Timing) -> StoredTiming {
-    match timing {
-        Timing::Cron(text) => StoredTiming::Cron(text.clone()),
-        Timing::Interval(interval) => StoredTiming::Interval(*interval),
-        Timing::At(at) => StoredTiming::At(*at),
-    }
+/// The id of a schedule that a definition brings.
+fn id_of(pipeline: &PipelineId, spec: &ScheduleSpec) -> String {
+    format!("{pipeline}.{}", spec.id)
 }
 
 fn invalid(field: &'static str, message: impl Into<String>) -> ScheduleError {
     ScheduleError::Invalid { field, message: message.into() }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::str::FromStr;
-
-    use super::*;
-
-    fn at(text: &str) -> Timestamp {
-        Timestamp::from_str(text).unwrap()
-    }
-
-    fn next(timing: &StoredTiming, zone: &str, after: &str) -> Option<String> {
-        next_fire(timing, zone, at("2026-01-01T00:00:00Z"), at(after)).unwrap().map(|time| time.to_string())
-    }
-
-    #[test]
-    fn cron_is_read_in_its_zone_across_both_changes_of_the_clock() {
-        let nightly = StoredTiming::Cron("30 2 * * *".to_owned());
-        let paris = |after| next(&nightly, "Europe/Paris", after).unwrap();
-        assert_eq!(paris("2026-03-27T12:00:00Z"), "2026-03-28T01:30:00.000Z");
-        assert_eq!(
-            paris("2026-03-28T12:00:00Z"),
-            "2026-03-29T01:00:00.000Z",
-            "02:30 does not exist: at 03:00"
-        );
-        assert_eq!(paris("2026-10-24T12:00:00Z"), "2026-10-25T00:30:00.000Z", "the first 02:30 of two");
-        assert_eq!(paris("2026-10-25T00:30:00Z"), "2026-10-26T01:30:00.000Z", "and not the second");
-    }
-
-    #[test]
-    fn cron_has_five_or_six_fields() {
-        let seconds = StoredTiming::Cron("*/10 * * * * *".to_owned());
-        assert_eq!(next(&seconds, "UTC", "2026-01-01T00:00:01Z").unwrap(), "2026-01-01T00:00:10.000Z");
-        for bad in ["* * *", "61 * * * *", "x * * * *", ""] {
-            let timing = StoredTiming::Cron(bad.to_owned());
-            let error = next_fire(&timing, "UTC", at("2026-01-01T00:00:00Z"), at("2026-01-01T00:00:00Z"));
-            assert!(error.unwrap_err().to_string().starts_with("cron: "), "{bad}");
-        }
-    }
-
-    #[test]
-    fn intervals_count_from_the_start_and_one_offs_fire_once() {
-        let five = StoredTiming::Interval(Duration::from_secs(300));
-        assert_eq!(next(&five, "UTC", "2026-01-01T00:07:00Z").unwrap(), "2026-01-01T00:10:00.000Z");
-        assert_eq!(next(&five, "UTC", "2026-01-01T00:10:00Z").unwrap(), "2026-01-01T00:15:00.000Z");
-        let once = StoredTiming::At(at("2026-02-01T00:00:00Z"));
-        assert_eq!(next(&once, "UTC", "2026-01-31T00:00:00Z").unwrap(), "2026-02-01T00:00:00.000Z");
-        assert_eq!(next(&once, "UTC", "2026-02-01T00:00:00Z"), None);
-    }
 }

@@ -7,12 +7,12 @@
 mod commit;
 mod turn;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use serde_json::Value;
 use taskiq_flow_broker::Broker;
 use taskiq_flow_core::id::RunId;
@@ -22,7 +22,7 @@ use taskiq_flow_store::{Fence, RunRecord, Store, Trigger};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::time::DelayQueue;
-use tokio_util::time::delay_queue::Key;
+use tokio_util::time::delay_queue::{Expired, Key};
 use uuid::Uuid;
 
 use crate::clock::Clock;
@@ -33,8 +33,10 @@ use crate::inflight::Inflight;
 
 /// Messages that may wait for a shard.
 const INBOX: usize = 16_384;
-/// Messages that a shard takes at once.
+/// Messages, or timers, that a shard takes at once.
 const BATCH: usize = 512;
+/// How long the last writes of a shutdown may take at least.
+const MIN_FLUSH: Duration = Duration::from_millis(500);
 
 /// What came of controlling a run; none when the shard does not have it.
 pub(crate) type Controlled = Option<Result<(), ControlError>>;
@@ -118,15 +120,23 @@ impl Shards {
         self.senders[place % self.senders.len()].send(message).await.map_err(|_| ())
     }
 
-    /// Lets attempts under way report for at most `limit`, and starts nothing new.
+    /// Lets attempts under way report for at most `limit`, and starts nothing new. A shard that the store keeps
+    /// waiting is given up after as long again: what it has not written is decided anew after the next start.
     pub(crate) async fn drain(&self, limit: Duration, idle: impl Fn() -> bool) {
         self.draining.store(true, Ordering::Release);
-        self.flush().await;
-        let deadline = tokio::time::Instant::now() + limit;
-        while !idle() && tokio::time::Instant::now() < deadline {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+        let draining = async {
+            self.flush().await;
+            while !idle() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        // Whatever has not ended by then is cut off.
+        let _ = tokio::time::timeout(limit, draining).await;
+        if tokio::time::timeout(limit.max(MIN_FLUSH), self.flush()).await.is_err() {
+            tracing::error!(
+                "the store did not take the last writes; what they said is decided anew after the next start"
+            );
         }
-        self.flush().await;
     }
 
     async fn flush(&self) {
@@ -142,9 +152,9 @@ impl Shards {
 
 /// Starts the shards.
 pub(crate) fn spawn(inner: &Arc<Inner>, inboxes: Vec<mpsc::Receiver<Message>>) {
-    let room = inner.options.max_concurrent_runs.div_ceil(inboxes.len()).max(1);
-    let queue = inner.options.max_queued_runs.div_ceil(inboxes.len()).max(1);
-    for inbox in inboxes {
+    let shards = inboxes.len();
+    let queue = inner.options.max_queued_runs.div_ceil(shards).max(1);
+    for (place, inbox) in inboxes.into_iter().enumerate() {
         let shard = Shard {
             engine: Arc::downgrade(inner),
             store: Arc::clone(&inner.store),
@@ -155,7 +165,7 @@ pub(crate) fn spawn(inner: &Arc<Inner>, inboxes: Vec<mpsc::Receiver<Message>>) {
             stop: inner.stop.clone(),
             owner: inner.shards.owner(),
             inbox,
-            room,
+            room: room_of(place, shards, inner.options.max_concurrent_runs.max(1)),
             max_queued: queue,
             runs: HashMap::new(),
             queue: VecDeque::new(),
@@ -201,8 +211,16 @@ struct Driven {
     /// Whether a step of another run waits for it: it then takes no room.
     inner: bool,
     takes_room: bool,
-    timers: Vec<Key>,
+    /// Its timers that have not rung. The key of one that has is given to another run's.
+    timers: HashSet<Key>,
     waiters: Vec<oneshot::Sender<()>>,
+}
+
+/// A timer that has rung.
+struct Rung {
+    key: Key,
+    run_id: RunId,
+    alarm: Alarm,
 }
 
 /// What a timer is for.
@@ -226,12 +244,51 @@ impl Shard {
                         }
                     }
                     Some(expired) = self.timers.next(), if !self.timers.is_empty() => {
-                        alarms.push(expired.into_inner());
+                        alarms.push(Rung::from(expired));
+                        // Those whose time has come too are taken along: one write serves them all.
+                        while alarms.len() < BATCH
+                            && let Some(Some(expired)) = self.timers.next().now_or_never()
+                        {
+                            alarms.push(Rung::from(expired));
+                        }
                     }
                     () = self.stop.cancelled() => return,
                 }
             }
             self.turn(&mut batch, &mut alarms).await;
+        }
+    }
+}
+
+impl From<Expired<(RunId, Alarm)>> for Rung {
+    fn from(expired: Expired<(RunId, Alarm)>) -> Self {
+        let key = expired.key();
+        let (run_id, alarm) = expired.into_inner();
+        Self { key, run_id, alarm }
+    }
+}
+
+/// The room of one shard: all together have `most`. There is a place for each shard, see [`shard_count`].
+fn room_of(place: usize, shards: usize, most: usize) -> usize {
+    most / shards + usize::from(place < most % shards)
+}
+
+/// How many shards there are to be: one without room would hold its runs up for ever.
+pub(crate) fn shard_count(wanted: usize, max_concurrent_runs: usize) -> usize {
+    wanted.min(max_concurrent_runs).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rooms_of_all_shards_are_what_was_asked_for() {
+        for (wanted, most) in [(1, 1), (8, 1), (2, 3), (3, 8), (4, 1024), (5, 7)] {
+            let shards = shard_count(wanted, most);
+            let rooms: Vec<_> = (0..shards).map(|place| room_of(place, shards, most)).collect();
+            assert_eq!(rooms.iter().sum::<usize>(), most, "{rooms:?}");
+            assert!(rooms.iter().all(|room| *room > 0), "{rooms:?}");
         }
     }
 }

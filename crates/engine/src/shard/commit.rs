@@ -18,7 +18,8 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_
 const LONGEST_TIMER: Duration = Duration::from_secs(86_400 * 300);
 
 impl Shard {
-    pub(super) async fn commit(&mut self, turn: Turn) {
+    /// Whether all that was decided is durable, or was refused for good. If not, the engine is stopping.
+    pub(super) async fn commit(&mut self, turn: Turn) -> bool {
         let Turn { mut created, mut changed, .. } = turn;
         let mut pause = PAUSES.0;
         let (answers, appended) = loop {
@@ -31,10 +32,13 @@ impl Shard {
                 }
                 Err(error) => self.not_written(error, &mut created, &mut changed),
             }
-            if changed.is_empty() || self.stop.is_cancelled() {
-                return;
+            if changed.is_empty() {
+                return true;
             }
-            tokio::time::sleep(pause).await;
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.stop.cancelled() => return false,
+            }
             pause = (pause * 2).min(PAUSES.1);
         };
         for (created, answer) in created.into_iter().zip(answers) {
@@ -43,6 +47,7 @@ impl Shard {
         for (changed, answer) in changed.into_iter().zip(appended) {
             self.appended(changed, answer).await;
         }
+        true
     }
 
     fn writes(&self, created: &[Created], changed: &[Changed]) -> Vec<RunWrite> {
@@ -167,7 +172,7 @@ impl Shard {
     fn set_timer(&mut self, run_id: RunId, alarm: Alarm, wait: Duration) {
         let key = self.timers.insert((run_id, alarm), wait.min(LONGEST_TIMER));
         if let Some(driven) = self.runs.get_mut(&run_id) {
-            driven.timers.push(key);
+            driven.timers.insert(key);
         }
     }
 

@@ -1,11 +1,13 @@
 //! One turn of a shard: what has come in becomes decisions, which `commit` then makes durable and carries out.
 
+use std::collections::HashSet;
+
 use taskiq_flow_core::id::RunId;
 use taskiq_flow_core::run::{Command, Effects, Event, IllegalEvent, Input, Run};
 use taskiq_flow_store::{Fence, RunRecord, StepLog, Trigger};
 use tokio::sync::oneshot;
 
-use super::{Adopted, Alarm, Controlled, Driven, Finished, Message, NewRun, Shard};
+use super::{Adopted, Alarm, Controlled, Driven, Finished, Message, NewRun, Rung, Shard};
 use crate::engine::Submitted;
 use crate::error::{ControlError, SubmitError};
 
@@ -55,13 +57,13 @@ impl Turn {
 }
 
 impl Shard {
-    pub(super) async fn turn(&mut self, batch: &mut Vec<Message>, alarms: &mut Vec<(RunId, Alarm)>) {
+    pub(super) async fn turn(&mut self, batch: &mut Vec<Message>, alarms: &mut Vec<Rung>) {
         let mut turn = Turn::default();
         for message in batch.drain(..) {
             self.take(message, &mut turn);
         }
-        for (run_id, alarm) in alarms.drain(..) {
-            self.ring(run_id, alarm, &mut turn);
+        for rung in alarms.drain(..) {
+            self.ring(&rung, &mut turn);
         }
         loop {
             self.let_in(&mut turn);
@@ -69,7 +71,10 @@ impl Shard {
                 break;
             }
             let (controls, after) = (std::mem::take(&mut turn.controls), std::mem::take(&mut turn.after));
-            self.commit(std::mem::take(&mut turn)).await;
+            if !self.commit(std::mem::take(&mut turn)).await {
+                // Nobody is told what may never have been; whoever asked learns that the engine stops.
+                return;
+            }
             turn.controls = controls;
             turn.after = after;
         }
@@ -125,7 +130,8 @@ impl Shard {
         let inner = matches!(trigger, Trigger::Step { .. });
         let run_id = run.id();
         let effects = run.recover(self.clock.now());
-        let started = run.seq() > 0;
+        // Its log may have begun, with a signal that came early, without it.
+        let started = run.times().0.is_some();
         self.drive(run, fence, reuse, inner);
         if started {
             self.queue.retain(|queued| *queued != run_id);
@@ -142,8 +148,15 @@ impl Shard {
         inner: bool,
     ) {
         let run_id = run.id();
-        let driven =
-            Driven { run, fence, reuse, inner, takes_room: false, timers: Vec::new(), waiters: Vec::new() };
+        let driven = Driven {
+            run,
+            fence,
+            reuse,
+            inner,
+            takes_room: false,
+            timers: HashSet::new(),
+            waiters: Vec::new(),
+        };
         self.runs.insert(run_id, driven);
         // What another run waits for goes first: it needs no room.
         if inner { self.queue.push_front(run_id) } else { self.queue.push_back(run_id) }
@@ -187,8 +200,10 @@ impl Shard {
         self.add(run_id, effects, turn);
     }
 
-    fn ring(&mut self, run_id: RunId, alarm: Alarm, turn: &mut Turn) {
+    fn ring(&mut self, rung: &Rung, turn: &mut Turn) {
+        let Rung { key, run_id, alarm } = *rung;
         let Some(driven) = self.runs.get_mut(&run_id) else { return };
+        driven.timers.remove(&key);
         let input = match alarm {
             Alarm::Step { step_run, attempt } => Input::Timer { step_run, attempt },
             Alarm::Run => Input::RunTimer,
@@ -211,7 +226,11 @@ impl Shard {
         // Whoever asked may have gone; then nobody is told.
         match message {
             Message::Wait { run_id, reply } => match self.runs.get_mut(&run_id) {
-                Some(driven) => driven.waiters.push(reply),
+                Some(driven) => {
+                    // Those who gave up waiting are let go of, or a long run would collect them.
+                    driven.waiters.retain(|waiter| !waiter.is_closed());
+                    driven.waiters.push(reply);
+                }
                 None => drop(reply.send(())),
             },
             Message::View { run_id, reply } => {

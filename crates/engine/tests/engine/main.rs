@@ -4,6 +4,8 @@
 
 mod commands;
 mod control;
+mod faulty;
+mod hardships;
 mod hostile;
 mod recovery;
 mod runs;

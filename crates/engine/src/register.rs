@@ -1,0 +1,163 @@
+//! Registering pipelines, and whether they can be carried out here.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use taskiq_flow_core::definition::{Pipeline, TaskKind};
+use taskiq_flow_core::id::PipelineId;
+use taskiq_flow_core::plan::Plan;
+use taskiq_flow_core::run::{Event, EventView, Fact};
+use taskiq_flow_store::Origin;
+
+use crate::catalog::{Registered, Registration};
+use crate::engine::Engine;
+use crate::error::{RegisterError, SubmitError};
+
+/// How deep pipelines may run each other.
+const MAX_NESTING: usize = 32;
+
+impl Engine {
+    /// Registers a pipeline, or a new version of it. The same definition again changes nothing. The flag says
+    /// whether this is a new version.
+    ///
+    /// # Errors
+    /// [`RegisterError`]; nothing has changed then, unless the store failed half-way: the same call again then mends it.
+    pub async fn register(
+        &self,
+        pipeline: Pipeline,
+        origin: Origin,
+    ) -> Result<(Arc<Registered>, bool), RegisterError> {
+        let _registering = self.0.catalog.registering.lock().await;
+        self.register_alone(pipeline, origin).await
+    }
+
+    /// Registers a pipeline under an id that is free.
+    ///
+    /// # Errors
+    /// [`RegisterError::Exists`] when it is not.
+    pub async fn create(&self, pipeline: Pipeline, origin: Origin) -> Result<Arc<Registered>, RegisterError> {
+        let _registering = self.0.catalog.registering.lock().await;
+        if self.pipeline(&pipeline.id).is_some() {
+            return Err(RegisterError::Exists(pipeline.id.clone()));
+        }
+        Ok(self.register_alone(pipeline, origin).await?.0)
+    }
+
+    /// Removes a pipeline that was registered over the API, with its schedules. Its runs stay.
+    ///
+    /// # Errors
+    /// [`RegisterError::Unknown`], [`RegisterError::ReadOnly`].
+    pub async fn unregister(&self, id: &PipelineId) -> Result<(), RegisterError> {
+        let _registering = self.0.catalog.registering.lock().await;
+        self.0.catalog.remove(self.0.store.as_ref(), id).await?;
+        self.drop_schedules_of(id).await?;
+        Ok(())
+    }
+
+    /// The caller holds `registering`.
+    async fn register_alone(
+        &self,
+        pipeline: Pipeline,
+        origin: Origin,
+    ) -> Result<(Arc<Registered>, bool), RegisterError> {
+        if origin == Origin::Api
+            && let Some(current) = self.pipeline(&pipeline.id)
+            && current.origin == Origin::Program
+        {
+            return Err(RegisterError::ReadOnly(pipeline.id.clone()));
+        }
+        let plan = Arc::new(Plan::new(Arc::new(pipeline)).map_err(RegisterError::Wiring)?);
+        crate::schedule::check_specs(&plan, self.0.clock.now())?;
+        if origin == Origin::Api {
+            self.check_schedule_ids(plan.pipeline())?;
+        }
+        let inner = &self.0;
+        let registration =
+            inner.catalog.register(inner.store.as_ref(), plan, origin, inner.clock.now()).await?;
+        let Registration { registered, before, new } = registration;
+        self.adopt_schedules(&registered, before.as_deref().map(|before| &**before.pipeline())).await?;
+        if new {
+            self.publish_definition(&registered);
+        }
+        Ok((registered, new))
+    }
+
+    fn publish_definition(&self, registered: &Registered) {
+        let dag = registered.plan.dag();
+        let fact = Fact::DagUpdated {
+            version: registered.version,
+            node_count: u32::try_from(dag.nodes().len()).unwrap_or(u32::MAX),
+            edge_count: u32::try_from(dag.edges().len()).unwrap_or(u32::MAX),
+        };
+        let event = Event { seq: u64::from(registered.version), timestamp: self.0.clock.now(), fact };
+        let pipeline_id = registered.id().clone();
+        self.0.hub.publish(EventView { pipeline_id, run_id: None, task_id: None, event });
+    }
+
+    /// Whether every task of a pipeline can be carried out here.
+    ///
+    /// # Errors
+    /// [`SubmitError::NotRunnable`] names the task and says what is missing.
+    pub fn check_runnable(&self, registered: &Registered) -> Result<(), SubmitError> {
+        self.check_runnable_within(registered, &mut Vec::new(), &mut HashSet::new())
+    }
+
+    /// Each pipeline is looked at once, however many tasks run it: else a few that run each other several times would
+    /// keep this busy for ever.
+    fn check_runnable_within(
+        &self,
+        registered: &Registered,
+        callers: &mut Vec<PipelineId>,
+        sound: &mut HashSet<PipelineId>,
+    ) -> Result<(), SubmitError> {
+        callers.push(registered.id().clone());
+        for step in registered.plan.steps() {
+            let mut bodies = vec![&step.task.body];
+            while let Some(body) = bodies.pop() {
+                bodies.extend(body.kind.inner());
+                let missing = match &body.kind {
+                    TaskKind::Pipeline(id) if sound.contains(id) => None,
+                    TaskKind::Pipeline(id) => match self.pipeline(id) {
+                        Some(_) if callers.contains(id) => {
+                            let path: Vec<_> = callers.iter().chain([id]).map(ToString::to_string).collect();
+                            Some(format!("the pipelines call each other in a circle: {}", path.join(" -> ")))
+                        }
+                        Some(_) if callers.len() > MAX_NESTING => {
+                            Some(format!("more than {MAX_NESTING} pipelines are nested in each other"))
+                        }
+                        Some(inner) => {
+                            self.check_runnable_within(&inner, callers, sound)?;
+                            None
+                        }
+                        None => Some(format!("there is no pipeline `{id}`")),
+                    },
+                    kind => self.missing_for(kind),
+                };
+                if let Some(missing) = missing {
+                    let (task, pipeline) = (&step.name, registered.id());
+                    let message =
+                        format!("task `{task}` of pipeline `{pipeline}` cannot run here: {missing}");
+                    return Err(SubmitError::NotRunnable(message));
+                }
+            }
+        }
+        callers.pop();
+        sound.insert(registered.id().clone());
+        Ok(())
+    }
+
+    /// What is missing for a task of this kind.
+    fn missing_for(&self, kind: &TaskKind) -> Option<String> {
+        let broker = &self.0.broker;
+        match kind {
+            TaskKind::Taskiq(spec) if !broker.reaches_taskiq() => Some(format!(
+                "`{}` is run by Python taskiq workers, and the broker in use (`broker_url`) does not reach any",
+                spec.task
+            )),
+            TaskKind::Task(name) if !broker.registry().contains(name) => {
+                Some(format!("no Rust task `{name}` is registered in this program"))
+            }
+            _ => None,
+        }
+    }
+}

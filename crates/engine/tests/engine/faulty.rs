@@ -1,0 +1,128 @@
+//! A store that can be told to fail, or to keep writers of runs waiting.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use taskiq_flow_core::id::{PipelineId, RunId};
+use taskiq_flow_core::run::Event;
+use taskiq_flow_core::time::Timestamp;
+use taskiq_flow_store::{
+    Fence, MemoryStore, PipelineRecord, RunFilter, RunRecord, RunWrite, ScheduleRecord, StepLog, Store,
+    StoreError, WriteError, Written,
+};
+use tokio::sync::Mutex;
+use uuid::Uuid;
+
+#[derive(Debug, Default)]
+pub(crate) struct FaultyStore {
+    pub(crate) inner: MemoryStore,
+    /// Writes of runs fail as long as it is set.
+    pub(crate) down: AtomicBool,
+    /// Writes of new runs fail as long as it is set.
+    pub(crate) full: AtomicBool,
+    /// Writes of runs wait as long as somebody holds it.
+    pub(crate) gate: Mutex<()>,
+    /// How often runs were written.
+    pub(crate) writes: AtomicUsize,
+}
+
+impl FaultyStore {
+    pub(crate) fn set_down(&self, down: bool) {
+        self.down.store(down, Ordering::SeqCst);
+    }
+}
+
+#[async_trait]
+impl Store for FaultyStore {
+    async fn write(&self, writes: Vec<RunWrite>) -> Result<Vec<Result<Written, WriteError>>, StoreError> {
+        drop(self.gate.lock().await);
+        let creates = writes.iter().any(|write| matches!(write, RunWrite::Create { .. }));
+        if self.down.load(Ordering::SeqCst) || creates && self.full.load(Ordering::SeqCst) {
+            let (place, reason) = ("test".to_owned(), "it is down".to_owned());
+            return Err(StoreError::Unavailable { place, reason });
+        }
+        self.writes.fetch_add(1, Ordering::SeqCst);
+        self.inner.write(writes).await
+    }
+
+    async fn claim(
+        &self,
+        owner: Uuid,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<(RunRecord, Fence)>, StoreError> {
+        self.inner.claim(owner, now, limit).await
+    }
+
+    async fn run(&self, id: RunId) -> Result<Option<RunRecord>, StoreError> {
+        self.inner.run(id).await
+    }
+
+    async fn runs(&self, filter: RunFilter) -> Result<Vec<RunRecord>, StoreError> {
+        self.inner.runs(filter).await
+    }
+
+    async fn last_runs(&self, pipelines: &[PipelineId]) -> Result<Vec<RunRecord>, StoreError> {
+        self.inner.last_runs(pipelines).await
+    }
+
+    async fn events(&self, id: RunId, after_seq: u64, limit: usize) -> Result<Vec<Event>, StoreError> {
+        self.inner.events(id, after_seq, limit).await
+    }
+
+    async fn logs(&self, id: RunId) -> Result<Vec<StepLog>, StoreError> {
+        self.inner.logs(id).await
+    }
+
+    async fn durations(
+        &self,
+        pipeline: &PipelineId,
+        runs: usize,
+    ) -> Result<Vec<(String, Vec<u64>)>, StoreError> {
+        self.inner.durations(pipeline, runs).await
+    }
+
+    async fn put_pipeline(&self, record: PipelineRecord) -> Result<(), StoreError> {
+        self.inner.put_pipeline(record).await
+    }
+
+    async fn pipelines(&self) -> Result<Vec<PipelineRecord>, StoreError> {
+        self.inner.pipelines().await
+    }
+
+    async fn pipeline(&self, id: &PipelineId, version: u32) -> Result<Option<PipelineRecord>, StoreError> {
+        self.inner.pipeline(id, version).await
+    }
+
+    async fn pipeline_version(&self, id: &PipelineId) -> Result<u32, StoreError> {
+        self.inner.pipeline_version(id).await
+    }
+
+    async fn delete_pipeline(&self, id: &PipelineId) -> Result<bool, StoreError> {
+        self.inner.delete_pipeline(id).await
+    }
+
+    async fn put_schedule(&self, record: ScheduleRecord) -> Result<(), StoreError> {
+        self.inner.put_schedule(record).await
+    }
+
+    async fn schedules(&self) -> Result<Vec<ScheduleRecord>, StoreError> {
+        self.inner.schedules().await
+    }
+
+    async fn delete_schedule(&self, id: &str) -> Result<bool, StoreError> {
+        self.inner.delete_schedule(id).await
+    }
+
+    async fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
+        self.inner.prune(before, limit).await
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        self.inner.check().await
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}

@@ -1,0 +1,253 @@
+//! Crashes, shutdowns and stores that fail at the worst moment; timers of many runs; schedules that change.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use taskiq_flow_broker::{Broker, InMemoryBroker};
+use taskiq_flow_core::load::load_json;
+use taskiq_flow_core::run::{RunStatus, StepStatus};
+use taskiq_flow_core::time::Timestamp;
+use taskiq_flow_engine::{EngineOptions, ScheduleRequest};
+use taskiq_flow_store::{MemoryStore, Origin, RunFilter, Store, StoredTiming};
+
+use crate::faulty::FaultyStore;
+use crate::support::{Fixture, engine, start};
+
+fn one_shard() -> EngineOptions {
+    EngineOptions { shards: 1, drain: Duration::from_millis(50), ..EngineOptions::default() }
+}
+
+async fn runs_of(store: &dyn Store) -> usize {
+    store.runs(RunFilter { limit: 10, ..Default::default() }).await.unwrap().len()
+}
+
+async fn eventually(what: &str, mut test: impl AsyncFnMut() -> bool) {
+    let started = Instant::now();
+    while !test().await {
+        assert!(started.elapsed() < Duration::from_secs(5), "never: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn the_end_of_a_run_leaves_the_timers_of_others_alone() {
+    let definition = json!([
+        {"id": "first", "tasks": [
+            {"name": "brief", "wait": {"duration": "50ms"}},
+            {"name": "long", "wait": {"signal": "never"}, "inputs": ["brief"]},
+        ]},
+        {"id": "second", "tasks": [{"name": "brief", "wait": {"duration": "300ms"}}]},
+    ]);
+    let fixture = start(Arc::new(MemoryStore::new()), InMemoryBroker::new(), definition, one_shard()).await;
+    let first = fixture.submit("first", json!({})).await;
+    fixture.until(first, |view| view.steps[0].state.status == StepStatus::Completed).await;
+    let second = fixture.submit("second", json!({})).await;
+    fixture.until(second, |view| view.status == RunStatus::Running).await;
+    fixture.engine.cancel(first, "enough").await.unwrap();
+    let ended = fixture.engine.wait(second, Duration::from_secs(2)).await.unwrap();
+    assert_eq!(ended.expect("its timer rang").status, RunStatus::Completed);
+}
+
+#[tokio::test]
+async fn a_run_that_got_a_signal_before_it_started_starts_after_a_crash() {
+    let store = Arc::new(MemoryStore::new());
+    let definition = json!({"id": "p", "tasks": [{"name": "ask", "wait": {"signal": "go"}}]});
+    let options = EngineOptions { max_concurrent_runs: 1, ..one_shard() };
+    let first = start(store.clone(), InMemoryBroker::new(), definition.clone(), options.clone()).await;
+    let running = first.submit("p", json!({})).await;
+    let queued = first.submit("p", json!({})).await;
+    first.engine.signal(queued, "go", json!(1)).await.unwrap();
+    assert_eq!(first.engine.run(queued).await.unwrap().status, RunStatus::Queued);
+    drop(first);
+    store.void_leases();
+    let second = start(store, InMemoryBroker::new(), definition, options).await;
+    second.engine.cancel(running, "make room").await.unwrap();
+    let ended = second.engine.wait(queued, Duration::from_secs(2)).await.unwrap();
+    assert_eq!(**ended.expect("it was started").result.as_ref().unwrap(), json!({"ask": 1}));
+}
+
+#[tokio::test]
+async fn a_run_that_another_engine_drives_is_waited_for_to_its_end() {
+    let store = Arc::new(MemoryStore::new());
+    let definition = json!({"id": "p", "tasks": [{"name": "ask", "wait": {"signal": "go"}}]});
+    let one = start(store.clone(), InMemoryBroker::new(), definition.clone(), one_shard()).await;
+    let run_id = one.submit("p", json!({})).await;
+    one.until(run_id, |view| view.status == RunStatus::Running).await;
+    let other = start(store, InMemoryBroker::new(), definition, one_shard()).await;
+    let early = other.engine.wait(run_id, Duration::from_millis(100)).await.unwrap();
+    assert!(early.is_none(), "a run under way has not ended: {early:?}");
+    one.engine.signal(run_id, "go", json!(1)).await.unwrap();
+    assert_eq!(other.ended(run_id).await.status, RunStatus::Completed);
+}
+
+#[tokio::test]
+async fn a_shutdown_fails_no_run_whose_inner_run_comes_too_late() {
+    let store = Arc::new(FaultyStore::default());
+    let definition = json!([
+        {"id": "inner", "tasks": [{"name": "a", "expression": "gate", "inputs": ["gate"]}]},
+        {"id": "outer", "tasks": [
+            {"name": "gate", "wait": {"signal": "go"}}, {"name": "b", "pipeline": "inner", "when": "gate == 1", "inputs": ["gate"]},
+        ]},
+    ]);
+    let options = EngineOptions { drain: Duration::from_millis(500), ..one_shard() };
+    let first = start(store.clone(), InMemoryBroker::new(), definition, options).await;
+    let run_id = first.submit("outer", json!({})).await;
+    first.until(run_id, |view| view.status == RunStatus::Running).await;
+    // The step is decided while the store is busy, and dispatched when the shutdown has begun.
+    let held = store.gate.lock().await;
+    let engine = first.engine.clone();
+    tokio::spawn(async move { engine.signal(run_id, "go", json!(1)).await });
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let engine = first.engine.clone();
+    let shutdown = tokio::spawn(async move { engine.shutdown().await });
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    drop(held);
+    shutdown.await.unwrap();
+    let record = store.run(run_id).await.unwrap().unwrap();
+    assert_eq!(record.summary.status, RunStatus::Running, "{:?}", record.summary.error);
+}
+
+#[tokio::test]
+async fn an_inner_run_waits_for_a_store_that_does_not_answer() {
+    let store = Arc::new(FaultyStore::default());
+    let definition = json!([
+        {"id": "inner", "tasks": [{"name": "a", "expression": "gate", "inputs": ["gate"]}]},
+        {"id": "outer", "tasks": [
+            {"name": "gate", "wait": {"signal": "go"}},
+            {"name": "b", "pipeline": "inner", "inputs": ["gate"]},
+        ]},
+    ]);
+    let fixture = start(store.clone(), InMemoryBroker::new(), definition, one_shard()).await;
+    let run_id = fixture.submit("outer", json!({})).await;
+    fixture.until(run_id, |view| view.status == RunStatus::Running).await;
+    store.full.store(true, Ordering::SeqCst);
+    fixture.engine.signal(run_id, "go", json!(1)).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    store.full.store(false, Ordering::SeqCst);
+    let view = fixture.ended(run_id).await;
+    assert_eq!(view.status, RunStatus::Completed, "{:?}", view.error);
+}
+
+#[tokio::test]
+async fn a_shutdown_ends_although_the_store_takes_no_writes() {
+    let store = Arc::new(FaultyStore::default());
+    let broker = InMemoryBroker::new();
+    broker.registry().register("brief", |_| async { Ok(json!(1)) });
+    let definition = json!({"id": "p", "tasks": [
+        {"name": "gate", "wait": {"signal": "go"}}, {"name": "a", "task": "brief", "inputs": ["gate"]},
+    ]});
+    let fixture = start(store.clone(), broker, definition, one_shard()).await;
+    let run_id = fixture.submit("p", json!({})).await;
+    fixture.until(run_id, |view| view.status == RunStatus::Running).await;
+    store.set_down(true);
+    let engine = fixture.engine.clone();
+    let signal = tokio::spawn(async move { engine.signal(run_id, "go", json!(1)).await });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let shut = tokio::time::timeout(Duration::from_secs(4), fixture.engine.shutdown()).await;
+    assert!(shut.is_ok(), "it hung");
+    assert!(signal.await.unwrap().is_err(), "what is not durable is not acknowledged");
+}
+
+#[tokio::test]
+async fn attempts_and_inner_runs_do_not_keep_an_engine_alive() {
+    let store = Arc::new(MemoryStore::new());
+    let broker = InMemoryBroker::new();
+    broker.registry().register("hang", |_| std::future::pending());
+    let definition = json!([
+        {"id": "inner", "tasks": [{"name": "a", "wait": {"signal": "never"}}]},
+        {"id": "outer", "tasks": [{"name": "b", "pipeline": "inner"}, {"name": "c", "task": "hang"}]},
+    ]);
+    let fixture = start(store.clone(), broker, definition, one_shard()).await;
+    fixture.submit("outer", json!({})).await;
+    eventually("both are under way", async || {
+        runs_of(&*store).await == 2 && fixture.engine.attempts_under_way() == 2
+    })
+    .await;
+    drop(fixture);
+    eventually("the engine is gone", async || Arc::strong_count(&store) == 1).await;
+}
+
+#[tokio::test]
+async fn many_timers_that_ring_together_are_written_together() {
+    let store = Arc::new(FaultyStore::default());
+    let tasks: Vec<_> =
+        (0..200).map(|n| json!({"name": format!("w{n}"), "wait": {"duration": "100ms"}})).collect();
+    let definition = json!({"id": "p", "tasks": tasks});
+    let fixture = start(store.clone(), InMemoryBroker::new(), definition, one_shard()).await;
+    let run_id = fixture.submit("p", json!({})).await;
+    assert_eq!(fixture.ended(run_id).await.status, RunStatus::Completed);
+    let writes = store.writes.load(Ordering::SeqCst);
+    assert!(writes < 50, "{writes} writes");
+}
+
+fn schedule(timing: StoredTiming) -> ScheduleRequest {
+    ScheduleRequest {
+        id: Some("s".to_owned()),
+        pipeline_id: "p".parse().unwrap(),
+        timing,
+        timezone: "UTC".to_owned(),
+        parameters: serde_json::Map::new(),
+        enabled: true,
+    }
+}
+
+fn soon() -> StoredTiming {
+    StoredTiming::At(Timestamp::now().plus(Duration::from_millis(50)))
+}
+
+async fn scheduled(store: &Arc<FaultyStore>) -> Fixture {
+    let definition = json!({"id": "p", "tasks": [{"name": "a", "expression": "1"}]});
+    start(store.clone(), InMemoryBroker::new(), definition, one_shard()).await
+}
+
+#[tokio::test]
+async fn a_schedule_that_is_due_while_the_store_is_down_fires_when_it_is_back() {
+    let store = Arc::new(FaultyStore::default());
+    let fixture = scheduled(&store).await;
+    fixture.engine.create_schedule(schedule(soon())).await.unwrap();
+    store.set_down(true);
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    store.set_down(false);
+    eventually("it fires", async || runs_of(&*store).await == 1).await;
+}
+
+#[tokio::test]
+async fn a_schedule_that_is_removed_while_it_fires_stays_removed() {
+    let store = Arc::new(FaultyStore::default());
+    let fixture = scheduled(&store).await;
+    let held = store.gate.lock().await;
+    fixture.engine.create_schedule(schedule(soon())).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    fixture.engine.delete_schedule("s").await.unwrap();
+    drop(held);
+    eventually("it has fired", async || runs_of(&*store).await == 1).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(store.schedules().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_schedule_that_a_definition_no_longer_has_is_removed_and_a_change_of_it_stays() {
+    let with = |expression: &str, schedules: serde_json::Value| json!({"id": "p", "tasks": [{"name": "a", "expression": expression}], "schedule": schedules});
+    let hourly = |id: &str| json!({"id": id, "interval": "1h"});
+    let fixture = engine(with("1", json!([hourly("kept"), hourly("dropped")]))).await;
+    let own = ScheduleRequest { id: Some("p.own".to_owned()), ..schedule(soon()) };
+    fixture.engine.create_schedule(ScheduleRequest { enabled: false, ..own }).await.unwrap();
+    let slower = StoredTiming::Interval(Duration::from_secs(7200));
+    let change = taskiq_flow_engine::ScheduleChange { timing: Some(slower.clone()), ..Default::default() };
+    fixture.engine.change_schedule("p.kept", change).await.unwrap();
+    let next = load_json(with("2", json!([hourly("kept")]))).unwrap().remove(0);
+    fixture.engine.register(next, Origin::Api).await.unwrap();
+    let ids: Vec<_> = fixture.engine.schedules().into_iter().map(|record| record.id).collect();
+    assert_eq!(ids, ["p.kept", "p.own"]);
+    assert_eq!(
+        fixture.engine.schedule("p.kept").unwrap().timing,
+        slower,
+        "the definition says nothing new of it"
+    );
+    let next = load_json(with("2", json!([{"id": "kept", "interval": "3h"}]))).unwrap().remove(0);
+    fixture.engine.register(next, Origin::Api).await.unwrap();
+    let now = StoredTiming::Interval(Duration::from_secs(10800));
+    assert_eq!(fixture.engine.schedule("p.kept").unwrap().timing, now, "and now it does");
+}
