@@ -28,7 +28,10 @@ pub mod task;
 
 pub use config::TaskiqFlowConfig;
 pub use files::{LoadError, load_file, load_files};
-pub use server::{Api, ServeError, Server, StartError, Taskiq, bind, create_visualization_api, open_store, stop_signal};
+pub use server::{
+    Api, ServeError, Server, StartError, Taskiq, bind, create_visualization_api, open_store, stop_signal,
+};
+pub use task::task;
 pub use taskiq_flow_api as api;
 pub use taskiq_flow_broker as broker;
 pub use taskiq_flow_broker::InMemoryBroker;
@@ -36,4 +39,3 @@ pub use taskiq_flow_core as core;
 pub use taskiq_flow_engine as engine;
 pub use taskiq_flow_security as security;
 pub use taskiq_flow_store as store;
-pub use task::task;

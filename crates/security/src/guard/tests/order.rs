@@ -32,7 +32,8 @@ async fn https_comes_before_everything() {
 #[tokio::test]
 async fn only_a_socket_counts_as_secure_when_a_proxy_names_no_protocol() {
     let stage = stage(|_| {});
-    let behind = |call: Call| call.key("viewer-key").plain().from("127.0.0.1").with("x-real-ip", "203.0.113.9");
+    let behind =
+        |call: Call| call.key("viewer-key").plain().from("127.0.0.1").with("x-real-ip", "203.0.113.9");
     assert!(stage.admit(&behind(Call::socket())).await.is_ok());
     // Any client can write this header.
     let pretending = behind(Call::new()).with("upgrade", "websocket");

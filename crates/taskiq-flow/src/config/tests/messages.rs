@@ -111,7 +111,10 @@ fn files() {
 #[test]
 fn a_byte_order_mark_shifts_nothing() {
     let shown = message("c.toml", "\u{feff}host = '::'\r\nport = true\r\n");
-    assert!(shown.contains(" --> c.toml:2:8") && shown.contains("2 | port = true\n  |        ^^^^"), "{shown}");
+    assert!(
+        shown.contains(" --> c.toml:2:8") && shown.contains("2 | port = true\n  |        ^^^^"),
+        "{shown}"
+    );
 }
 
 #[test]
