@@ -132,7 +132,8 @@ impl Run {
             self.units[range].iter().map(|item| item_view(item, Some(item.place))).collect()
         });
         let kind = &self.plan.steps()[unit.place as usize].task.body.kind;
-        let waits_for = kind.awaited_signal().filter(|_| unit.status == StepStatus::Running).map(str::to_owned);
+        let waits_for =
+            kind.awaited_signal().filter(|_| unit.status == StepStatus::Running).map(str::to_owned);
         StepView {
             id: Arc::clone(name),
             kind: kind.name(),
