@@ -3,7 +3,7 @@
 //! Redirects are not followed, so that a service cannot send the server where the pipeline's author did not. Link-
 //! local addresses, where clouds keep the credentials of a machine, are never reached.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -101,7 +101,7 @@ impl Resolve for Resolver {
             let host = name.as_str().to_owned();
             let found: Vec<SocketAddr> = tokio::net::lookup_host((host.as_str(), 0)).await?.collect();
             let allowed: Vec<SocketAddr> =
-                found.into_iter().filter(|address| !is_link_local(address.ip())).collect();
+                found.into_iter().filter(|address| !is_out_of_bounds(address.ip())).collect();
             if allowed.is_empty() {
                 return Err(format!("`{host}` has no address that may be reached").into());
             }
@@ -139,18 +139,27 @@ fn refuse_literal(url: &Url) -> Result<(), Failure> {
     let host = url.host_str().unwrap_or_default();
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     match address {
-        Ok(address) if is_link_local(address) => {
-            Err(Failure::permanent(format!("url: the link-local address {address} is not reached")))
-        }
+        Ok(address) if is_out_of_bounds(address) => Err(Failure::permanent(format!(
+            "url: {address} is a link-local or metadata address, which is not reached"
+        ))),
         _ => Ok(()),
     }
 }
 
-fn is_link_local(address: IpAddr) -> bool {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.is_link_local() || address.is_unspecified(),
+/// Where clouds keep the credentials of a machine: link-local addresses, and those that three of them use beside
+/// (AWS over IPv6, Alibaba, Oracle).
+fn is_out_of_bounds(address: IpAddr) -> bool {
+    const METADATA: [IpAddr; 3] = [
+        IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+        IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+        IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
+    ];
+    let address = address.to_canonical();
+    let local = match address {
+        IpAddr::V4(address) => address.is_out_of_bounds() || address.is_unspecified(),
         IpAddr::V6(address) => address.is_unicast_link_local() || address.is_unspecified(),
-    }
+    };
+    local || METADATA.contains(&address)
 }
 
 fn method(method: HttpMethod) -> Method {

@@ -189,7 +189,13 @@ async fn a_status_of_400_or_more_is_a_failure_unless_the_whole_answer_is_wanted(
 
 #[tokio::test]
 async fn link_local_addresses_are_not_reached_and_redirects_not_followed() {
-    for url in ["http://169.254.169.254/latest", "http://[fe80::1]/", "http://[::ffff:169.254.1.1]/"] {
+    for url in [
+        "http://169.254.169.254/latest",
+        "http://[fe80::1]/",
+        "http://[::ffff:169.254.1.1]/",
+        "http://100.100.100.200/",
+        "http://[fd00:ec2::254]/",
+    ] {
         let message = error_of(json!({"id": "p", "tasks": [{"name": "t", "http": {"url": url}}]})).await;
         assert!(message.contains("link-local"), "{message}");
     }
