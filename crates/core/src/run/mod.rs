@@ -6,6 +6,7 @@
 //! carries out the commands.
 
 mod event;
+mod lookup;
 mod machine;
 mod state;
 mod status;

@@ -1,0 +1,173 @@
+//! Starting: which step runs start, in which order, and what each asks for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{Command, Turn, millis};
+use crate::definition::{TaskKind, WaitFor};
+use crate::plan::{Source, index};
+use crate::run::event::Fact;
+use crate::run::state::IllegalEvent;
+use crate::run::status::RunStatus;
+use crate::run::work::{Failure, Work};
+
+/// The most items of maps, filters, reductions and groups in one run. Each is a step run with a state of its own, and
+/// a short list that is mapped over within itself makes very many.
+const MAX_ITEMS: usize = 100_000;
+
+impl Turn<'_> {
+    /// Starts what can start, and ends the run when nothing is left.
+    pub(super) fn advance(&mut self) -> Result<(), IllegalEvent> {
+        let most = self.run.plan.pipeline().max_parallel.map_or(u32::MAX, |n| n.get());
+        while self.run.status == RunStatus::Running {
+            let free = self.run.ready_free.front().copied();
+            let room = self.run.occupied < most;
+            match free.or_else(|| self.run.ready_work.front().copied().filter(|_| room)) {
+                Some(id) => self.begin(id)?,
+                None => break,
+            }
+        }
+        let live = matches!(self.run.status, RunStatus::Running | RunStatus::Paused);
+        if live && self.run.open_steps == 0 {
+            self.end_run()?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn begin(&mut self, id: u32) -> Result<(), IllegalEvent> {
+        if self.run.units[id as usize].parent.is_none()
+            && self.run.units[id as usize].attempt == 0
+            && let Some(decided) = self.reason_against(id)
+        {
+            let step = self.run.step_ref(id);
+            return match decided {
+                Ok(reason) => self.record(Fact::StepSkip { step, reason: reason.into() }),
+                Err(failure) => self.fail(id, &failure, Duration::ZERO),
+            };
+        }
+        let attempt = self.run.units[id as usize].attempt + 1;
+        let kind = &self.run.body(id).kind;
+        let items = match kind {
+            TaskKind::Map(_) | TaskKind::Filter(_) | TaskKind::Reduce(_) => {
+                match self.run.list_of(id).as_deref() {
+                    Some(Value::Array(list)) => Some(index(list.len())),
+                    other => {
+                        let failure = not_a_list(kind, other);
+                        return self.fail(id, &failure, Duration::ZERO);
+                    }
+                }
+            }
+            TaskKind::Group(members) => Some(index(members.len())),
+            _ => None,
+        };
+        if let Some(items) = items
+            && !self.has_room_for(items)
+        {
+            let message = format!(
+                "{items} items are too many: one run may have {MAX_ITEMS}, those of all its steps together; split \
+                 the list over several runs"
+            );
+            return self.fail(id, &Failure::permanent(message), Duration::ZERO);
+        }
+        self.step_start(id, attempt, items)?;
+        match items {
+            Some(_) => self.complete_composites(Some(id)),
+            None => self.set_going(id),
+        }
+    }
+
+    pub(super) fn step_start(
+        &mut self,
+        id: u32,
+        attempt: u32,
+        items: Option<u32>,
+    ) -> Result<(), IllegalEvent> {
+        let max_attempts = self.run.task(id).retry.max_attempts.get();
+        let queued = self.run.units[id as usize].queued_at.unwrap_or(self.now);
+        let wait_ms = if attempt == 1 { millis(self.now.since(queued)) } else { 0 };
+        let step = self.run.step_ref(id);
+        self.record(Fact::StepStart { step, attempt, max_attempts, wait_ms, items })
+    }
+
+    /// Whether so many more items stay within what one run may have. Items of items count too.
+    pub(super) fn has_room_for(&self, items: u32) -> bool {
+        let most = self.run.plan.steps().len().saturating_add(MAX_ITEMS);
+        self.run.units.len().saturating_add(items as usize) <= most
+    }
+
+    /// Why a step is not to run: a reason to skip it, or a failure of its condition.
+    pub(super) fn reason_against(&self, id: u32) -> Option<Result<String, Failure>> {
+        let step = &self.run.plan.steps()[id as usize];
+        for wire in step.wires.iter().filter(|wire| !wire.optional) {
+            if let Source::Output { step: source, .. } = wire.source
+                && !self.run.units[source as usize].status.has_value()
+            {
+                return Some(Ok(self.needs(source)));
+            }
+        }
+        let when = step.task.when.as_ref()?;
+        match when.is_true(&self.run.inputs(id)) {
+            Ok(true) => None,
+            Ok(false) => Some(Ok(format!("`when: {}` is not true", when.source()))),
+            Err(error) => Some(Err(Failure::permanent(format!("`when: {}`: {error}", when.source())))),
+        }
+    }
+
+    pub(super) fn needs(&self, source: u32) -> String {
+        let status = self.run.units[source as usize].status;
+        format!("needs `{}`, which is {status}", self.run.name(source))
+    }
+
+    /// Sets a started step run going: work is dispatched, a wait waits.
+    pub(super) fn set_going(&mut self, id: u32) -> Result<(), IllegalEvent> {
+        let attempt = self.run.units[id as usize].attempt;
+        let TaskKind::Wait(wait) = &self.run.body(id).kind else {
+            let work = Work {
+                pipeline_id: self.run.plan.pipeline().id.clone(),
+                run_id: self.run.id,
+                step_run: id,
+                attempt,
+                failures: self.run.units[id as usize].failures,
+                step: self.run.name(id),
+                task: Arc::clone(self.run.task(id)),
+                path: self.run.path(id),
+                inputs: self.run.inputs(id),
+            };
+            self.effects.commands.push(Command::Dispatch(Box::new(work)));
+            return Ok(());
+        };
+        let since = self.run.units[id as usize].started_at.unwrap_or(self.now);
+        let until = match &wait.until {
+            WaitFor::Duration(duration) => Some(*duration),
+            WaitFor::Signal(name) => {
+                if let Some(value) = self.signal(name) {
+                    return self.complete(id, value, self.now.since(since));
+                }
+                wait.timeout
+            }
+        };
+        if let Some(duration) = until {
+            self.effects.commands.push(Command::Timer { step_run: id, attempt, at: since.plus(duration) });
+        }
+        Ok(())
+    }
+}
+
+fn not_a_list(kind: &TaskKind, value: Option<&Value>) -> Failure {
+    let over = match kind {
+        TaskKind::Map(spec) | TaskKind::Filter(spec) => spec.over.as_str(),
+        TaskKind::Reduce(spec) => spec.over.as_str(),
+        _ => "value",
+    };
+    let found = match value {
+        None | Some(Value::Null) => "null",
+        Some(Value::Bool(_)) => "a boolean",
+        Some(Value::Number(_)) => "a number",
+        Some(Value::String(_)) => "a string",
+        Some(Value::Array(_)) => "a list",
+        Some(Value::Object(_)) => "an object",
+    };
+    Failure::permanent(format!("`{over}` must be a list for `{}`, and is {found}", kind.name()))
+}

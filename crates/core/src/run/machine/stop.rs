@@ -1,0 +1,102 @@
+//! Stopping: what is under way is cancelled, what has not started is skipped.
+
+use std::sync::Arc;
+
+use super::{Command, Turn};
+use crate::plan::index;
+use crate::run::event::Fact;
+use crate::run::state::IllegalEvent;
+use crate::run::status::StepStatus;
+
+impl Turn<'_> {
+    pub(super) fn cancel(&mut self, reason: &Arc<str>) -> Result<(), IllegalEvent> {
+        if self.run.status.is_terminal() {
+            return self.record(Fact::PipelineCancel { reason: Arc::clone(reason), duration_ms: 0 });
+        }
+        for id in (0..index(self.run.units.len())).rev() {
+            self.stop(id, reason)?;
+        }
+        for id in 0..index(self.run.plan.steps().len()) {
+            if !self.run.units[id as usize].status.is_terminal() {
+                let step = self.run.step_ref(id);
+                self.record(Fact::StepCancel { step, reason: Arc::clone(reason) })?;
+            }
+        }
+        let duration_ms = self.age();
+        self.record(Fact::PipelineCancel { reason: Arc::clone(reason), duration_ms })
+    }
+
+    /// A step has failed and takes the run with it.
+    pub(super) fn stop_after(&mut self, failed: u32) -> Result<(), IllegalEvent> {
+        let name = self.run.name(failed);
+        let mut dependants = vec![false; self.run.plan.steps().len()];
+        let mut stack = vec![failed];
+        while let Some(step) = stack.pop() {
+            for dependent in &self.run.plan.steps()[step as usize].dependents {
+                if !std::mem::replace(&mut dependants[*dependent as usize], true) {
+                    stack.push(*dependent);
+                }
+            }
+        }
+        self.stop_all(&format!("`{name}` failed"), |step| {
+            if dependants[step as usize] {
+                format!("needs `{name}`, which failed")
+            } else {
+                format!("`{name}` failed")
+            }
+        })
+    }
+
+    /// Cancels what is under way and skips what has not started.
+    pub(super) fn stop_all(
+        &mut self,
+        reason: &str,
+        skip: impl Fn(u32) -> String,
+    ) -> Result<(), IllegalEvent> {
+        let reason: Arc<str> = reason.into();
+        for id in (0..index(self.run.units.len())).rev() {
+            self.stop(id, &reason)?;
+        }
+        for id in 0..index(self.run.plan.steps().len()) {
+            if !self.run.units[id as usize].status.is_terminal() {
+                let step = self.run.step_ref(id);
+                self.record(Fact::StepSkip { step, reason: skip(id).into() })?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn stop_items(&mut self, composite: u32, reason: &str) -> Result<(), IllegalEvent> {
+        let reason: Arc<str> = reason.into();
+        for id in (composite + 1..index(self.run.units.len())).rev() {
+            if self.is_inside(id, composite) {
+                self.stop(id, &reason)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_inside(&self, id: u32, composite: u32) -> bool {
+        let mut parent = self.run.units[id as usize].parent;
+        while let Some(ancestor) = parent {
+            if ancestor == composite {
+                return true;
+            }
+            parent = self.run.units[ancestor as usize].parent;
+        }
+        false
+    }
+
+    /// Cancels a step run that is under way or between attempts.
+    pub(super) fn stop(&mut self, id: u32, reason: &Arc<str>) -> Result<(), IllegalEvent> {
+        let unit = &self.run.units[id as usize];
+        if !matches!(unit.status, StepStatus::Running | StepStatus::Retrying) {
+            return Ok(());
+        }
+        if unit.status == StepStatus::Running && unit.items.is_none() {
+            self.effects.commands.push(Command::Cancel { step_run: id, attempt: unit.attempt });
+        }
+        let step = self.run.step_ref(id);
+        self.record(Fact::StepCancel { step, reason: Arc::clone(reason) })
+    }
+}
