@@ -193,9 +193,13 @@ impl Engine {
         };
         match rebuilt {
             Ok(run) => {
+                let unwanted = self.is_unwanted(&record.trigger).await?;
                 let adopted = Adopted { run, fence, reuse: record.reuse, trigger: record.trigger };
                 // The only error is that the engine is shutting down: the run is then taken up at the next start.
                 let _ = self.send(run_id, Message::Adopt(Box::new(adopted))).await;
+                if unwanted && let Err(error) = self.cancel(run_id, "the run that started it has ended").await {
+                    tracing::warn!(%run_id, %error, "an inner run that nobody waits for could not be cancelled");
+                }
                 Ok(())
             }
             Err(ControlError::Store(error)) => Err(error),
@@ -204,6 +208,13 @@ impl Engine {
                 self.fail_record(&record, fence, &error.to_string()).await
             }
         }
+    }
+
+    /// Whether a run was started by a step of a run that has ended: a crash came before it could be stopped too.
+    async fn is_unwanted(&self, trigger: &Trigger) -> Result<bool, StoreError> {
+        let Trigger::Step { run_id, .. } = trigger else { return Ok(false) };
+        let outer = self.0.store.run(*run_id).await?;
+        Ok(outer.is_none_or(|outer| outer.summary.status.is_terminal()))
     }
 
     /// Ends a run whose log cannot be followed, so that nobody waits for it for ever.

@@ -156,7 +156,7 @@ fn is_out_of_bounds(address: IpAddr) -> bool {
     ];
     let address = address.to_canonical();
     let local = match address {
-        IpAddr::V4(address) => address.is_out_of_bounds() || address.is_unspecified(),
+        IpAddr::V4(address) => address.is_link_local() || address.is_unspecified(),
         IpAddr::V6(address) => address.is_unicast_link_local() || address.is_unspecified(),
     };
     local || METADATA.contains(&address)

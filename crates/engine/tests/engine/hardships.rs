@@ -9,11 +9,11 @@ use taskiq_flow_broker::{Broker, InMemoryBroker};
 use taskiq_flow_core::load::load_json;
 use taskiq_flow_core::run::{RunStatus, StepStatus};
 use taskiq_flow_core::time::Timestamp;
-use taskiq_flow_engine::{EngineOptions, ScheduleRequest};
-use taskiq_flow_store::{MemoryStore, Origin, RunFilter, Store, StoredTiming};
+use taskiq_flow_engine::{EngineOptions, ScheduleRequest, Submission};
+use taskiq_flow_store::{MemoryStore, Origin, RunFilter, Store, StoredTiming, Trigger};
 
 use crate::faulty::FaultyStore;
-use crate::support::{Fixture, engine, start};
+use crate::support::{Fixture, engine, request, start};
 
 fn one_shard() -> EngineOptions {
     EngineOptions { shards: 1, drain: Duration::from_millis(50), ..EngineOptions::default() }
@@ -167,6 +167,27 @@ async fn attempts_and_inner_runs_do_not_keep_an_engine_alive() {
     .await;
     drop(fixture);
     eventually("the engine is gone", async || Arc::strong_count(&store) == 1).await;
+}
+
+#[tokio::test]
+async fn an_inner_run_whose_outer_one_ended_before_a_crash_is_cancelled() {
+    let store = Arc::new(MemoryStore::new());
+    let definition = json!({"id": "p", "tasks": [{"name": "ask", "wait": {"signal": "go"}}]});
+    let first = start(store.clone(), InMemoryBroker::new(), definition.clone(), one_shard()).await;
+    let outer = first.submit("p", json!({})).await;
+    first.engine.cancel(outer, "enough").await.unwrap();
+    let inner = |outer| {
+        let trigger = Trigger::Step { run_id: outer, step_run: 0 };
+        Submission { trigger, ..request("p", json!({})) }
+    };
+    let orphan = first.engine.submit(inner(outer)).await.unwrap().run_id;
+    let running = first.submit("p", json!({})).await;
+    let wanted = first.engine.submit(inner(running)).await.unwrap().run_id;
+    drop(first);
+    store.void_leases();
+    let second = start(store, InMemoryBroker::new(), definition, one_shard()).await;
+    assert_eq!(second.ended(orphan).await.status, RunStatus::Cancelled);
+    assert_eq!(second.engine.run(wanted).await.unwrap().status, RunStatus::Running);
 }
 
 #[tokio::test]
