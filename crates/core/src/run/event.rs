@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::state::RunError;
+use super::error::RunError;
 use crate::id::{PipelineId, RunId};
 use crate::time::Timestamp;
 

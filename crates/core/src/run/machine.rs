@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::error::{IllegalEvent, RunError};
 use super::event::{Event, Fact};
-use super::state::{IllegalEvent, Run, RunError};
+use super::state::Run;
 use super::status::{RunStatus, StepStatus};
 use super::work::{Failure, Outcome, Work};
 use crate::definition::{TaskKind, WaitFor};

@@ -5,6 +5,7 @@
 //! sum of its events: [`Run::replay`] rebuilds it. Whoever drives a run must make the events durable before it
 //! carries out the commands.
 
+mod error;
 mod event;
 mod lookup;
 mod machine;
@@ -13,9 +14,10 @@ mod status;
 mod view;
 mod work;
 
+pub use error::{IllegalEvent, RunError};
 pub use event::{Event, EventView, Fact, StepRef};
 pub use machine::{Command, Effects, Input};
-pub use state::{IllegalEvent, Run, RunError};
+pub use state::Run;
 pub use status::{RunStatus, StepStatus};
 pub use view::{ItemView, RunView, StepView};
 pub use work::{Failure, FailureKind, Outcome, Work};

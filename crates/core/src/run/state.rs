@@ -3,9 +3,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::error::{IllegalEvent, RunError};
 use super::event::{Event, Fact, StepRef};
 use super::status::{RunStatus, StepStatus};
 use crate::definition::{TaskKind, WaitFor};
@@ -38,19 +38,6 @@ pub struct Run {
     pub(super) finished_at: Option<Timestamp>,
     pub(super) error: Option<RunError>,
     pub(super) result: Option<Arc<Value>>,
-}
-
-/// The first error of a run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RunError {
-    /// The step run that failed; none: the run itself, by taking too long.
-    pub step: Option<Arc<str>>,
-    /// The attempt that failed.
-    pub attempt: Option<u32>,
-    /// What it said.
-    pub message: Arc<str>,
-    /// Whether it took too long.
-    pub timed_out: bool,
 }
 
 /// A step run: a step of the plan, or an item of a composite one.
@@ -89,18 +76,6 @@ pub(super) struct Items {
     pub(super) list: Arc<Value>,
     /// What the items of a reduce have come to.
     pub(super) accumulator: Option<Arc<Value>>,
-}
-
-/// An event that does not follow from the state: a damaged log, or a mistake of whoever drives the run.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("event {seq} ({event}) is not possible here: {why}")]
-pub struct IllegalEvent {
-    /// The event's sequence number.
-    pub seq: u64,
-    /// Its type.
-    pub event: &'static str,
-    /// What stands against it.
-    pub why: String,
 }
 
 impl Run {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::state::{Run, RunError, Unit};
+use super::error::RunError;
+use super::state::{Run, Unit};
 use super::status::{RunStatus, StepStatus};
 use crate::id::{PipelineId, RunId};
 use crate::time::Timestamp;

@@ -8,8 +8,8 @@ use serde_json::Value;
 use super::{Command, Turn, millis};
 use crate::definition::{TaskKind, WaitFor};
 use crate::plan::{Source, index};
+use crate::run::error::IllegalEvent;
 use crate::run::event::Fact;
-use crate::run::state::IllegalEvent;
 use crate::run::status::RunStatus;
 use crate::run::work::{Failure, Work};
 

@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 use super::{Command, Turn, millis};
 use crate::definition::{OnError, Style, TaskKind};
 use crate::plan::Source;
+use crate::run::error::IllegalEvent;
 use crate::run::event::Fact;
-use crate::run::state::IllegalEvent;
 use crate::run::status::StepStatus;
 use crate::run::work::{Failure, FailureKind};
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::{Command, Turn};
 use crate::plan::index;
+use crate::run::error::IllegalEvent;
 use crate::run::event::Fact;
-use crate::run::state::IllegalEvent;
 use crate::run::status::StepStatus;
 
 impl Turn<'_> {
