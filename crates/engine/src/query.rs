@@ -197,7 +197,8 @@ impl Engine {
                 let adopted = Adopted { run, fence, reuse: record.reuse, trigger: record.trigger };
                 // The only error is that the engine is shutting down: the run is then taken up at the next start.
                 let _ = self.send(run_id, Message::Adopt(Box::new(adopted))).await;
-                if unwanted && let Err(error) = self.cancel(run_id, "the run that started it has ended").await {
+                if unwanted && let Err(error) = self.cancel(run_id, "the run that started it has ended").await
+                {
                     tracing::warn!(%run_id, %error, "an inner run that nobody waits for could not be cancelled");
                 }
                 Ok(())
