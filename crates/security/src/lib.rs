@@ -17,6 +17,7 @@
 
 pub mod api_key;
 pub mod audit;
+mod digest;
 pub mod guard;
 pub mod https;
 pub mod jwt;

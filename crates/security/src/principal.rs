@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::api_key::KeyDigest;
 use crate::audit::AuditPrincipal;
+use crate::digest::KeyDigest;
 use crate::permission::PermissionSet;
 use crate::whitelist::Whitelist;
 

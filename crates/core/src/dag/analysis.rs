@@ -1,7 +1,7 @@
 //! What holds a run up: the critical path and the slack of everything else.
 
 use super::Dag;
-use super::graph::index;
+use super::adjacency::index;
 
 /// The longest path through a graph.
 #[derive(Debug, Clone, PartialEq, Eq)]

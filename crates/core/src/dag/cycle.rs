@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::graph::Adjacency;
+use super::adjacency::Adjacency;
 
 /// Nodes that need each other, so that none of them could ever start.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -72,7 +72,7 @@ fn cycle_among(
     let mut place = vec![NONE; node_count];
     let mut walk: Vec<u32> = Vec::new();
     while place[node as usize] == NONE {
-        place[node as usize] = super::graph::index(walk.len());
+        place[node as usize] = super::adjacency::index(walk.len());
         walk.push(node);
         node = predecessor[node as usize];
         if node == NONE {

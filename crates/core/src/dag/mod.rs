@@ -20,6 +20,7 @@
 //!   and nothing recurses: a chain of 100,000 nodes is as safe as one of ten.
 //! - Ids and labels may hold anything. Every drawing escapes them for its own format.
 
+mod adjacency;
 mod analysis;
 mod cycle;
 mod graph;

@@ -5,7 +5,7 @@ use crate::document::{Node, NodeValue};
 use crate::expr::Template;
 
 use super::reader::Reader;
-use super::task::Scope;
+use super::scope::Scope;
 
 const HTTP_FIELDS: &[&str] = &["method", "url", "query", "headers", "json", "response"];
 

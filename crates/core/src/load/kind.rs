@@ -9,22 +9,7 @@ use crate::document::{Key, Node};
 use super::chain::VALUE;
 use super::pipeline::MAX_PARALLEL;
 use super::reader::{Fields, Reader, listed};
-use super::task::Scope;
-
-/// The kinds, by the fields that name them.
-pub(super) const KINDS: &[&str] = &[
-    "expression",
-    "command",
-    "http",
-    "task",
-    "taskiq",
-    "pipeline",
-    "wait",
-    "map",
-    "filter",
-    "reduce",
-    "group",
-];
+use super::scope::{KINDS, Scope};
 
 impl Reader<'_> {
     /// A mapping with one kind, `with:` and `further` fields.

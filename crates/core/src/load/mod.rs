@@ -34,6 +34,7 @@ mod http;
 mod kind;
 mod pipeline;
 mod reader;
+mod scope;
 mod task;
 mod taskiq;
 mod wiring;

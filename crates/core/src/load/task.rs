@@ -5,13 +5,12 @@ use std::collections::HashSet;
 use serde_json::Map;
 
 use crate::definition::{Body, Input, RetryPolicy, Task};
-use crate::diagnostic::nearest;
 use crate::document::{Node, NodeValue};
 use crate::expr::Expr;
 
-use super::kind::KINDS;
 use super::pipeline::ON_ERROR;
 use super::reader::{Fields, Reader};
+use super::scope::{KINDS, Scope};
 
 /// The fields that tasks and steps share, apart from the kinds.
 const SHARED_FIELDS: &[&str] = &["name", "description", "when", "timeout", "retry", "on_error", "with"];
@@ -25,31 +24,6 @@ const MAX_ATTEMPTS: u32 = 1000;
 
 /// The most by which the wait between attempts grows each time.
 const MAX_BACKOFF: f64 = 1000.0;
-
-/// The names that the expressions of a task may read.
-pub(super) struct Scope {
-    /// What errors call the task.
-    pub(super) owner: String,
-    /// The task's inputs and constants.
-    pub(super) names: HashSet<String>,
-    /// The names bound by the maps around the body at hand, and its own constants.
-    pub(super) locals: Vec<String>,
-    /// Inputs that the task did not list but has, because a map goes over them.
-    pub(super) implied: Vec<String>,
-    /// Whether it is a step of the chained style.
-    pub(super) chained: bool,
-}
-
-impl Scope {
-    pub(super) fn has(&self, name: &str) -> bool {
-        self.names.contains(name) || self.locals.iter().any(|local| local == name)
-    }
-
-    fn nearest(&self, name: &str) -> Option<&str> {
-        let locals = self.locals.iter().map(String::as_str);
-        nearest(name, self.names.iter().map(String::as_str).chain(locals))
-    }
-}
 
 impl Reader<'_> {
     /// A task of the dataflow style.

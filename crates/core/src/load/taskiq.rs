@@ -4,7 +4,7 @@ use crate::definition::{Argument, TaskiqSpec};
 use crate::document::{Node, NodeValue};
 
 use super::reader::Reader;
-use super::task::Scope;
+use super::scope::Scope;
 
 impl Reader<'_> {
     pub(super) fn taskiq(&mut self, node: &Node, scope: &Scope) -> Option<TaskiqSpec> {

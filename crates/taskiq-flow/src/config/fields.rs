@@ -18,11 +18,12 @@ use taskiq_flow_security::settings::{
 };
 
 use super::keys::ApiKeys;
+use super::kind::Kind;
 use super::mistake::Mistake;
 use super::raw::Raw;
 use super::types::{AuditLog, AuditMode, AuditTarget, Durability, LogFormat, RateLimitOnError, Texts};
 use super::url::ServiceUrl;
-use super::value::{FieldValue, Kind};
+use super::value::FieldValue;
 
 /// What the names of all environment variables begin with.
 pub(super) const ENV_PREFIX: &str = "TASKIQ_FLOW_";

@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 use taskiq_flow_security::permission::{Permission, PermissionSet};
 use taskiq_flow_security::settings::{ApiKeyEntry, ApiKeyMap, PublicKeyEntry};
 
+use super::kind::Kind;
 use super::mistake::{Mistake, Segment};
 use super::raw::{Raw, RawKey, RawValue};
-use super::value::{FieldValue, Kind, Members, REDACTED};
+use super::value::{FieldValue, Members, REDACTED};
 
 /// What one API key may do, put together piece by piece.
 ///

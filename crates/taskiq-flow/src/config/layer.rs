@@ -144,7 +144,7 @@ impl Given {
         let kind = &self.field.kind;
         match &self.value {
             Value::Tree(tree) => tree.clone().resolve(kind),
-            Value::Text(text) => match text.strip_prefix(super::raw::INDIRECTION) {
+            Value::Text(text) => match text.strip_prefix(super::reading::INDIRECTION) {
                 Some(_) => Raw::text(text).resolve(kind),
                 None => Raw::of_text(text, kind)?.resolve(kind),
             },
@@ -155,7 +155,7 @@ impl Given {
     pub(super) fn is_indirect(&self) -> bool {
         match &self.value {
             Value::Tree(tree) => tree.is_indirect(),
-            Value::Text(text) => text.contains(super::raw::INDIRECTION),
+            Value::Text(text) => text.contains(super::reading::INDIRECTION),
         }
     }
 

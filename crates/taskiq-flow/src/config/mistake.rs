@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
+use super::kind::Kind;
 use super::raw::{Raw, RawValue};
-use super::value::Kind;
 
 /// A mistake in a value of a field. Its message never holds a secret.
 pub(super) struct Mistake {

@@ -41,9 +41,11 @@ mod error;
 #[allow(missing_debug_implementations, reason = "the marker types of the generated builder have no values")]
 mod fields;
 mod keys;
+mod kind;
 mod layer;
 mod mistake;
 mod raw;
+mod reading;
 mod sources;
 #[cfg(test)]
 mod tests;

@@ -8,9 +8,10 @@ use taskiq_flow_security::permission::Permission;
 use taskiq_flow_security::policy::Acl;
 use taskiq_flow_security::settings::{AuthProvider, HandshakeAuth, RateLimitKey};
 
+use super::kind::Kind;
 use super::mistake::{Mistake, Segment};
 use super::raw::{Raw, RawValue};
-use super::value::{FieldValue, Kind, Members};
+use super::value::{FieldValue, Members};
 
 /// Reads and shows an enum by the texts of its variants.
 macro_rules! texts {

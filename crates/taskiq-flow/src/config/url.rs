@@ -3,9 +3,10 @@
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
+use super::kind::Kind;
 use super::mistake::Mistake;
 use super::raw::{Raw, RawValue};
-use super::value::{FieldValue, Kind, REDACTED};
+use super::value::{FieldValue, REDACTED};
 
 /// The address of a store, a broker or a counter, such as `sqlite:PATH` or `redis://host:6379/0`. It may hold a
 /// password; shown is never more than what is not one.

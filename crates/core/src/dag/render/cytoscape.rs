@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Dag, States};
-use crate::dag::graph::index;
+use crate::dag::adjacency::index;
 
 /// `{"elements":{"nodes":[{"data":{..}}],"edges":[{"data":{id,source,target,label}}]}}`. Nodes and edges share one
 /// space of ids there, so an edge is called by its number and its ends, and made to differ from every node if a node

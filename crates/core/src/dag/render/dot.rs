@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::text::{is_shown, shown};
 use super::{Dag, States, lines};
-use crate::dag::graph::index;
+use crate::dag::adjacency::index;
 
 /// A digraph from left to right whose nodes have the ids of the tasks; nodes of one level share a rank.
 pub(super) fn draw(dag: &Dag, states: States<'_>) -> String {

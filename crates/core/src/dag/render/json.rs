@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Dag, States};
-use crate::dag::graph::index;
+use crate::dag::adjacency::index;
 
 /// `{"nodes":[{id,label,kind,level,state,inputs,outputs}],"edges":[{source,target,data}],"levels":[[id]]}`. The state
 /// of a node that has none is null.

@@ -4,7 +4,7 @@
 //! Structures", 1981): rows by level, waypoints where a line passes a row, and sweeps that sort each row by the
 //! barycentres of its neighbours. Where the vertices of a row stand is decided in [`super::place`].
 
-use crate::dag::graph::index;
+use crate::dag::adjacency::index;
 
 /// A graph in rows.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::text::shown;
 use super::{Dag, LOOKS, States, lines};
-use crate::dag::graph::index;
+use crate::dag::adjacency::index;
 
 /// A flowchart from left to right. Nodes are called `n0`, `n1` and so on: the names of tasks appear in quoted labels
 /// only, where all but letters, digits and the plainest punctuation is written as an entity.

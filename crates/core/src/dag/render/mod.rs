@@ -105,15 +105,18 @@ impl Rendered {
     }
 }
 
-pub(super) fn render(dag: &Dag, format: DagFormat, states: &[Option<&str>]) -> Rendered {
-    let states = States(states);
-    match format {
-        DagFormat::Json => Rendered::Json(json::draw(dag, states)),
-        DagFormat::Cytoscape => Rendered::Json(cytoscape::draw(dag, states)),
-        DagFormat::Dot => Rendered::Text(dot::draw(dag, states)),
-        DagFormat::Mermaid => Rendered::Text(mermaid::draw(dag, states)),
-        DagFormat::Ascii => Rendered::Text(ascii::draw(dag, states)),
-        DagFormat::Svg => Rendered::Text(svg::draw(dag, states)),
+impl Dag {
+    /// Draws the graph. `states` are the states of the nodes, by index; where it is shorter, they have none.
+    pub fn render(&self, format: DagFormat, states: &[Option<&str>]) -> Rendered {
+        let states = States(states);
+        match format {
+            DagFormat::Json => Rendered::Json(json::draw(self, states)),
+            DagFormat::Cytoscape => Rendered::Json(cytoscape::draw(self, states)),
+            DagFormat::Dot => Rendered::Text(dot::draw(self, states)),
+            DagFormat::Mermaid => Rendered::Text(mermaid::draw(self, states)),
+            DagFormat::Ascii => Rendered::Text(ascii::draw(self, states)),
+            DagFormat::Svg => Rendered::Text(svg::draw(self, states)),
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use super::place::place;
 use super::text::{ems, fit_ems, xml};
 use super::{Dag, LOOKS, States, lines};
 use crate::dag::DagNode;
-use crate::dag::graph::index;
+use crate::dag::adjacency::index;
 
 const MARGIN: f64 = 16.0;
 const HEIGHT: f64 = 46.0;

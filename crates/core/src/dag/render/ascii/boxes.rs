@@ -8,7 +8,7 @@ use super::super::text::{columns, fit, shown};
 use super::canvas::Canvas;
 use super::channel::{Net, Route, route, span};
 use super::{Dag, States, WIDTH};
-use crate::dag::graph::index;
+use crate::dag::adjacency::index;
 
 /// Larger graphs are listed: nobody follows lines over a dozen screens.
 const MOST_BOXES: usize = 200;
