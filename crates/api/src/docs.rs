@@ -1,20 +1,20 @@
 //! The description of the API: for programs, for people, and of each kind of problem.
 
 use std::fmt::Write;
-use std::sync::LazyLock;
+use std::sync::OnceLock;
 
-use axum::extract::Path;
+use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use serde_json::{Value, json};
 
-use crate::openapi::document;
 use crate::problem::Problem;
+use crate::state::AppState;
 use crate::ui::html_headers;
 
-static DOCUMENT: LazyLock<Value> = LazyLock::new(document);
-static PAGE: LazyLock<String> = LazyLock::new(|| write_page(&DOCUMENT));
+/// The page, which is the same for every server of a process: so is the document.
+static PAGE: OnceLock<String> = OnceLock::new();
 
 /// Kinds of problem, by the last part of their `type`.
 #[rustfmt::skip]
@@ -46,14 +46,16 @@ const PROBLEMS: &[(&str, u16, &str)] = &[
 
 /// The OpenAPI 3.1 document.
 #[utoipa::path(get, path = "/openapi.json", tag = "server", responses((status = 200, body = Object)))]
-pub(crate) async fn openapi_json() -> Response {
-    ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], DOCUMENT.to_string()).into_response()
+pub(crate) async fn openapi_json(State(state): State<AppState>) -> Response {
+    let document = state.description().to_string();
+    ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], document).into_response()
 }
 
 /// The same for people.
 #[utoipa::path(get, path = "/docs", tag = "server", responses((status = 200, content((String = "text/html")))))]
-pub(crate) async fn page() -> Response {
-    html_headers("text/html; charset=utf-8", PAGE.as_str())
+pub(crate) async fn page(State(state): State<AppState>) -> Response {
+    let page = PAGE.get_or_init(|| write_page(state.description()));
+    html_headers("text/html; charset=utf-8", page.as_str())
 }
 
 /// What a kind of problem means: the target of a problem's `type`.

@@ -21,7 +21,7 @@ use taskiq_flow_store::{RunRecord, ScheduleRecord};
 use crate::frame::AnsweredBy;
 use crate::input::{announces_too_much, too_large};
 use crate::problem::Problem;
-use crate::routes::{Route, Rule};
+use crate::rule::{Route, Rule};
 use crate::state::AppState;
 
 /// Around every route, and around the answers to paths and methods that do not exist.

@@ -14,6 +14,7 @@
 //! | change what sockets say | `ws/` |
 
 mod accept;
+mod app;
 mod docs;
 mod frame;
 mod gate;
@@ -25,6 +26,7 @@ mod openapi;
 mod options;
 pub mod problem;
 pub mod routes;
+mod rule;
 pub mod serve;
 mod service;
 mod stall;

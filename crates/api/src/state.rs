@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
 use taskiq_flow_engine::Engine;
 use taskiq_flow_security::guard::Guard;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use crate::options::{ApiOptions, OptionsError};
-use crate::routes;
+use crate::options::ApiOptions;
 
 /// The engine, the guard and the options behind a router. Clones are the same.
 #[derive(Debug, Clone)]
@@ -20,20 +20,22 @@ struct Inner {
     engine: Engine,
     guard: Guard,
     options: ApiOptions,
+    description: fn() -> &'static Value,
     streams: Arc<Semaphore>,
     closing: CancellationToken,
 }
 
 impl AppState {
-    /// What a router is made of.
-    ///
-    /// # Errors
-    /// [`OptionsError`] names the option that does not fit.
-    pub fn new(engine: Engine, guard: Guard, options: ApiOptions) -> Result<Self, OptionsError> {
-        options.check(routes::is_taken)?;
+    /// Of options that have been checked, and of where the OpenAPI document is found.
+    pub(crate) fn of(
+        engine: Engine,
+        guard: Guard,
+        options: ApiOptions,
+        description: fn() -> &'static Value,
+    ) -> Self {
         let streams = Arc::new(Semaphore::new(options.websocket_max_connections.min(Semaphore::MAX_PERMITS)));
         let closing = CancellationToken::new();
-        Ok(Self(Arc::new(Inner { engine, guard, options, streams, closing })))
+        Self(Arc::new(Inner { engine, guard, options, description, streams, closing }))
     }
 
     /// The engine.
@@ -49,6 +51,11 @@ impl AppState {
     /// The options.
     pub fn options(&self) -> &ApiOptions {
         &self.0.options
+    }
+
+    /// The OpenAPI document.
+    pub(crate) fn description(&self) -> &'static Value {
+        (self.0.description)()
     }
 
     /// Tells WebSockets and event streams to close, and waits for them, at most `deadline`. No new one is accepted.

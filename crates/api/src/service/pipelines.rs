@@ -9,10 +9,10 @@ use taskiq_flow_core::definition::{Body, Pipeline, TaskKind};
 use taskiq_flow_core::id::{PipelineId, RunId};
 use taskiq_flow_core::load::load_json;
 use taskiq_flow_core::run::StepStatus;
-use taskiq_flow_engine::Registered;
+use taskiq_flow_engine::{ControlError, Registered};
 use taskiq_flow_security::guard::Guard;
 use taskiq_flow_security::{Admission, Permission, Permit, Principal, Resource};
-use taskiq_flow_store::Origin;
+use taskiq_flow_store::{Origin, RunRecord};
 
 use crate::model::{CriticalPathDocument, ParallelGroups, PipelineList, PipelineRow, Registration};
 use crate::problem::{FieldProblem, Problem};
@@ -74,7 +74,7 @@ pub(crate) async fn draw(
     let (plan, run_id) = match run_id {
         Some(run_id) => {
             let unknown = || Problem::not_found("This pipeline has no such run.");
-            let record = super::runs::record(state, run_id).await?.ok_or_else(unknown)?;
+            let record = record(state, run_id).await?.ok_or_else(unknown)?;
             if record.pipeline_id != *registered.id() {
                 return Err(unknown());
             }
@@ -95,6 +95,15 @@ pub(crate) async fn draw(
     let states: Vec<Option<&str>> =
         dag.nodes().iter().map(|node| states.get(node.id.as_str()).map(|status| status.as_str())).collect();
     Ok(dag.render(format, &states))
+}
+
+/// The record of a run, if there is one.
+async fn record(state: &AppState, run_id: RunId) -> Result<Option<RunRecord>, Problem> {
+    match state.engine().record(run_id).await {
+        Ok(record) => Ok(Some(record)),
+        Err(ControlError::UnknownRun(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The longest path, by edges or by the medians of measured durations.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use taskiq_flow_core::id::{PipelineId, RunId};
 use taskiq_flow_core::run::RunStatus;
-use taskiq_flow_engine::{ControlError, Submission, Submitted};
+use taskiq_flow_engine::{Submission, Submitted};
 use taskiq_flow_security::policy::Resource;
 use taskiq_flow_security::{Permission, Permit, Principal};
 use taskiq_flow_store::{RunFilter, RunRecord, Trigger};
@@ -71,15 +71,6 @@ pub(crate) async fn newest(state: &AppState, permit: &Permit) -> Result<RunDocum
     match last.first() {
         Some(run) => Ok(state.engine().run(run.run_id).await?.into()),
         None => Ok(RunDocument::registered(registered.id().clone(), registered.plan.steps().len())),
-    }
-}
-
-/// The record of a run, if there is one.
-pub(crate) async fn record(state: &AppState, run_id: RunId) -> Result<Option<RunRecord>, Problem> {
-    match state.engine().record(run_id).await {
-        Ok(record) => Ok(Some(record)),
-        Err(ControlError::UnknownRun(_)) => Ok(None),
-        Err(error) => Err(error.into()),
     }
 }
 
