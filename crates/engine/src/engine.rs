@@ -1,128 +1,26 @@
-//! The handle to a running engine.
+//! What callers ask of a running engine: runs, and control of them.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use serde_json::{Map, Value};
-use taskiq_flow_broker::Broker;
-use taskiq_flow_core::definition::{Pipeline, TaskKind, WaitFor};
+use taskiq_flow_core::definition::{TaskKind, WaitFor};
 use taskiq_flow_core::id::{PipelineId, RunId};
 use taskiq_flow_core::run::{Input, RunStatus, RunView};
-use taskiq_flow_store::{Origin, RunRecord, RunSummary, Store, Trigger};
+use taskiq_flow_store::{RunRecord, RunSummary, Trigger};
 use tokio::sync::oneshot;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-use crate::catalog::{Catalog, Registered, any_kind};
-use crate::clock::Clock;
-use crate::error::{ControlError, RegisterError, StartError, SubmitError};
-use crate::exec::Executors;
-use crate::hub::{EventHub, Watcher};
-use crate::inflight::Inflight;
-use crate::options::EngineOptions;
-use crate::schedule::Scheduler;
-use crate::shard::{Message, NewRun, Shards, shard_count};
-use crate::worker;
+use crate::catalog::{Registered, any_kind};
+use crate::error::{ControlError, SubmitError};
+use crate::handle::{Engine, Inner};
+use crate::hub::Watcher;
+use crate::inbox::{Message, NewRun};
+use crate::submission::{Submission, Submitted};
 
 /// First and longest pause before looking again at a run that this engine does not drive.
 const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
-/// A handle to a running engine. Clones are the same engine.
-///
-/// Dropping the last handle stops it without waiting; [`Engine::shutdown`] drains it first.
-#[derive(Debug, Clone)]
-pub struct Engine(pub(crate) Arc<Inner>);
-
-#[derive(Debug)]
-pub(crate) struct Inner {
-    pub(crate) store: Arc<dyn Store>,
-    pub(crate) broker: Arc<dyn Broker>,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) options: EngineOptions,
-    pub(crate) catalog: Catalog,
-    pub(crate) hub: EventHub,
-    pub(crate) shards: Shards,
-    pub(crate) scheduler: Scheduler,
-    pub(crate) inflight: Inflight,
-    pub(crate) stop: CancellationToken,
-    pub(crate) tasks: TaskTracker,
-}
-
-/// A request for a run.
-#[derive(Debug, Clone)]
-pub struct Submission {
-    /// The pipeline.
-    pub pipeline_id: PipelineId,
-    /// Its parameters.
-    pub parameters: Map<String, Value>,
-    /// The same key on the same pipeline gets the same run.
-    pub idempotency_key: Option<String>,
-    /// What asks for it.
-    pub trigger: Trigger,
-}
-
-/// An accepted run. It is in the store.
-#[derive(Debug, Clone)]
-pub struct Submitted {
-    /// The run.
-    pub run_id: RunId,
-    /// Its state: queued, or for an earlier run of the same idempotency key whatever that has come to.
-    pub status: RunStatus,
-    /// Whether this request made it.
-    pub created: bool,
-}
-
 impl Engine {
-    /// Starts an engine and takes up the unfinished runs that the store holds.
-    ///
-    /// # Errors
-    /// When the store cannot be read or the HTTP client cannot be set up; nothing runs then.
-    pub async fn start(
-        store: Arc<dyn Store>,
-        broker: Arc<dyn Broker>,
-        clock: Arc<dyn Clock>,
-        options: EngineOptions,
-        pipelines: Vec<Pipeline>,
-    ) -> Result<Self, StartError> {
-        let hub = EventHub::new(options.watcher_backlog);
-        let stop = CancellationToken::new();
-        let inflight = Inflight::default();
-        let executors =
-            Executors::new(&options, broker.registry().clone()).map_err(StartError::HttpClient)?;
-        let (shards, inboxes) = Shards::new(shard_count(options.shards, options.max_concurrent_runs));
-        let inner = Arc::new(Inner {
-            catalog: Catalog::default(),
-            scheduler: Scheduler::default(),
-            tasks: TaskTracker::new(),
-            store,
-            broker,
-            clock,
-            options,
-            hub,
-            shards,
-            inflight,
-            stop,
-        });
-        inner.catalog.load(inner.store.as_ref()).await?;
-        let engine = Self(inner);
-        for pipeline in pipelines {
-            let id = pipeline.id.clone();
-            match engine.register(pipeline, Origin::Program).await {
-                Ok(_) => {}
-                Err(RegisterError::Store(error)) => return Err(error.into()),
-                Err(error) => return Err(StartError::Pipeline { id, reason: error.to_string() }),
-            }
-        }
-        crate::shard::spawn(&engine.0, inboxes);
-        worker::spawn(&engine.0, executors);
-        engine.recover().await?;
-        if engine.0.options.schedules {
-            crate::schedule::spawn(&engine).await?;
-        }
-        crate::query::spawn_pruning(&engine.0);
-        Ok(engine)
-    }
-
     /// Asks for a run. After return the run is in the store and will be carried out, come what may.
     ///
     /// # Errors
@@ -296,17 +194,6 @@ impl Engine {
         self.0.inflight.len()
     }
 
-    /// Stops taking work, waits for attempts under way as long as the options say, and closes the store. What was
-    /// cut off is made again after the next start.
-    pub async fn shutdown(&self) {
-        self.0.scheduler.stop();
-        self.0.shards.drain(self.0.options.drain, || self.0.inflight.len() == 0).await;
-        self.0.stop.cancel();
-        self.0.tasks.close();
-        self.0.tasks.wait().await;
-        self.0.store.close().await;
-    }
-
     pub(crate) async fn send(&self, run_id: RunId, message: Message) -> Result<(), ()> {
         self.0.shards.send(run_id, message).await
     }
@@ -342,11 +229,5 @@ pub(crate) async fn ended(engine: Weak<Inner>, run_id: RunId) -> Result<RunView,
         // Nobody here drives it: another process does, or this one has not taken it up yet.
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LOOK_AGAIN.1);
-    }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        self.stop.cancel();
     }
 }

@@ -11,11 +11,10 @@ use taskiq_flow_core::time::Timestamp;
 use taskiq_flow_store::{
     Append, Fence, RunFilter, RunRecord, RunSummary, RunWrite, StepLog, StoreError, Trigger,
 };
-use uuid::Uuid;
 
-use crate::engine::{Engine, Inner};
 use crate::error::ControlError;
-use crate::shard::{Adopted, Message};
+use crate::handle::{Engine, Inner};
+use crate::inbox::{Adopted, Message};
 
 /// Runs of which a critical path weighs the durations.
 const MEASURED_RUNS: usize = 50;
@@ -275,9 +274,4 @@ pub(crate) fn spawn_pruning(inner: &Arc<Inner>) {
             }
         }
     });
-}
-
-/// Who this process is to the store.
-pub(crate) fn new_owner() -> Uuid {
-    Uuid::now_v7()
 }

@@ -10,8 +10,8 @@ use taskiq_flow_core::run::{Event, EventView, Fact};
 use taskiq_flow_store::Origin;
 
 use crate::catalog::{Registered, Registration};
-use crate::engine::Engine;
 use crate::error::{RegisterError, SubmitError};
+use crate::handle::Engine;
 
 /// How deep pipelines may run each other.
 const MAX_NESTING: usize = 32;

@@ -6,25 +6,23 @@
 
 mod timing;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use serde_json::{Map, Value};
 use taskiq_flow_core::definition::{Pipeline, ScheduleSpec};
 use taskiq_flow_core::id::PipelineId;
 use taskiq_flow_core::plan::Plan;
 use taskiq_flow_core::time::Timestamp;
 use taskiq_flow_store::{ScheduleRecord, StoreError, StoredTiming, Trigger};
-use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
 
 use crate::catalog::Registered;
-use crate::engine::{Engine, Submission, Submitted};
 use crate::error::{ScheduleError, StartError, SubmitError};
+use crate::handle::Engine;
+use crate::submission::{Submission, Submitted};
 
-use self::timing::{next_fire, stored};
+use self::timing::{invalid, next_fire, stored};
 
 /// Pause before a firing is tried again for which there was no room, or no answer of the store.
 const TRY_AGAIN: Duration = Duration::from_millis(500);
@@ -56,31 +54,6 @@ pub struct ScheduleChange {
     pub timezone: Option<String>,
     pub parameters: Option<Map<String, Value>>,
     pub enabled: Option<bool>,
-}
-
-/// The schedules of an engine.
-#[derive(Debug, Default)]
-pub(crate) struct Scheduler {
-    records: Mutex<BTreeMap<String, ScheduleRecord>>,
-    /// Held by whoever reads schedules to change them, so that no change undoes another.
-    changing: tokio::sync::Mutex<()>,
-    changed: Arc<Notify>,
-    stopped: CancellationToken,
-}
-
-impl Scheduler {
-    pub(crate) fn stop(&self) {
-        self.stopped.cancel();
-    }
-
-    fn next(&self) -> Option<ScheduleRecord> {
-        let records = self.records.lock();
-        records
-            .values()
-            .filter(|record| record.next_fire_at.is_some())
-            .min_by_key(|r| r.next_fire_at)
-            .cloned()
-    }
 }
 
 impl Engine {
@@ -383,8 +356,4 @@ fn may_pass(error: &SubmitError) -> bool {
 /// The id of a schedule that a definition brings.
 fn id_of(pipeline: &PipelineId, spec: &ScheduleSpec) -> String {
     format!("{pipeline}.{}", spec.id)
-}
-
-fn invalid(field: &'static str, message: impl Into<String>) -> ScheduleError {
-    ScheduleError::Invalid { field, message: message.into() }
 }

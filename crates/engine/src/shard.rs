@@ -8,17 +8,14 @@ mod commit;
 mod turn;
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};
 use serde_json::Value;
 use taskiq_flow_broker::Broker;
 use taskiq_flow_core::id::RunId;
-use taskiq_flow_core::plan::Plan;
-use taskiq_flow_core::run::{Input, Outcome, Run, RunView};
-use taskiq_flow_store::{Fence, RunRecord, Store, Trigger};
+use taskiq_flow_core::run::Run;
+use taskiq_flow_store::{Fence, Store};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::time::DelayQueue;
@@ -26,129 +23,13 @@ use tokio_util::time::delay_queue::{Expired, Key};
 use uuid::Uuid;
 
 use crate::clock::Clock;
-use crate::engine::{Inner, Submitted};
-use crate::error::{ControlError, SubmitError};
+use crate::handle::Inner;
 use crate::hub::EventHub;
+use crate::inbox::Message;
 use crate::inflight::Inflight;
 
-/// Messages that may wait for a shard.
-const INBOX: usize = 16_384;
 /// Messages, or timers, that a shard takes at once.
 const BATCH: usize = 512;
-/// How long the last writes of a shutdown may take at least.
-const MIN_FLUSH: Duration = Duration::from_millis(500);
-
-/// What came of controlling a run; none when the shard does not have it.
-pub(crate) type Controlled = Option<Result<(), ControlError>>;
-
-/// What is sent to the shard of a run.
-#[derive(Debug)]
-pub(crate) enum Message {
-    /// A new run.
-    Submit(Box<NewRun>),
-    /// A run that another process, or this one before a crash, was driving.
-    Adopt(Box<Adopted>),
-    /// Somebody controls a run.
-    Control { run_id: RunId, input: Input, action: &'static str, reply: oneshot::Sender<Controlled> },
-    /// An attempt has ended.
-    Finished(Box<Finished>),
-    /// Tell when the run has ended.
-    Wait { run_id: RunId, reply: oneshot::Sender<()> },
-    /// Show the run. The answer is none when the shard does not have it.
-    View { run_id: RunId, reply: oneshot::Sender<Option<Box<RunView>>> },
-    /// Answer when all that came before is done; nothing new is started after this.
-    Drain { reply: oneshot::Sender<()> },
-}
-
-/// A new run.
-#[derive(Debug)]
-pub(crate) struct NewRun {
-    pub(crate) record: RunRecord,
-    pub(crate) plan: Arc<Plan>,
-    pub(crate) reply: oneshot::Sender<Result<Submitted, SubmitError>>,
-}
-
-/// A run that was taken over.
-#[derive(Debug)]
-pub(crate) struct Adopted {
-    pub(crate) run: Run,
-    pub(crate) fence: Fence,
-    pub(crate) reuse: Vec<(u32, Arc<Value>)>,
-    pub(crate) trigger: Trigger,
-}
-
-/// The end of an attempt.
-#[derive(Debug)]
-pub(crate) struct Finished {
-    pub(crate) run_id: RunId,
-    pub(crate) step_run: u32,
-    pub(crate) attempt: u32,
-    pub(crate) step: Arc<str>,
-    pub(crate) outcome: Outcome,
-    pub(crate) duration: Duration,
-    pub(crate) log: Option<String>,
-}
-
-/// The inboxes of all shards.
-#[derive(Debug)]
-pub(crate) struct Shards {
-    senders: Vec<mpsc::Sender<Message>>,
-    owner: Uuid,
-    draining: AtomicBool,
-}
-
-impl Shards {
-    pub(crate) fn new(count: usize) -> (Self, Vec<mpsc::Receiver<Message>>) {
-        let (senders, receivers) = (0..count).map(|_| mpsc::channel(INBOX)).unzip();
-        (Self { senders, owner: crate::query::new_owner(), draining: AtomicBool::new(false) }, receivers)
-    }
-
-    /// Who this process is to the store.
-    pub(crate) fn owner(&self) -> Uuid {
-        self.owner
-    }
-
-    /// Sends to the shard of a run. An error means that the engine is shutting down.
-    pub(crate) async fn send(&self, run_id: RunId, message: Message) -> Result<(), ()> {
-        if self.draining.load(Ordering::Acquire) && matches!(message, Message::Submit(_)) {
-            return Err(());
-        }
-        // The last bytes of a UUID version 7 are random.
-        let place = run_id.as_bytes()[8..]
-            .iter()
-            .fold(0_usize, |sum, byte| sum.wrapping_mul(31) + usize::from(*byte));
-        self.senders[place % self.senders.len()].send(message).await.map_err(|_| ())
-    }
-
-    /// Lets attempts under way report for at most `limit`, and starts nothing new. A shard that the store keeps
-    /// waiting is given up after as long again: what it has not written is decided anew after the next start.
-    pub(crate) async fn drain(&self, limit: Duration, idle: impl Fn() -> bool) {
-        self.draining.store(true, Ordering::Release);
-        let draining = async {
-            self.flush().await;
-            while !idle() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        // Whatever has not ended by then is cut off.
-        let _ = tokio::time::timeout(limit, draining).await;
-        if tokio::time::timeout(limit.max(MIN_FLUSH), self.flush()).await.is_err() {
-            tracing::error!(
-                "the store did not take the last writes; what they said is decided anew after the next start"
-            );
-        }
-    }
-
-    async fn flush(&self) {
-        for sender in &self.senders {
-            let (reply, done) = oneshot::channel();
-            if sender.send(Message::Drain { reply }).await.is_ok() {
-                // The only error is that the shard has ended, which is as good.
-                let _ = done.await;
-            }
-        }
-    }
-}
 
 /// Starts the shards.
 pub(crate) fn spawn(inner: &Arc<Inner>, inboxes: Vec<mpsc::Receiver<Message>>) {

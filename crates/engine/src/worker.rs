@@ -14,11 +14,13 @@ use taskiq_flow_store::Trigger;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::{Engine, Inner, Submission, ended};
+use crate::engine::ended;
 use crate::error::{ControlError, SubmitError};
 use crate::exec::{Execution, Executors};
+use crate::handle::{Engine, Inner};
+use crate::inbox::{Finished, Message};
 use crate::inflight::Inflight;
-use crate::shard::{Finished, Message};
+use crate::submission::Submission;
 
 /// Pause before a broker that failed is asked for work again.
 const BROKER_PAUSE: Duration = Duration::from_secs(1);

@@ -9,7 +9,6 @@ use taskiq_flow_core::definition::Timing;
 use taskiq_flow_core::time::Timestamp;
 use taskiq_flow_store::StoredTiming;
 
-use super::invalid;
 use crate::error::ScheduleError;
 
 /// Shortest interval between two firings.
@@ -60,6 +59,10 @@ pub(super) fn stored(timing: &Timing) -> StoredTiming {
         Timing::Interval(interval) => StoredTiming::Interval(*interval),
         Timing::At(at) => StoredTiming::At(*at),
     }
+}
+
+pub(super) fn invalid(field: &'static str, message: impl Into<String>) -> ScheduleError {
+    ScheduleError::Invalid { field, message: message.into() }
 }
 
 #[cfg(test)]

@@ -8,9 +8,11 @@ use taskiq_flow_core::run::{Command, EventView, Failure, Outcome, RunStatus, Wor
 use taskiq_flow_store::{Append, RunSummary, RunWrite, StoreError, WriteError, Written};
 
 use super::turn::{Changed, Created, Turn};
-use super::{Alarm, Finished, Message, Shard};
-use crate::engine::{Engine, Submitted};
+use super::{Alarm, Shard};
 use crate::error::SubmitError;
+use crate::handle::Engine;
+use crate::inbox::{Finished, Message};
+use crate::submission::Submitted;
 
 /// First and longest pause between attempts to write to a store that does not answer.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));

@@ -7,9 +7,10 @@ use taskiq_flow_core::run::{Command, Effects, Event, IllegalEvent, Input, Run};
 use taskiq_flow_store::{Fence, RunRecord, StepLog, Trigger};
 use tokio::sync::oneshot;
 
-use super::{Adopted, Alarm, Controlled, Driven, Finished, Message, NewRun, Rung, Shard};
-use crate::engine::Submitted;
+use super::{Alarm, Driven, Rung, Shard};
 use crate::error::{ControlError, SubmitError};
+use crate::inbox::{Adopted, Controlled, Finished, Message, NewRun};
+use crate::submission::Submitted;
 
 /// What a turn has decided and not yet made durable.
 #[derive(Default)]

@@ -1,0 +1,43 @@
+//! The handle to a running engine, and what stands behind it.
+
+use std::sync::Arc;
+
+use taskiq_flow_broker::Broker;
+use taskiq_flow_store::Store;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::catalog::Catalog;
+use crate::clock::Clock;
+use crate::hub::EventHub;
+use crate::inbox::Shards;
+use crate::inflight::Inflight;
+use crate::options::EngineOptions;
+use crate::scheduler::Scheduler;
+
+/// A handle to a running engine. Clones are the same engine.
+///
+/// Dropping the last handle stops it without waiting; [`Engine::shutdown`] drains it first.
+#[derive(Debug, Clone)]
+pub struct Engine(pub(crate) Arc<Inner>);
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) options: EngineOptions,
+    pub(crate) catalog: Catalog,
+    pub(crate) hub: EventHub,
+    pub(crate) shards: Shards,
+    pub(crate) scheduler: Scheduler,
+    pub(crate) inflight: Inflight,
+    pub(crate) stop: CancellationToken,
+    pub(crate) tasks: TaskTracker,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}

@@ -1,0 +1,84 @@
+//! The start of an engine, and its end.
+
+use std::sync::Arc;
+
+use taskiq_flow_broker::Broker;
+use taskiq_flow_core::definition::Pipeline;
+use taskiq_flow_store::{Origin, Store};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::catalog::Catalog;
+use crate::clock::Clock;
+use crate::error::{RegisterError, StartError};
+use crate::exec::Executors;
+use crate::handle::{Engine, Inner};
+use crate::hub::EventHub;
+use crate::inbox::Shards;
+use crate::inflight::Inflight;
+use crate::options::EngineOptions;
+use crate::scheduler::Scheduler;
+use crate::{query, schedule, shard, worker};
+
+impl Engine {
+    /// Starts an engine and takes up the unfinished runs that the store holds.
+    ///
+    /// # Errors
+    /// When the store cannot be read or the HTTP client cannot be set up; nothing runs then.
+    pub async fn start(
+        store: Arc<dyn Store>,
+        broker: Arc<dyn Broker>,
+        clock: Arc<dyn Clock>,
+        options: EngineOptions,
+        pipelines: Vec<Pipeline>,
+    ) -> Result<Self, StartError> {
+        let hub = EventHub::new(options.watcher_backlog);
+        let stop = CancellationToken::new();
+        let inflight = Inflight::default();
+        let executors =
+            Executors::new(&options, broker.registry().clone()).map_err(StartError::HttpClient)?;
+        let (shards, inboxes) = Shards::new(shard::shard_count(options.shards, options.max_concurrent_runs));
+        let inner = Arc::new(Inner {
+            catalog: Catalog::default(),
+            scheduler: Scheduler::default(),
+            tasks: TaskTracker::new(),
+            store,
+            broker,
+            clock,
+            options,
+            hub,
+            shards,
+            inflight,
+            stop,
+        });
+        inner.catalog.load(inner.store.as_ref()).await?;
+        let engine = Self(inner);
+        for pipeline in pipelines {
+            let id = pipeline.id.clone();
+            match engine.register(pipeline, Origin::Program).await {
+                Ok(_) => {}
+                Err(RegisterError::Store(error)) => return Err(error.into()),
+                Err(error) => return Err(StartError::Pipeline { id, reason: error.to_string() }),
+            }
+        }
+        shard::spawn(&engine.0, inboxes);
+        worker::spawn(&engine.0, executors);
+        engine.recover().await?;
+        if engine.0.options.schedules {
+            schedule::spawn(&engine).await?;
+        }
+        query::spawn_pruning(&engine.0);
+        Ok(engine)
+    }
+
+    /// Stops taking work, waits for attempts under way as long as the options say, and closes the store. What was
+    /// cut off is made again after the next start.
+    pub async fn shutdown(&self) {
+        self.0.scheduler.stop();
+        self.0.shards.drain(self.0.options.drain, || self.0.inflight.len() == 0).await;
+        self.0.stop.cancel();
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+        self.0.store.close().await;
+    }
+}
