@@ -380,7 +380,8 @@ async fn a_slow_reader_is_dropped_and_holds_up_nobody() {
             end => break end,
         }
     };
-    assert_eq!(end, Said::Closed(1013));
+    // A reader that has stalled altogether may find the connection gone before it has read why.
+    assert!(matches!(end, Said::Closed(1013) | Said::Lost), "{end:?}");
     assert!(received < RUNS * 4, "everything came: {received}");
 }
 
