@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use crate::audit::AuditPrincipal;
 use crate::digest::KeyDigest;
+use crate::jwt::TokenProof;
 use crate::permission::PermissionSet;
 use crate::whitelist::Whitelist;
 
@@ -49,11 +50,11 @@ pub struct Principal {
 
 /// Which configured key the credential was checked with, so that a principal admitted earlier can be checked again
 /// after the configuration changed, without keeping the credential.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Proof {
     None,
     Key(KeyDigest),
-    Token(KeyDigest),
+    Token(Arc<TokenProof>),
 }
 
 impl Principal {

@@ -196,7 +196,7 @@ impl Guard {
                 ));
             }
         }
-        match verify(passage.settings, presented) {
+        match self.verify(passage.settings, presented) {
             Ok(principal) => {
                 self.record_authentication(&passage.request, &principal, presented.method())?;
                 Ok(principal)
@@ -207,6 +207,38 @@ impl Guard {
                 }
                 Err(self.refuse_credential(passage, bad.refusal, presented.method(), bad.principal))
             }
+        }
+    }
+
+    /// Whose credential this is, by the settings in force now.
+    fn verify(&self, settings: &Settings, presented: Presented<'_>) -> Result<Arc<Principal>, BadCredential> {
+        let now = Timestamp::now();
+        match presented {
+            Presented::ApiKey(key) if settings.provider == AuthProvider::ApiKey => {
+                settings.keys.find(key, now).map_err(|unknown| BadCredential {
+                    refusal: Refusal::new(RefusalKind::InvalidKey, unknown.to_string()),
+                    principal: match unknown {
+                        UnknownKey::Expired(principal) => Some(principal),
+                        UnknownKey::Unknown => None,
+                    },
+                })
+            }
+            Presented::ApiKey(_) | Presented::UnreadableKey => Err(BadCredential {
+                refusal: Refusal::new(RefusalKind::InvalidKey, "unreadable key"),
+                principal: None,
+            }),
+            Presented::Token(token) => {
+                let Some(tokens) = settings.tokens.as_ref() else {
+                    return Err(bad_token("tokens are not accepted".to_owned(), None));
+                };
+                let principal =
+                    tokens.verify(token, now).map_err(|error| bad_token(error.to_string(), None))?;
+                match self.check_revoked(&principal, now) {
+                    Ok(()) => Ok(principal),
+                    Err(error) => Err(bad_token(error.to_string(), Some(principal))),
+                }
+            }
+            Presented::UnreadableToken => Err(bad_token("unreadable token".to_owned(), None)),
         }
     }
 
@@ -332,36 +364,7 @@ impl Passage<'_> {
     }
 }
 
-/// Whose credential this is, by the settings in force now.
-fn verify(settings: &Settings, presented: Presented<'_>) -> Result<Arc<Principal>, BadCredential> {
-    let now = Timestamp::now();
-    match presented {
-        Presented::ApiKey(key) if settings.provider == AuthProvider::ApiKey => {
-            settings.keys.find(key, now).map_err(|unknown| BadCredential {
-                refusal: Refusal::new(RefusalKind::InvalidKey, unknown.to_string()),
-                principal: match unknown {
-                    UnknownKey::Expired(principal) => Some(principal),
-                    UnknownKey::Unknown => None,
-                },
-            })
-        }
-        Presented::ApiKey(_) | Presented::UnreadableKey => Err(BadCredential {
-            refusal: Refusal::new(RefusalKind::InvalidKey, "unreadable key"),
-            principal: None,
-        }),
-        Presented::Token(token) => match settings.tokens.as_ref().map(|tokens| tokens.verify(token, now)) {
-            Some(Ok(principal)) => Ok(principal),
-            Some(Err(error)) => Err(bad_token(error.to_string())),
-            None => Err(bad_token("tokens are not accepted".to_owned())),
-        },
-        Presented::UnreadableToken => Err(bad_token("unreadable token".to_owned())),
-    }
-}
-
-fn bad_token(reason: String) -> BadCredential {
+fn bad_token(reason: String, principal: Option<Arc<Principal>>) -> BadCredential {
     let challenge = credential::INVALID_TOKEN_CHALLENGE;
-    BadCredential {
-        refusal: Refusal::unauthorized(RefusalKind::InvalidToken, reason, challenge),
-        principal: None,
-    }
+    BadCredential { refusal: Refusal::unauthorized(RefusalKind::InvalidToken, reason, challenge), principal }
 }

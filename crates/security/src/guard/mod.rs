@@ -59,6 +59,7 @@ use tokio::sync::watch;
 
 use crate::audit::AuditLogger;
 use crate::https::ClientInfo;
+use crate::jwt::Revocations;
 use crate::principal::Principal;
 use crate::rate_limit::RateLimiter;
 use crate::settings::Settings;
@@ -75,9 +76,10 @@ pub struct Guard {
 
 struct Inner {
     settings: ArcSwap<Settings>,
+    revocations: ArcSwap<Revocations>,
     limiter: RateLimiter,
     audit: AuditLogger,
-    /// Counts the reloads.
+    /// Counts the changes of settings and revocations.
     generation: watch::Sender<u64>,
 }
 
@@ -138,7 +140,13 @@ impl Guard {
     pub fn new(settings: Settings, limiter: RateLimiter, audit: AuditLogger) -> Self {
         let (generation, _) = watch::channel(0);
         Guard {
-            inner: Arc::new(Inner { settings: ArcSwap::from_pointee(settings), limiter, audit, generation }),
+            inner: Arc::new(Inner {
+                settings: ArcSwap::from_pointee(settings),
+                revocations: ArcSwap::from_pointee(Revocations::default()),
+                limiter,
+                audit,
+                generation,
+            }),
         }
     }
 

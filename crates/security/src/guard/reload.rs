@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::{Admission, CredentialState, Guard};
 use crate::audit::{AuditEntry, AuditEvent, Outcome};
-use crate::jwt::{JwtAlgorithm, JwtVerifier, VerifyingKey};
+use crate::jwt::{JwtAlgorithm, JwtError, JwtVerifier, Revocations, VerifyingKey};
 use crate::principal::{Principal, Proof};
 use crate::refusal::Refusal;
 use crate::settings::{AuthProvider, HandshakeAuth, Settings};
@@ -48,8 +48,32 @@ impl Guard {
         });
         self.write(entry)?;
         self.inner.settings.store(Arc::new(settings));
-        self.inner.generation.send_modify(|generation| *generation = generation.wrapping_add(1));
+        self.tell_subscribers();
         Ok(())
+    }
+
+    /// Puts other revocations in force, for every decision from now on, and tells the subscribers. Whoever changes them
+    /// keeps and records them first.
+    pub fn set_revocations(&self, revocations: Revocations) {
+        self.inner.revocations.store(Arc::new(revocations));
+        self.tell_subscribers();
+    }
+
+    /// The revocations in force.
+    pub fn revocations(&self) -> Arc<Revocations> {
+        self.inner.revocations.load_full()
+    }
+
+    /// Whether the bearer of a token may go on; always, when it came with something else.
+    pub(super) fn check_revoked(&self, principal: &Principal, now: Timestamp) -> Result<(), JwtError> {
+        match &principal.proof {
+            Proof::Token(token) => self.inner.revocations.load().check(&principal.id, token, now),
+            Proof::Key(_) | Proof::None => Ok(()),
+        }
+    }
+
+    fn tell_subscribers(&self) {
+        self.inner.generation.send_modify(|generation| *generation = generation.wrapping_add(1));
     }
 
     /// Tells whoever holds a decision for longer than a request (open sockets, event streams) that it must be asked
@@ -59,7 +83,8 @@ impl Guard {
     }
 
     /// Whether the principal of an open connection would be admitted with the settings in force: its key is still
-    /// there and unexpired, its token's key is still trusted. Gives the admission to go on with, in which a key's
+    /// there and unexpired, its token's key is still trusted and the token
+    /// not revoked. Gives the admission to go on with, in which a key's
     /// changed roles, list and permissions act; `None` means: close the connection.
     pub fn revalidate(&self, caller: &Admission) -> Option<Admission> {
         let settings = self.settings();
@@ -70,9 +95,12 @@ impl Guard {
                 settings.keys.find_digest(digest, now).ok()?
             }
             Proof::Key(_) => return None,
-            Proof::Token(mark) => {
-                let trusted = settings.tokens.as_ref().is_some_and(|tokens| tokens.still_trusts(mark));
-                (trusted && !caller.principal.is_expired_at(now)).then(|| caller.principal.clone())?
+            Proof::Token(token) => {
+                let trusted = settings.tokens.as_ref().is_some_and(|tokens| tokens.still_trusts(&token.mark));
+                let welcome = trusted
+                    && !caller.principal.is_expired_at(now)
+                    && self.check_revoked(&caller.principal, now).is_ok();
+                welcome.then(|| caller.principal.clone())?
             }
             Proof::None => {
                 let welcome = match caller.credential {

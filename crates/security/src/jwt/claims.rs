@@ -64,7 +64,7 @@ pub enum JwtError {
     /// Past `exp`.
     #[error("token is expired")]
     Expired,
-    /// Before `nbf`.
+    /// Before `nbf`, or `iat`.
     #[error("token is not yet valid")]
     NotYetValid,
     /// `iss` is not a configured issuer.
@@ -73,6 +73,9 @@ pub enum JwtError {
     /// `aud` is not a configured audience.
     #[error("token is for another audience")]
     Audience,
+    /// Refused by one of [`super::Revocations`].
+    #[error("token is revoked")]
+    Revoked,
 }
 
 /// The parts of a compact token, still encoded.
@@ -134,8 +137,10 @@ pub(super) struct Claims {
     pub(super) sub: String,
     pub(super) roles: Vec<String>,
     pub(super) exp: Timestamp,
+    pub(super) iat: Option<Timestamp>,
+    pub(super) jti: Option<String>,
+    pub(super) iss: Option<String>,
     nbf: Option<Timestamp>,
-    iss: Option<String>,
     aud: Option<Vec<String>>,
 }
 
@@ -146,12 +151,13 @@ pub(super) fn read_claims(part: &str) -> Result<Claims, JwtError> {
     let roles = members.texts("roles")?.ok_or(JwtError::Missing("roles"))?;
     check_roles(&roles)?;
     let exp = members.time("exp")?.ok_or(JwtError::Missing("exp"))?;
-    members.time("iat")?;
+    let jti = members.text("jti")?;
     let aud = match members.0.get("aud") {
         Some(Value::String(_)) => members.text("aud")?.map(|audience| vec![audience]),
         _ => members.texts("aud")?,
     };
-    Ok(Claims { sub, roles, exp, nbf: members.time("nbf")?, iss: members.text("iss")?, aud })
+    let (iat, nbf, iss) = (members.time("iat")?, members.time("nbf")?, members.text("iss")?);
+    Ok(Claims { sub, roles, exp, iat, jti, iss, nbf, aud })
 }
 
 impl Claims {
@@ -161,7 +167,8 @@ impl Claims {
         if self.exp <= earliest {
             return Err(JwtError::Expired);
         }
-        match self.nbf {
+        // A token from the future is one whose issuer's clock cannot be compared with revocations.
+        match self.nbf.max(self.iat) {
             Some(start) if start > latest => Err(JwtError::NotYetValid),
             _ => Ok(()),
         }
@@ -198,7 +205,7 @@ pub(super) fn check_roles(roles: &[String]) -> Result<(), JwtError> {
     }
 }
 
-fn is_name(text: &str) -> bool {
+pub(super) fn is_name(text: &str) -> bool {
     !text.is_empty() && text.chars().count() <= MAX_TEXT && !text.chars().any(char::is_control)
 }
 

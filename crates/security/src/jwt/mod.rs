@@ -25,6 +25,7 @@
 mod claims;
 mod key;
 mod mint;
+mod revocations;
 #[cfg(test)]
 mod tests;
 
@@ -40,6 +41,7 @@ use crate::whitelist::Whitelist;
 pub use self::claims::JwtError;
 pub use self::key::{JwtAlgorithm, JwtKeyError, VerifyingKey};
 pub use self::mint::{MAX_TTL, MintClaims, MintError, mint};
+pub use self::revocations::{MAX_REVOCATIONS, Revocation, RevocationError, Revocations};
 
 /// The longest token looked at, in bytes; a longer one is refused before anything of it is decoded.
 pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
@@ -49,6 +51,16 @@ pub const DEFAULT_LEEWAY: SignedDuration = SignedDuration::from_secs(30);
 
 /// The greatest leeway that may be configured. More would turn expiry into a suggestion.
 pub const MAX_LEEWAY: SignedDuration = SignedDuration::from_mins(10);
+
+/// What is kept of a token, so that its bearer can be checked again later without it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TokenProof {
+    /// The key that verified it, with the issuer and audience it had to name.
+    pub(crate) mark: KeyDigest,
+    pub(crate) issuer: Option<String>,
+    pub(crate) jti: Option<String>,
+    pub(crate) issued_at: Option<Timestamp>,
+}
 
 /// Checks tokens with configured keys.
 #[derive(Debug, Clone)]
@@ -127,7 +139,12 @@ impl JwtVerifier {
             whitelist: Whitelist::Unrestricted,
             permissions: PermissionSet::EMPTY,
             expires_at: Some(claims.exp.checked_add(self.leeway).map_err(|_| JwtError::Time("exp"))?),
-            proof: Proof::Token(self.mark(key)),
+            proof: Proof::Token(Arc::new(TokenProof {
+                mark: self.mark(key),
+                issuer: claims.iss,
+                jti: claims.jti,
+                issued_at: claims.iat,
+            })),
         }))
     }
 

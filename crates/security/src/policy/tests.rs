@@ -24,7 +24,7 @@ fn token(roles: &[&str]) -> Arc<Principal> {
         whitelist: Whitelist::Unrestricted,
         permissions: PermissionSet::EMPTY,
         expires_at: None,
-        proof: Proof::Token(KeyDigest::of("s")),
+        proof: Proof::Key(KeyDigest::of("s")),
     })
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::jwt::{Revocation, Revocations};
 use crate::permission::Permission;
 use crate::policy::Resource;
 use crate::principal::PrincipalKind;
@@ -173,4 +174,35 @@ async fn a_reload_records_what_changed_secrets_by_name_only() {
     assert!(stage.events().last().unwrap().starts_with("security.config_change"));
     // The next request is decided by the new settings.
     assert!(stage.admit(&Call::new().key("viewer-key").plain()).await.is_ok());
+}
+
+#[tokio::test]
+async fn revocations_act_on_the_next_request_and_on_open_sockets() {
+    let stage = stage(|_| ());
+    let good = token("ada", &["viewer"]);
+    let by_token = stage.admit(&Call::socket().bearer(&good)).await.unwrap();
+    let by_key = stage.admit(&Call::socket().key("viewer-key")).await.unwrap();
+    let mut changes = stage.guard.subscribe_policy_changes();
+    let now = jiff::Timestamp::now();
+    let rule =
+        |not_before| Revocation::Subject { sub: "ada".into(), issuer: None, not_before, expires_at: None };
+    let minute = jiff::SignedDuration::from_mins(1);
+    for (not_before, refused) in [(now + minute, true), (now - minute, false)] {
+        stage.guard.set_revocations(Revocations::new([rule(not_before)]).unwrap());
+        assert!(changes.changed().await);
+        assert_eq!(stage.guard.revalidate(&by_token).is_none(), refused);
+        assert!(stage.guard.revalidate(&by_key).is_some());
+        stage.pass_seconds(3600);
+        let again = stage.admit(&Call::new().bearer(&good)).await;
+        assert_eq!(again.is_err(), refused);
+        if let Err(refusal) = again {
+            stage.pass_seconds(3600);
+            let garbage = stage.admit(&Call::new().bearer("x.y.z")).await.unwrap_err();
+            assert_eq!(public_face(&refusal), public_face(&garbage));
+            assert_eq!(refusal.reason(), "token is revoked");
+        }
+        assert!(stage.admit(&Call::new().bearer(&token("bob", &["viewer"]))).await.is_ok());
+    }
+    let refused = stage.records().into_iter().find(|record| record.status == Some(401)).unwrap();
+    assert_eq!(refused.principal.unwrap().id, "ada", "the operator sees whose it was");
 }

@@ -75,6 +75,9 @@ fn times_are_held_to_with_the_leeway_and_no_more() {
         (json!({ "nbf": NOW + 1 }), 0, Err(JwtError::NotYetValid)),
         (json!({ "nbf": NOW + 30 }), 30, Ok(())),
         (json!({ "nbf": NOW + 31 }), 30, Err(JwtError::NotYetValid)),
+        (json!({ "iat": NOW + 30 }), 30, Ok(())),
+        (json!({ "iat": NOW + 31 }), 30, Err(JwtError::NotYetValid)),
+        (json!({ "iat": NOW + 31, "nbf": NOW }), 30, Err(JwtError::NotYetValid)),
         // Held to ten minutes, whatever is asked for.
         (json!({ "exp": NOW - 600 }), 1_000_000, Err(JwtError::Expired)),
     ] {
@@ -107,13 +110,14 @@ fn issuer_and_audience() {
 fn a_changed_key_issuer_or_audience_ends_the_trust() {
     let first = verifier();
     let principal = first.verify(&signed(HS256, &claims().to_string()), now()).unwrap();
-    let Proof::Token(mark) = principal.proof else { panic!("a token's principal is marked") };
-    assert!(first.still_trusts(&mark));
-    assert!(verifier().still_trusts(&mark));
-    assert!(!verifier().with_issuers(vec!["idp".to_owned()]).still_trusts(&mark));
-    assert!(!verifier().with_audiences(vec!["flow".to_owned()]).still_trusts(&mark));
+    let Proof::Token(token) = &principal.proof else { panic!("a token's principal is marked") };
+    let mark = &token.mark;
+    assert!(first.still_trusts(mark));
+    assert!(verifier().still_trusts(mark));
+    assert!(!verifier().with_issuers(vec!["idp".to_owned()]).still_trusts(mark));
+    assert!(!verifier().with_audiences(vec!["flow".to_owned()]).still_trusts(mark));
     let rotated = VerifyingKey::hs256(&"another secret of thirty-two bytes..".into()).unwrap();
-    assert!(!JwtVerifier::new(vec![rotated]).unwrap().still_trusts(&mark));
+    assert!(!JwtVerifier::new(vec![rotated]).unwrap().still_trusts(mark));
 }
 
 #[test]
