@@ -1,4 +1,4 @@
-//! Where pipelines, runs and their events are kept.
+//! Where pipelines, runs and their events are kept, and what security administration decided.
 //!
 //! [`Store`] says, method by method, what holds after it returns and what holds after a crash. Whatever implements
 //! it passes the suite in [`conformance`].
@@ -22,12 +22,12 @@ pub use error::{StoreError, WriteError};
 pub use memory::MemoryStore;
 pub use records::{
     Append, Fence, Origin, PipelineRecord, RunFilter, RunRecord, RunSummary, RunWrite, ScheduleRecord,
-    StepLog, StoredTiming, Trigger, Written,
+    SecurityChange, SecurityRecord, StepLog, StoredTiming, Trigger, Written,
 };
 #[cfg(feature = "sqlite")]
 pub use sqlite::{Durability, SqliteOptions, SqliteStore};
 
-/// Keeps pipelines, runs, events and schedules.
+/// Keeps pipelines, runs, events, schedules and security records.
 ///
 /// Reads see every write that returned before they began.
 #[async_trait]
@@ -105,6 +105,22 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
 
     /// Deletes a schedule. Whether there was one.
     async fn delete_schedule(&self, id: &str) -> Result<bool, StoreError>;
+
+    /// Carries out changes of security records, all of them or none. A put replaces the record of the same kind and
+    /// id; a delete of what is not there is no error.
+    ///
+    /// After return they are as durable as the store is. After a crash before return, all are there or none.
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing is changed then.
+    async fn change_security(&self, changes: Vec<SecurityChange>) -> Result<(), StoreError>;
+
+    /// All security records, by kind and id.
+    ///
+    /// # Errors
+    /// [`StoreError`]; also when one of them cannot be read back, since a part of them could allow what the whole
+    /// does not.
+    async fn security_records(&self) -> Result<Vec<SecurityRecord>, StoreError>;
 
     /// Deletes runs that ended before `before`, with their events and logs, at most `limit`. How many there were.
     async fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError>;

@@ -14,7 +14,8 @@ use uuid::Uuid;
 use crate::Store;
 use crate::error::{StoreError, WriteError};
 use crate::records::{
-    Append, Fence, PipelineRecord, RunFilter, RunRecord, RunWrite, ScheduleRecord, StepLog, Written,
+    Append, Fence, PipelineRecord, RunFilter, RunRecord, RunWrite, ScheduleRecord, SecurityChange,
+    SecurityRecord, StepLog, Written,
 };
 use crate::rules::{FIRST_TOKEN, Span, check_fence, follow, keep_duration, newest_durations};
 
@@ -36,6 +37,7 @@ struct Inner {
     durations: HashMap<PipelineId, BTreeMap<Arc<str>, VecDeque<u64>>>,
     pipelines: BTreeMap<PipelineId, Versions>,
     schedules: BTreeMap<String, ScheduleRecord>,
+    security: BTreeMap<(String, String), SecurityRecord>,
 }
 
 /// A run with all that belongs to it.
@@ -331,6 +333,24 @@ impl Store for MemoryStore {
 
     async fn delete_schedule(&self, id: &str) -> Result<bool, StoreError> {
         Ok(self.inner.lock().open()?.schedules.remove(id).is_some())
+    }
+
+    async fn change_security(&self, changes: Vec<SecurityChange>) -> Result<(), StoreError> {
+        let mut inner = self.inner.lock();
+        let security = &mut inner.open()?.security;
+        for change in changes {
+            match change {
+                SecurityChange::Put(record) => {
+                    security.insert((record.kind.clone(), record.id.clone()), record);
+                }
+                SecurityChange::Delete { kind, id } => _ = security.remove(&(kind, id)),
+            }
+        }
+        Ok(())
+    }
+
+    async fn security_records(&self) -> Result<Vec<SecurityRecord>, StoreError> {
+        Ok(self.inner.lock().security.values().cloned().collect())
     }
 
     async fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {

@@ -222,3 +222,30 @@ pub enum StoredTiming {
     /// Once.
     At(Timestamp),
 }
+
+/// A fact of security administration, such as a key or an access list. What it says is its owner's affair.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SecurityRecord {
+    /// What sort of fact it is.
+    pub kind: String,
+    /// Unique among those of its kind.
+    pub id: String,
+    /// What it says.
+    pub body: Value,
+    /// When it was last written.
+    pub updated_at: Timestamp,
+}
+
+/// One change of the security records.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SecurityChange {
+    /// Keeps a record, in place of that of the same kind and id.
+    Put(SecurityRecord),
+    /// Removes a record.
+    Delete {
+        /// Of which sort.
+        kind: String,
+        /// Which.
+        id: String,
+    },
+}

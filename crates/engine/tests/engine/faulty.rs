@@ -7,8 +7,8 @@ use taskiq_flow_core::id::{PipelineId, RunId};
 use taskiq_flow_core::run::Event;
 use taskiq_flow_core::time::Timestamp;
 use taskiq_flow_store::{
-    Fence, MemoryStore, PipelineRecord, RunFilter, RunRecord, RunWrite, ScheduleRecord, StepLog, Store,
-    StoreError, WriteError, Written,
+    Fence, MemoryStore, PipelineRecord, RunFilter, RunRecord, RunWrite, ScheduleRecord, SecurityChange,
+    SecurityRecord, StepLog, Store, StoreError, WriteError, Written,
 };
 use tokio::sync::Mutex;
 use uuid::Uuid;
@@ -112,6 +112,14 @@ impl Store for FaultyStore {
 
     async fn delete_schedule(&self, id: &str) -> Result<bool, StoreError> {
         self.inner.delete_schedule(id).await
+    }
+
+    async fn change_security(&self, changes: Vec<SecurityChange>) -> Result<(), StoreError> {
+        self.inner.change_security(changes).await
+    }
+
+    async fn security_records(&self) -> Result<Vec<SecurityRecord>, StoreError> {
+        self.inner.security_records().await
     }
 
     async fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {

@@ -1,14 +1,15 @@
-//! Definitions and schedules.
+//! Definitions, schedules and security records.
 
 use std::time::Duration;
 
 use super::*;
-use crate::{Origin, PipelineRecord, ScheduleRecord, StoredTiming};
+use crate::{Origin, PipelineRecord, ScheduleRecord, SecurityChange, SecurityRecord, StoredTiming};
 
 pub(super) async fn check<S: Subject>(subject: &S) {
     versions(subject).await;
     deleting(subject).await;
     schedules(subject).await;
+    security(subject).await;
 }
 
 pub(super) fn definition(id: &str, version: u32) -> PipelineRecord {
@@ -94,4 +95,39 @@ async fn schedules<S: Subject>(subject: &S) {
     assert!(!store.delete_schedule("every").await.unwrap());
     expected.remove(1);
     assert_eq!(store.schedules().await.unwrap(), expected);
+}
+
+async fn security<S: Subject>(subject: &S) {
+    let store = subject.empty().await;
+    assert!(store.security_records().await.unwrap().is_empty());
+    store.change_security(Vec::new()).await.unwrap();
+    let record = |kind: &str, id: &str, millis| SecurityRecord {
+        kind: kind.to_owned(),
+        id: id.to_owned(),
+        body: json!({"id": id, "odd": odd_values()}),
+        updated_at: at(millis),
+    };
+    let put = |kind: &str, id: &str, millis| SecurityChange::Put(record(kind, id, millis));
+    let delete = |kind: &str, id: &str| SecurityChange::Delete { kind: kind.to_owned(), id: id.to_owned() };
+    let first = vec![put("key", "b", 1), put("key", "a", 1), put("acl", "a", 1), put("key", "'; --", 1)];
+    store.change_security(first).await.unwrap();
+    let store = subject.restart(store).await;
+    let mut expected =
+        vec![record("acl", "a", 1), record("key", "'; --", 1), record("key", "a", 1), record("key", "b", 1)];
+    same(&store.security_records().await.unwrap(), &expected, "by kind and id");
+    // One call is one change: what it ends with holds, and kinds are apart.
+    let second = vec![
+        put("key", "a", 2),
+        put("key", "c", 2),
+        delete("key", "c"),
+        delete("acl", "b"),
+        delete("key", "'; --"),
+    ];
+    store.change_security(second).await.unwrap();
+    expected[2] = record("key", "a", 2);
+    expected.remove(1);
+    let store = subject.restart(store).await;
+    same(&store.security_records().await.unwrap(), &expected, "changed");
+    store.close().await;
+    assert_eq!(store.change_security(vec![delete("key", "a")]).await.unwrap_err(), StoreError::Closed);
 }

@@ -31,7 +31,8 @@ use self::writer::Writer;
 use crate::Store;
 use crate::error::{StoreError, WriteError};
 use crate::records::{
-    Fence, PipelineRecord, RunFilter, RunRecord, RunWrite, ScheduleRecord, StepLog, Written,
+    Fence, PipelineRecord, RunFilter, RunRecord, RunWrite, ScheduleRecord, SecurityChange, SecurityRecord,
+    StepLog, Written,
 };
 use crate::rules::newest_durations;
 
@@ -216,6 +217,45 @@ impl Store for SqliteStore {
         self.writer
             .carry_out(move |batch| Ok(batch.connection.prepare_cached(delete)?.execute([&id])? > 0))
             .await
+    }
+
+    async fn change_security(&self, changes: Vec<SecurityChange>) -> Result<(), StoreError> {
+        let prepared: Result<Vec<_>, StoreError> = changes
+            .into_iter()
+            .map(|change| match change {
+                SecurityChange::Put(record) => {
+                    let body = self.document(&record.body, || {
+                        format!("security record {} `{}`", record.kind, record.id)
+                    })?;
+                    Ok((record.kind, record.id, Some((record.updated_at, body))))
+                }
+                SecurityChange::Delete { kind, id } => Ok((kind, id, None)),
+            })
+            .collect();
+        let prepared = prepared?;
+        self.writer
+            .carry_out(move |batch| {
+                let mut put = batch.connection.prepare_cached(
+                    "INSERT INTO security (kind, id, updated_at, body) VALUES (?1, ?2, ?3, ?4)
+                     ON CONFLICT (kind, id) DO UPDATE SET updated_at = excluded.updated_at, body = excluded.body",
+                )?;
+                let mut delete =
+                    batch.connection.prepare_cached("DELETE FROM security WHERE kind = ?1 AND id = ?2")?;
+                for (kind, id, body) in &prepared {
+                    match body {
+                        Some((updated_at, body)) => {
+                            put.execute(params![kind, id, updated_at.as_millis(), body])?
+                        }
+                        None => delete.execute(params![kind, id])?,
+                    };
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    async fn security_records(&self) -> Result<Vec<SecurityRecord>, StoreError> {
+        self.readers.read(reader::security_records).await
     }
 
     async fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {

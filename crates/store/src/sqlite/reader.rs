@@ -15,7 +15,7 @@ use super::codec::{self, from_json, integer, status_code};
 use super::fault::Fault;
 use super::lookup;
 use crate::error::StoreError;
-use crate::records::{PipelineRecord, RunFilter, RunRecord, ScheduleRecord, StepLog};
+use crate::records::{PipelineRecord, RunFilter, RunRecord, ScheduleRecord, SecurityRecord, StepLog};
 
 /// Connections that only read. There are as many reads at a time; others wait.
 #[derive(Debug)]
@@ -237,6 +237,20 @@ pub(super) fn schedules(connection: &Connection) -> Result<Vec<ScheduleRecord>, 
     while let Some(row) = rows.next()? {
         let id: String = row.get(0)?;
         records.push(from_json(codec::blob(row, 1)?, &|| format!("the schedule `{id}`"))?);
+    }
+    Ok(records)
+}
+
+/// All security records, by kind and id.
+pub(super) fn security_records(connection: &Connection) -> Result<Vec<SecurityRecord>, Fault> {
+    let mut select =
+        connection.prepare_cached("SELECT kind, id, updated_at, body FROM security ORDER BY kind, id")?;
+    let mut rows = select.query([])?;
+    let mut records = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (kind, id): (String, String) = (row.get(0)?, row.get(1)?);
+        let body = from_json(codec::blob(row, 3)?, &|| format!("the security record {kind} `{id}`"))?;
+        records.push(SecurityRecord { kind, id, body, updated_at: Timestamp::from_millis(row.get(2)?) });
     }
     Ok(records)
 }

@@ -9,7 +9,7 @@ pub(super) const APPLICATION_ID: i32 = 0x5451_466c;
 
 /// What leads from each version of the schema to the next one; the first leads from an empty file to version 1. A
 /// released entry is never changed.
-const MIGRATIONS: [&str; 1] = [VERSION_1];
+const MIGRATIONS: [&str; 2] = [VERSION_1, VERSION_2];
 
 /// The newest version of the schema that this program knows.
 pub(super) const NEWEST: u32 = MIGRATIONS.len() as u32;
@@ -21,7 +21,7 @@ pub(super) const NEWEST: u32 = MIGRATIONS.len() as u32;
 // - `events` and `logs` have a row for each write. They grow at their end, so that a transaction writes few pages
 //   however many runs it is about; the index leads to the rows of one run.
 // - A status of 3 and above is terminal. `owner` is null when nobody holds the run.
-const VERSION_1: &str = "
+pub(super) const VERSION_1: &str = "
     CREATE TABLE pipelines (
         id TEXT PRIMARY KEY,
         newest INTEGER NOT NULL,
@@ -88,6 +88,17 @@ const VERSION_1: &str = "
         id TEXT PRIMARY KEY,
         document BLOB NOT NULL
     ) STRICT;
+";
+
+// Keys, access lists and revocations that were made while the server ran.
+const VERSION_2: &str = "
+    CREATE TABLE security (
+        kind TEXT NOT NULL,
+        id TEXT NOT NULL,
+        updated_at INTEGER NOT NULL,
+        body BLOB NOT NULL,
+        PRIMARY KEY (kind, id)
+    ) STRICT, WITHOUT ROWID;
 ";
 
 /// What a file says of itself.

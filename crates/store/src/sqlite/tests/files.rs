@@ -159,3 +159,40 @@ async fn a_row_that_makes_no_sense_is_told_apart() {
     assert!(matches!(&error, StoreError::Corrupt { what, .. } if what.contains(&id.to_string())), "{error}");
     store.check().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_file_of_the_first_version_is_brought_to_the_newest() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("t.db");
+    let old = Connection::open(&path).unwrap();
+    old.execute_batch(schema::VERSION_1).unwrap();
+    old.execute("INSERT INTO pipelines (id, newest, deleted) VALUES ('p', 7, 0)", []).unwrap();
+    old.pragma_update(None, "application_id", schema::APPLICATION_ID).unwrap();
+    old.pragma_update(None, "user_version", 1).unwrap();
+    drop(old);
+    let store = open(&path, Durability::Strict);
+    assert!(store.security_records().await.unwrap().is_empty());
+    assert_eq!(store.pipeline_version(&"p".parse().unwrap()).await.unwrap(), 7, "what was there is kept");
+    store.close().await;
+    let now = Connection::open(&path).unwrap();
+    let version: u32 = now.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+    assert_eq!(version, schema::NEWEST);
+}
+
+#[tokio::test]
+async fn security_records_that_make_no_sense_are_no_part_of_an_answer() {
+    let directory = TempDir::new().unwrap();
+    let store = relaxed(&directory);
+    let record = |id: &str| crate::SecurityRecord {
+        kind: "key".to_owned(),
+        id: id.to_owned(),
+        body: serde_json::json!({}),
+        updated_at: Timestamp::from_millis(1),
+    };
+    let both = ["a", "b"].map(|id| crate::SecurityChange::Put(record(id)));
+    store.change_security(both.to_vec()).await.unwrap();
+    let spoil = "UPDATE security SET body = X'7b' WHERE id = 'b'";
+    store.writer.carry_out(move |batch| Ok(batch.connection.execute(spoil, [])?)).await.unwrap();
+    let error = store.security_records().await.unwrap_err();
+    assert!(matches!(&error, StoreError::Corrupt { what, .. } if what.contains("`b`")), "{error}");
+}
