@@ -3,14 +3,13 @@
 //! Redirects are not followed, so that a service cannot send the server where the pipeline's author did not. Link-
 //! local addresses, where clouds keep the credentials of a machine, are never reached.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Client, Method, StatusCode, Url};
 use serde_json::{Map, Value, json};
 use taskiq_flow_core::definition::{HttpMethod, HttpResponse, HttpSpec};
 use taskiq_flow_core::run::{Failure, Work};
+use taskiq_flow_outbound::Reach;
 
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -24,18 +23,9 @@ pub(super) struct HttpExecutor {
     max_body: usize,
 }
 
-/// Looks names up and leaves out the addresses that are not to be reached.
-#[derive(Debug)]
-struct Resolver;
-
 impl HttpExecutor {
     pub(super) fn new(max_body: usize) -> Result<Self, String> {
-        let client = Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT)
-            .dns_resolver(Resolver)
-            .no_proxy()
-            .build();
+        let client = taskiq_flow_outbound::client(Reach::Internal).connect_timeout(CONNECT).build();
         Ok(Self { client: client.map_err(|error| error.to_string())?, max_body })
     }
 
@@ -76,7 +66,7 @@ impl HttpExecutor {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(Failure::permanent("url: only http:// and https:// are possible"));
         }
-        refuse_literal(&url)?;
+        Reach::Internal.check(&url).map_err(|error| wrong("url", &error))?;
         for (name, template) in &spec.query {
             let value = template.render(&work.inputs).map_err(|error| wrong(name, &error))?;
             url.query_pairs_mut().append_pair(name, &value);
@@ -92,22 +82,6 @@ impl HttpExecutor {
             request = request.json(&value);
         }
         request.build().map_err(|error| wrong("the request cannot be made", &causes(&error)))
-    }
-}
-
-impl Resolve for Resolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        Box::pin(async move {
-            let host = name.as_str().to_owned();
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((host.as_str(), 0)).await?.collect();
-            let allowed: Vec<SocketAddr> =
-                found.into_iter().filter(|address| !is_out_of_bounds(address.ip())).collect();
-            if allowed.is_empty() {
-                return Err(format!("`{host}` has no address that may be reached").into());
-            }
-            let addresses: Addrs = Box::new(allowed.into_iter());
-            Ok(addresses)
-        })
     }
 }
 
@@ -133,33 +107,6 @@ fn refused(status: StatusCode) -> Failure {
             StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS
         );
     if later { Failure::error(message) } else { Failure::permanent(message) }
-}
-
-fn refuse_literal(url: &Url) -> Result<(), Failure> {
-    let host = url.host_str().unwrap_or_default();
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-    match address {
-        Ok(address) if is_out_of_bounds(address) => Err(Failure::permanent(format!(
-            "url: {address} is a link-local or metadata address, which is not reached"
-        ))),
-        _ => Ok(()),
-    }
-}
-
-/// Where clouds keep the credentials of a machine: link-local addresses, and those that three of them use beside
-/// (AWS over IPv6, Alibaba, Oracle).
-fn is_out_of_bounds(address: IpAddr) -> bool {
-    const METADATA: [IpAddr; 3] = [
-        IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
-        IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
-        IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
-    ];
-    let address = address.to_canonical();
-    let local = match address {
-        IpAddr::V4(address) => address.is_link_local() || address.is_unspecified(),
-        IpAddr::V6(address) => address.is_unicast_link_local() || address.is_unspecified(),
-    };
-    local || METADATA.contains(&address)
 }
 
 fn method(method: HttpMethod) -> Method {
