@@ -1,6 +1,22 @@
 #!/bin/sh
-# Installs what `make test` talks to, by apt: only what is missing, nothing when all is there.
+# Installs what `make test` talks to, by apt, and schemathesis, by pip into target/: only what is missing, nothing when
+# all is there.
 set -eu
+
+# A virtual environment below target/, where the tests look for it.
+here=$(cd "$(dirname "$0")/.." && pwd)
+tools="$here/target/test-tools"
+wanted="$here/scripts/schemathesis.txt"
+schemathesis() {
+    if cmp -s "$wanted" "$tools/installed.txt"; then
+        return
+    fi
+    echo "test dependencies: installing schemathesis below target/" >&2
+    rm -rf "$tools"
+    python3 -m venv "$tools"
+    "$tools/bin/pip" install --quiet --disable-pip-version-check --no-deps --requirement "$wanted"
+    cp "$wanted" "$tools/installed.txt"
+}
 
 missing=
 want() { # want PROGRAM PACKAGE
@@ -13,8 +29,10 @@ want chromium chromium
 want curl curl
 want openssl openssl
 want python3 python3
+python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
 
 if [ -z "$missing" ]; then
+    schemathesis
     echo "test dependencies: all there" >&2
     exit 0
 fi
@@ -47,3 +65,4 @@ trap '[ -z "$made" ] || $sudo rm -f "$policy"' EXIT
 $sudo apt-get update -qq
 # shellcheck disable=SC2086  # a list of words
 DEBIAN_FRONTEND=noninteractive $sudo apt-get install --yes -qq --no-install-recommends $missing
+schemathesis

@@ -44,6 +44,11 @@ const PROBLEMS: &[(&str, u16, &str)] = &[
     ("too-many-connections", 503, "As many WebSockets and event streams as may be are open."),
 ];
 
+/// The kinds of problem with this status.
+pub(crate) fn problems_of(status: u16) -> impl Iterator<Item = &'static str> {
+    PROBLEMS.iter().filter(move |(_, of, _)| *of == status).map(|(code, ..)| *code)
+}
+
 /// The OpenAPI 3.1 document.
 #[utoipa::path(get, path = "/openapi.json", tag = "server", responses((status = 200, body = Object)))]
 pub(crate) async fn openapi_json(State(state): State<AppState>) -> Response {

@@ -11,6 +11,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::error::Category;
+use utoipa::openapi::{ObjectBuilder, Schema, Type};
 
 use crate::problem::{FieldProblem, Problem};
 use crate::state::AppState;
@@ -105,6 +106,13 @@ pub(crate) fn field<T, E: std::fmt::Display>(
 ) -> Result<Option<T>, Problem> {
     let parsed = text.map(parse).transpose();
     parsed.map_err(|error| Problem::invalid_field(name, error.to_string()))
+}
+
+/// The schema of a text that is one of these names.
+pub(crate) fn one_of<'a>(description: &str, names: impl IntoIterator<Item = &'a str>) -> Schema {
+    let names: Vec<&str> = names.into_iter().collect();
+    let text = ObjectBuilder::new().schema_type(Type::String).description(Some(description));
+    text.enum_values(Some(names)).build().into()
 }
 
 /// The `limit` of a list.

@@ -1,12 +1,14 @@
 //! The OpenAPI document: what the handlers' annotations say, completed with what the table of routes knows.
 
+mod answers;
+
 use http::Method;
 use utoipa::OpenApi;
 use utoipa::openapi::path::{HttpMethod, Operation, PathItem};
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityRequirement, SecurityScheme,
 };
-use utoipa::openapi::{ContentBuilder, Ref, ResponseBuilder, Server};
+use utoipa::openapi::{Components, Server};
 
 use crate::problem::{FieldProblem, ProblemDocument};
 use crate::routes::{ROUTES, Route, Rule};
@@ -74,7 +76,9 @@ pub fn document() -> serde_json::Value {
     let mut document = Annotations::openapi();
     document.info.version = env!("CARGO_PKG_VERSION").to_owned();
     document.servers = Some(vec![Server::new("/"), Server::new("/api")]);
-    add_schemes(&mut document);
+    let components = document.components.get_or_insert_default();
+    add_schemes(components);
+    answers::add_problems(components);
     for route in ROUTES {
         let Some((documented, aliases)) = route.paths.split_first() else { continue };
         let Some(item) = document.paths.paths.get_mut(*documented) else { continue };
@@ -120,12 +124,7 @@ fn complete(operation: &mut Operation, route: &Route) {
         Rule::WebSocket => vec![key(), token(), SecurityRequirement::default()],
         _ => vec![key(), token()],
     });
-    let problem = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
-    let problem = ResponseBuilder::new()
-        .description("A problem (RFC 9457); its status is that of the answer")
-        .content("application/problem+json", problem)
-        .build();
-    operation.responses.responses.insert("default".to_owned(), problem.into());
+    answers::describe_problems(operation, route);
     for response in operation.responses.responses.values_mut() {
         if let utoipa::openapi::RefOr::T(response) = response
             && response.description.is_empty()
@@ -135,8 +134,7 @@ fn complete(operation: &mut Operation, route: &Route) {
     }
 }
 
-fn add_schemes(document: &mut utoipa::openapi::OpenApi) {
-    let components = document.components.get_or_insert_default();
+fn add_schemes(components: &mut Components) {
     let key = SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("X-API-Key")));
     components.add_security_scheme("api_key", key);
     let token = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));

@@ -109,9 +109,7 @@ pub fn router(state: AppState) -> Router {
     for route in ROUTES.iter().filter(|route| is_served(route, &state)) {
         for path in route.paths {
             let path = if *path == DEFAULT_METRICS_PATH { &state.options().metrics_path } else { *path };
-            // The plain paths first; then the same below /api, where the root would be an alias of nothing.
-            let below = (path != "/").then(|| format!("/api{path}"));
-            for path in [Some(path.to_owned()), below].into_iter().flatten() {
+            for path in [path.to_owned(), format!("/api{path}")] {
                 let handler = (route.handler)();
                 let gate = from_fn_with_state((state.clone(), route), gate);
                 router = router.route(&path, handler.route_layer(gate));

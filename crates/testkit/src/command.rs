@@ -45,6 +45,13 @@ impl Cli {
         self
     }
 
+    /// Gives each command so long instead of 30 seconds.
+    #[must_use]
+    pub fn limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
     /// The directory that commands run in.
     pub fn dir(&self) -> &Path {
         self.directory.path()
@@ -58,7 +65,7 @@ impl Cli {
     /// Runs the program to its end, with nothing on standard input.
     ///
     /// # Panics
-    /// When it has not ended after 30 seconds.
+    /// When it has not ended in time.
     pub async fn run<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Exit {
         self.run_with_input(arguments, "").await
     }
@@ -66,7 +73,7 @@ impl Cli {
     /// Runs the program to its end, with a text on standard input.
     ///
     /// # Panics
-    /// When it has not ended after 30 seconds.
+    /// When it has not ended in time.
     pub async fn run_with_input<S: AsRef<OsStr>>(
         &self,
         arguments: impl IntoIterator<Item = S>,

@@ -10,10 +10,11 @@ use serde_json::json;
 use taskiq_flow_core::dag::{DagFormat, Rendered};
 use taskiq_flow_core::id::RunId;
 use utoipa::IntoParams;
+use utoipa::openapi::Schema;
 
 use super::Allowed;
 use crate::accept::preferred;
-use crate::input::{Params, field};
+use crate::input::{Params, field, one_of};
 use crate::model::{CriticalPathDocument, ParallelGroups};
 use crate::problem::Problem;
 use crate::service::pipelines;
@@ -30,7 +31,7 @@ const DRAWING_POLICY: HeaderValue = HeaderValue::from_static(
 #[into_params(parameter_in = Query)]
 pub(crate) struct DagQuery {
     /// `json`, `cytoscape`, `dot`, `mermaid`, `ascii` or `svg`; without it the `Accept` header decides.
-    #[param(value_type = Option<String>)]
+    #[param(schema_with = formats)]
     format: Option<String>,
     /// The run whose states are shown; the newest unless said.
     #[param(value_type = Option<String>, format = Uuid)]
@@ -42,7 +43,7 @@ pub(crate) struct DagQuery {
 #[into_params(parameter_in = Query)]
 pub(crate) struct WeightQuery {
     /// `edges` counts edges; `duration` adds up the medians of measured durations.
-    #[param(value_type = Option<String>)]
+    #[param(schema_with = weights)]
     weight: Option<String>,
 }
 
@@ -113,6 +114,17 @@ pub(crate) async fn get_parallel_groups(
     Extension(permit): Allowed,
 ) -> Result<Json<ParallelGroups>, Problem> {
     Ok(Json(pipelines::parallel_groups(&state, &permit)?))
+}
+
+fn formats() -> Schema {
+    one_of("Without it the `Accept` header decides.", DagFormat::ALL.map(DagFormat::as_str))
+}
+
+fn weights() -> Schema {
+    one_of(
+        "`edges` counts edges; `duration` adds up the medians of measured durations. `edges` unless said.",
+        ["edges", "duration"],
+    )
 }
 
 pub(super) fn run_id(text: Option<&str>) -> Result<Option<RunId>, Problem> {

@@ -9,10 +9,11 @@ use taskiq_flow_core::id::{PipelineId, RunId};
 use taskiq_flow_core::run::RunStatus;
 use taskiq_flow_security::{Permission, Resource};
 use taskiq_flow_store::RunFilter;
+use utoipa::openapi::Schema;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{Allowed, Caller, OnRun, run_location};
-use crate::input::{AnyBody, OptionalBody, Params, field, limit};
+use crate::input::{AnyBody, OptionalBody, Params, field, limit, one_of};
 use crate::model::{Accepted, LogList, RunDocument, RunList, SignalTaken};
 use crate::problem::Problem;
 use crate::service::runs::{self, Control};
@@ -28,11 +29,13 @@ pub(crate) struct RunQuery {
     /// Only of this pipeline.
     pipeline_id: Option<String>,
     /// Only in this state.
+    #[param(schema_with = states)]
     status: Option<String>,
     /// At most so many; 100 unless said.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
     limit: Option<String>,
     /// `next_cursor` of the page before.
+    #[param(value_type = Option<String>, format = Uuid)]
     cursor: Option<String>,
 }
 
@@ -41,6 +44,10 @@ pub(crate) struct RunQuery {
 pub(crate) struct Cancellation {
     /// Why, for those who look at the run later.
     reason: Option<String>,
+}
+
+fn states() -> Schema {
+    one_of("Only in this state.", RunStatus::ALL.map(RunStatus::as_str))
 }
 
 /// Runs of the pipelines the caller may read, newest first.

@@ -11,10 +11,11 @@ use serde_json::Value;
 use taskiq_flow_security::audit::{
     AuditEvent, AuditFilter, AuditPage, Outcome, ReadError, VerifyError, read_records, verify,
 };
+use utoipa::openapi::Schema;
 use utoipa::{IntoParams, ToSchema};
 
 use super::Allowed;
-use crate::input::{Params, field, limit};
+use crate::input::{Params, field, limit, one_of};
 use crate::problem::Problem;
 use crate::state::AppState;
 
@@ -23,8 +24,10 @@ use crate::state::AppState;
 #[into_params(parameter_in = Query)]
 pub(crate) struct AuditQuery {
     /// Only this event, such as `authentication.failure`.
+    #[param(schema_with = events)]
     event: Option<String>,
     /// Only this outcome: `success`, `failure`, `denied` or `throttled`.
+    #[param(schema_with = outcomes)]
     outcome: Option<String>,
     /// Only this principal, by its id.
     principal: Option<String>,
@@ -41,6 +44,14 @@ pub(crate) struct AuditQuery {
     limit: Option<String>,
     /// `next_cursor` of the page before.
     cursor: Option<String>,
+}
+
+fn events() -> Schema {
+    one_of("Only this event.", AuditEvent::ALL.iter().map(|event| event.as_str()))
+}
+
+fn outcomes() -> Schema {
+    one_of("Only this outcome.", ["success", "failure", "denied", "throttled"])
 }
 
 /// What a check of the audit log found.

@@ -30,7 +30,7 @@ const MAX_MESSAGE: usize = 64 << 10;
 /// Without a credential in the handshake, the first message must be `{"type": "connect", "auth": …}`.
 #[utoipa::path(
     get, path = "/ws", tag = "events",
-    responses((status = 101, description = "The connection is a WebSocket from now on"), (status = 426, description = "This is no WebSocket handshake")),
+    responses((status = 101, description = "The connection is a WebSocket from now on")),
 )]
 pub(crate) async fn connect(
     State(state): State<AppState>,
@@ -53,7 +53,7 @@ pub(crate) async fn connect(
 /// The same as [`connect`], for the OpenAPI document.
 #[utoipa::path(
     get, path = "/ws/{id}", tag = "events", params(("id" = String, Path, description = "The pipeline to subscribe to")),
-    responses((status = 101, description = "The connection is a WebSocket from now on"), (status = 426, description = "This is no WebSocket handshake")),
+    responses((status = 101, description = "The connection is a WebSocket from now on")),
 )]
 #[allow(dead_code, reason = "the router serves both paths by one function; the document describes each")]
 pub(crate) fn connect_to_pipeline() {}

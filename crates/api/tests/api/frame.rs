@@ -137,10 +137,12 @@ async fn pages_of_allowed_origins_may_call_and_no_others() {
 async fn the_root_sends_browsers_to_the_page() {
     let server = server().await;
     let browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
-    let answer = server.call(Method::GET, "/").header("accept", browser).send().await;
-    assert_eq!((answer.status, answer.header("location")), (303, "/ui/"));
-    let answer = server.call(Method::GET, "/").header("accept", "*/*").send().await;
-    assert_eq!((answer.status, &answer.json()["ui"]), (200, &json!("/ui/")));
+    for root in ["/", "/api/"] {
+        let answer = server.call(Method::GET, root).header("accept", browser).send().await;
+        assert_eq!((answer.status, answer.header("location")), (303, "/ui/"));
+        let answer = server.call(Method::GET, root).header("accept", "*/*").send().await;
+        assert_eq!((answer.status, &answer.json()["ui"]), (200, &json!("/ui/")));
+    }
     let page = server.call(Method::GET, "/ui/").send().await.text();
     assert!(!page.contains("style=") && !page.contains("onclick") && !page.contains("<script>"));
     for file in ["app.js", "style.css"] {
