@@ -158,7 +158,7 @@ mod tests {
     async fn a_panic_is_a_problem_that_tells_nothing() {
         let (store, broker) = (Arc::new(MemoryStore::new()), Arc::new(InMemoryBroker::new()));
         let engine = Engine::start(store, broker, Arc::new(SystemClock), EngineOptions::default(), vec![]);
-        let audit = AuditLogger::open(AuditOptions { sinks: vec![], mode: AuditMode::BestEffort }).unwrap();
+        let audit = AuditLogger::open(AuditOptions::default()).unwrap();
         let limiter = RateLimiter::new(RateLimiterOptions::default());
         let guard = Guard::new(SecurityOptions::default().build().unwrap(), limiter, audit);
         let state = AppState::new(engine.await.unwrap(), guard, Default::default()).unwrap();

@@ -1,10 +1,11 @@
 //! Who is asking.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::audit::AuditPrincipal;
+use crate::audit::{AuditSubject, SubjectNames};
 use crate::digest::KeyDigest;
 use crate::jwt::TokenProof;
 use crate::permission::PermissionSet;
@@ -121,14 +122,16 @@ impl Principal {
         matches!(self.kind, PrincipalKind::ApiKey | PrincipalKind::Jwt)
     }
 
-    /// How audit records name the principal.
-    pub fn to_audit(&self) -> AuditPrincipal {
-        AuditPrincipal { id: self.id.clone(), kind: self.kind.as_str().to_owned(), roles: self.roles.clone() }
-    }
-
     /// The name of the principal's own rate-limit bucket; kinds are apart, so that a token cannot spend the quota of
     /// a key by choosing its id as `sub`.
     pub(crate) fn bucket(&self) -> String {
         format!("{}:{}", self.kind.as_str(), self.id)
+    }
+}
+
+/// How audit records name the principal.
+impl AuditSubject for Principal {
+    fn names(&self) -> SubjectNames<'_> {
+        SubjectNames { id: Cow::Borrowed(&self.id), kind: self.kind.as_str(), roles: &self.roles }
     }
 }

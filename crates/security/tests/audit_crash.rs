@@ -17,7 +17,12 @@ use taskiq_flow_security::audit::{
 const FILE: &str = "AUDIT_TEST_FILE";
 
 fn open(mode: AuditMode, file: &Path) -> AuditLogger {
-    AuditLogger::open(AuditOptions { sinks: vec![AuditSink::File(file.to_path_buf())], mode }).unwrap()
+    AuditLogger::open(AuditOptions {
+        sinks: vec![AuditSink::File(file.to_path_buf())],
+        mode,
+        ..AuditOptions::default()
+    })
+    .unwrap()
 }
 
 fn entry(detail: String) -> AuditEntry {
@@ -41,8 +46,8 @@ fn child_records_for_ever() {
     let Some(file) = std::env::var_os(FILE) else { return };
     let log = open(AuditMode::Required, Path::new(&file));
     for n in 0u64.. {
-        let seq = log.record(entry(format!("record {n}"))).unwrap();
-        println!("recorded={seq}");
+        log.record(entry(format!("record {n}"))).unwrap();
+        println!("recorded={}", log.checkpoint().seq);
     }
 }
 
@@ -92,6 +97,8 @@ fn child_fills_the_disk() {
                 Ok(_) => {}
                 Err(_) => refused += 1,
             }
+            // Not more than the room that comes later can take.
+            log.flush();
             if (mode == AuditMode::Required && refused == 3)
                 || (mode == AuditMode::BestEffort && n > 20 && !log.failing_sinks().is_empty())
             {

@@ -121,7 +121,8 @@ pub(crate) async fn server_with(change: impl FnOnce(&mut Setup)) -> Server {
         true => vec![AuditSink::File(folder.path().join("audit.jsonl"))],
         false => vec![],
     };
-    let audit = AuditLogger::open(AuditOptions { sinks, mode: setup.audit_mode }).unwrap();
+    let audit =
+        AuditLogger::open(AuditOptions { sinks, mode: setup.audit_mode, ..AuditOptions::default() }).unwrap();
     let limiter = RateLimiter::new(RateLimiterOptions::default());
     let guard = Guard::new(setup.security.build().unwrap(), limiter, audit);
     let pipelines = load_text("pipelines.yaml", PIPELINES, Format::Yaml).unwrap();

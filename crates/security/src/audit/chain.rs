@@ -2,10 +2,13 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
+use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
-use super::record::AuditRecord;
+use super::entry::AuditEntry;
+use super::record::{AuditRecord, RecordView};
 use super::safe_json::to_safe_json;
 
 const HASH_MEMBER: &[u8] = b",\"hash\":\"";
@@ -73,17 +76,26 @@ impl FromStr for Checkpoint {
     }
 }
 
-/// Gives the record its hash, and its line.
-pub(crate) fn seal(record: &mut AuditRecord) -> serde_json::Result<Line> {
-    record.hash.clear();
-    let mut bytes = to_safe_json(record)?.into_bytes();
+/// Makes the record after `before` out of an entry, and its line.
+pub(crate) fn seal(entry: &AuditEntry, time: Timestamp, before: Checkpoint) -> serde_json::Result<Line> {
+    let names = entry.principal.as_ref().map(|principal| principal.names());
+    let prev_hash = before.hex();
+    let seq = before.seq + 1;
+    let view = RecordView::new(entry, names.as_ref(), seq, time, &prev_hash);
+    let mut bytes = to_safe_json(&view)?.into_bytes();
     let hash: [u8; 32] = Sha256::digest(&bytes).into();
-    record.hash = hex::encode(hash);
     bytes.pop();
     bytes.extend_from_slice(HASH_MEMBER);
-    bytes.extend_from_slice(record.hash.as_bytes());
+    bytes.extend_from_slice(hex::encode(hash).as_bytes());
     bytes.extend_from_slice(b"\"}\n");
-    Ok(Line { at: Checkpoint { seq: record.seq, hash }, bytes })
+    Ok(Line { at: Checkpoint { seq, hash }, bytes })
+}
+
+/// The bytes of several lines, to be written at once.
+pub(crate) fn joined(lines: &[Arc<Line>]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(lines.iter().map(|line| line.bytes.len()).sum());
+    lines.iter().for_each(|line| bytes.extend_from_slice(&line.bytes));
+    bytes
 }
 
 /// Reads a line, with or without its end.
@@ -119,24 +131,17 @@ fn hash_of(line: &[u8]) -> Option<[u8; 32]> {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
-
     use super::super::event::{AuditEvent, Outcome};
-    use super::super::record::AuditEntry;
     use super::*;
 
-    fn record() -> AuditRecord {
-        AuditEntry::new(AuditEvent::PipelineRead, Outcome::Success).pipeline_id("etl\n").into_record(
-            1,
-            Timestamp::UNIX_EPOCH,
-            Checkpoint::GENESIS.hex(),
-        )
+    fn sealed() -> Line {
+        let entry = AuditEntry::new(AuditEvent::PipelineRead, Outcome::Success).pipeline_id("etl\n");
+        seal(&entry, Timestamp::UNIX_EPOCH, Checkpoint::GENESIS).unwrap()
     }
 
     #[test]
     fn the_hash_can_be_computed_without_this_crate() {
-        let mut record = record();
-        let line = String::from_utf8(seal(&mut record).unwrap().bytes).unwrap();
+        let line = String::from_utf8(sealed().bytes).unwrap();
         // Take the last member off, as `sed 's/,"hash":"[0-9a-f]*"}$/}/' | sha256sum` would.
         let (body, hash) = line.trim_end().rsplit_once(",\"hash\":\"").unwrap();
         assert_eq!(hex::encode(Sha256::digest(format!("{body}}}"))), hash.trim_end_matches("\"}"));
@@ -154,7 +159,7 @@ mod tests {
 
     #[test]
     fn every_changed_byte_shows() {
-        let line = seal(&mut record()).unwrap();
+        let line = sealed();
         assert!(matches!(read(&line.bytes), Read::Sound(_, at) if at == line.at));
         for at in 0..line.bytes.len() - 1 {
             for bit in [1u8, 0x20] {
@@ -170,7 +175,7 @@ mod tests {
 
     #[test]
     fn a_checkpoint_reads_back() {
-        let at = seal(&mut record()).unwrap().at;
+        let at = sealed().at;
         assert_eq!(at.to_string().parse::<Checkpoint>().unwrap(), at);
         for bad in [
             "",

@@ -10,6 +10,9 @@ pub enum AuditError {
     /// The log was closed.
     #[error("the audit log is closed")]
     Closed,
+    /// More happened at once than the log has room for.
+    #[error("the audit log has no room for another record now")]
+    Full,
     /// Records are required, and there is nowhere to write them.
     #[error("audit_mode is \"required\" but audit_log names no sink; expected \"stdout\" or a file")]
     NoSink,

@@ -11,6 +11,8 @@ pub(crate) struct GapNote {
     pub(crate) unreadable_lines: u64,
     /// Requests refused because no sink could be written.
     pub(crate) refused: u64,
+    /// Records that found no room before they were given a number: the log was told more than it could write.
+    pub(crate) lost: u64,
     /// The sink concerned.
     pub(crate) sink: String,
 }
@@ -21,8 +23,12 @@ impl fmt::Display for GapNote {
             Some((first, last)) => write!(f, "missed {} (seq {first} to {last})", last - first + 1)?,
             None => f.write_str("missed 0")?,
         }
-        let Self { unreadable_lines, refused, sink, .. } = self;
-        write!(f, "; unreadable lines {unreadable_lines}; refused requests {refused}; sink {sink}")
+        let Self { unreadable_lines, refused, lost, sink, .. } = self;
+        write!(f, "; unreadable lines {unreadable_lines}; refused requests {refused}")?;
+        if *lost > 0 {
+            write!(f, "; lost {lost}")?;
+        }
+        write!(f, "; sink {sink}")
     }
 }
 
@@ -39,12 +45,15 @@ impl GapNote {
                 (last.checked_sub(first)?.checked_add(1)? == stated).then_some(Some((first, last)))?
             }
         };
-        Some(Self {
-            missed,
-            unreadable_lines: parts.next()?.strip_prefix("unreadable lines ")?.parse().ok()?,
-            refused: parts.next()?.strip_prefix("refused requests ")?.parse().ok()?,
-            sink: parts.next()?.strip_prefix("sink ")?.to_owned(),
-        })
+        let unreadable_lines = parts.next()?.strip_prefix("unreadable lines ")?.parse().ok()?;
+        let refused = parts.next()?.strip_prefix("refused requests ")?.parse().ok()?;
+        let rest = parts.next()?;
+        let (lost, rest) = match rest.strip_prefix("lost ").and_then(|rest| rest.split_once("; ")) {
+            Some((lost, rest)) => (lost.parse().ok()?, rest),
+            None => (0, rest),
+        };
+        let sink = rest.strip_prefix("sink ")?.to_owned();
+        Some(Self { missed, unreadable_lines, refused, lost, sink })
     }
 
     /// Whether it explains that the numbers between `before` and `seq` are not there.
@@ -60,12 +69,17 @@ mod tests {
 
     #[test]
     fn reads_back() {
-        for missed in [None, Some((100, 110)), Some((1, 1))] {
-            let note = GapNote { missed, unreadable_lines: 1, refused: 2, sink: "a; b.jsonl".into() };
+        for (missed, lost) in [(None, 0), (Some((100, 110)), 0), (Some((1, 1)), 9), (None, 9)] {
+            let note = GapNote { missed, unreadable_lines: 1, refused: 2, lost, sink: "a; b.jsonl".into() };
             assert_eq!(GapNote::parse(&note.to_string()), Some(note));
         }
-        let text =
-            GapNote { missed: Some((100, 110)), unreadable_lines: 0, refused: 0, sink: "stdout".into() };
+        let text = GapNote {
+            missed: Some((100, 110)),
+            unreadable_lines: 0,
+            refused: 0,
+            lost: 0,
+            sink: "stdout".into(),
+        };
         assert_eq!(
             text.to_string(),
             "missed 11 (seq 100 to 110); unreadable lines 0; refused requests 0; sink stdout"
@@ -78,7 +92,13 @@ mod tests {
 
     #[test]
     fn covers_exactly_what_is_missing() {
-        let note = GapNote { missed: Some((100, 110)), unreadable_lines: 0, refused: 0, sink: String::new() };
+        let note = GapNote {
+            missed: Some((100, 110)),
+            unreadable_lines: 0,
+            refused: 0,
+            lost: 0,
+            sink: String::new(),
+        };
         assert!(note.covers(99, 111));
         assert!(note.covers(105, 111));
         assert!(!note.covers(98, 111));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::chain::{Checkpoint, Line};
+use super::chain::{Checkpoint, Line, joined};
 use super::error::AuditError;
 use super::queue::Queue;
 use super::sink::{AuditSink, Displaced, Tail, Writer};
@@ -65,12 +65,12 @@ impl Lane {
         }
     }
 
-    /// Hands a line over; `after_gap`: it is the gap record a sink out of step waits for. Whether it was
-    /// taken: by a direct sink, written; by a queue, accepted.
-    pub(crate) fn offer(&mut self, line: &Arc<Line>, after_gap: bool) -> bool {
+    /// Hands lines over, all or none; `after_gap`: the first is the gap record a sink out of step waits for.
+    /// Whether they were taken: by a direct sink, written; by a queue, accepted.
+    pub(crate) fn offer(&mut self, lines: &[Arc<Line>], after_gap: bool) -> bool {
         match &mut self.kind {
-            Kind::Queued(queue) => queue.offer(line, after_gap),
-            Kind::Direct(direct) => direct.offer(&self.label, line, after_gap),
+            Kind::Queued(queue) => queue.offer(lines, after_gap),
+            Kind::Direct(direct) => direct.offer(&self.label, lines, after_gap),
         }
     }
 
@@ -117,7 +117,7 @@ impl Direct {
         }
     }
 
-    fn offer(&mut self, label: &str, line: &Line, after_gap: bool) -> bool {
+    fn offer(&mut self, label: &str, lines: &[Arc<Line>], after_gap: bool) -> bool {
         let ready = match self.state {
             DirectState::InStep => true,
             DirectState::Behind(_) => after_gap,
@@ -126,9 +126,13 @@ impl Direct {
         if !ready {
             return false;
         }
-        match self.writer.write(&line.bytes) {
+        let result = match lines {
+            [line] => self.writer.write(&line.bytes),
+            lines => self.writer.write(&joined(lines)),
+        };
+        match result {
             Ok(()) => {
-                self.written = line.at;
+                self.written = lines.last().map_or(self.written, |line| line.at);
                 self.state = DirectState::InStep;
                 true
             }

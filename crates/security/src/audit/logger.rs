@@ -1,28 +1,33 @@
-//! The log: numbers the records, chains them, and hands them to the sinks.
+//! The log as others see it: takes entries, and has them written.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
-use jiff::Timestamp;
 use parking_lot::Mutex;
 
-use super::chain::{Checkpoint, Line, seal};
+use super::chain::Checkpoint;
+use super::entry::AuditEntry;
 use super::error::AuditError;
 use super::event::{AuditEvent, Outcome};
-use super::gap::GapNote;
+use super::flood::{Flood, FloodLimit};
+use super::intake::{Intake, Pushed};
 use super::lane::Lane;
-use super::record::{AuditEntry, AuditRecord};
-use super::safe_json::escape_controls;
+use super::ledger::Ledger;
 use super::sink::{AuditSink, Tail, Writer, first_file};
+use super::tell::Told;
 
 /// What happens when a record cannot be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum AuditMode {
-    /// The request goes on. Sinks have threads of their own; a record is handed over, not waited for.
+    /// The request goes on. A record is handed over, not waited for: one thread numbers, seals and writes them in
+    /// groups, a few milliseconds later. What finds no room is counted, and an `audit.gap` record says so.
     #[default]
     BestEffort,
-    /// The request is refused. A record counts when the system took it (`write`) for one sink at least.
+    /// The request is refused. A record counts when the system took it (`write`) for one sink at least. Requests
+    /// that come at the same time share one write.
     Required,
 }
 
@@ -33,6 +38,8 @@ pub struct AuditOptions {
     pub sinks: Vec<AuditSink>,
     /// Whether a record must be written.
     pub mode: AuditMode,
+    /// From how many like denials on they are counted instead of recorded one by one; `None`: all are recorded.
+    pub flood: Option<FloodLimit>,
 }
 
 /// The audit log. Clones share it.
@@ -44,24 +51,30 @@ pub struct AuditLogger {
     inner: Arc<Inner>,
 }
 
+/// What the clones share; its end is the log's.
 struct Inner {
-    chain: Mutex<Chain>,
-    mode: AuditMode,
+    shared: Arc<Shared>,
+    /// Writes what is recorded, in a best effort log.
+    writer: Mutex<Option<JoinHandle<()>>>,
+    /// Sums up floods.
+    summer: Mutex<Option<JoinHandle<()>>>,
     first_file: Option<PathBuf>,
 }
 
-struct Chain {
-    head: Checkpoint,
-    lanes: Vec<Lane>,
-    /// Requests refused since the last record was written.
-    refused: u64,
-    closed: bool,
+/// What the log's threads share with it.
+struct Shared {
+    mode: AuditMode,
+    /// Whether a thread writes; otherwise whoever records does.
+    threaded: bool,
+    intake: Intake,
+    ledger: Mutex<Ledger>,
+    flood: Option<Flood>,
 }
 
 impl AuditLogger {
     /// A log for the tracing subscriber alone; nothing about it can fail.
     pub fn new() -> Self {
-        Self::with(Chain::new(Checkpoint::GENESIS, Vec::new()), &AuditOptions::default())
+        Self::with(Ledger::new(Checkpoint::GENESIS, Vec::new(), false), &AuditOptions::default())
     }
 
     /// Opens the sinks, goes on where the files end, and records `audit.start`.
@@ -74,7 +87,8 @@ impl AuditLogger {
     /// only in [`AuditMode::Required`] when no other sink takes the record, as [`AuditError::Open`]; a best
     /// effort log tries again later.
     pub fn open(options: AuditOptions) -> Result<Self, AuditError> {
-        if options.mode == AuditMode::Required && options.sinks.is_empty() {
+        let required = options.mode == AuditMode::Required;
+        if required && options.sinks.is_empty() {
             return Err(AuditError::NoSink);
         }
         let mut opened: Vec<(&AuditSink, Writer, Option<Tail>)> = Vec::new();
@@ -105,55 +119,70 @@ impl AuditLogger {
                 AuditMode::BestEffort => Lane::queued(sink, writer, tail, head)?,
             });
         }
-        let logger = Self::with(Chain::new(head, lanes), &options);
-        match logger.record(AuditEntry::new(AuditEvent::AuditStart, Outcome::Success)) {
-            Ok(_) => Ok(logger),
-            Err(error) => Err(first_failure.unwrap_or(error)),
-        }
+        let logger = Self::with(Ledger::new(head, lanes, required), &options);
+        // The first record is written here and now: who starts a server wants to know.
+        let mut told = Told::default();
+        let start = AuditEntry::new(AuditEvent::AuditStart, Outcome::Success);
+        let started = logger.inner.shared.ledger.lock().append_own(start, &mut told);
+        told.tell();
+        started.map_err(|error| first_failure.unwrap_or(error))?;
+        logger.inner.start_threads()?;
+        Ok(logger)
     }
 
-    /// Records an entry and returns its number. Cheap enough for every request: it does not wait for a disk
-    /// except in [`AuditMode::Required`], and then only for the `write`.
+    /// Records an entry: what happened now. In [`AuditMode::BestEffort`] it is handed over and this returns at once;
+    /// in [`AuditMode::Required`] it is written when this returns.
     ///
     /// # Errors
     /// [`AuditError::NotWritten`] in [`AuditMode::Required`] when no sink took it: the record is not in the
     /// log, and the request must not go on. [`AuditError::Closed`] after [`AuditLogger::close`].
-    pub fn record(&self, entry: AuditEntry) -> Result<u64, AuditError> {
-        let (result, records) = {
-            let mut chain = self.inner.chain.lock();
-            let mut told = Vec::with_capacity(1);
-            let result = chain.append(entry, self.inner.mode, &mut told);
-            (result, told)
-        };
-        for record in &records {
-            tell(record);
+    pub fn record(&self, entry: AuditEntry) -> Result<(), AuditError> {
+        let shared = &self.inner.shared;
+        if shared.flood.as_ref().is_some_and(|flood| !flood.admits(&entry, Instant::now())) {
+            return Ok(());
         }
-        if result.is_err() {
-            metrics::counter!("taskiq_flow_audit_refused_total").increment(1);
+        match shared.write(entry) {
+            Err(AuditError::Full) => {
+                shared.intake.count_lost();
+                metrics::counter!("taskiq_flow_audit_lost_total").increment(1);
+                Ok(())
+            }
+            result => {
+                if result.is_err() {
+                    metrics::counter!("taskiq_flow_audit_refused_total").increment(1);
+                }
+                result
+            }
         }
-        result
+    }
+
+    /// Waits until what was recorded before has its place in the chain and was handed to the sinks.
+    pub fn flush(&self) {
+        if self.inner.shared.threaded {
+            self.inner.shared.intake.flush();
+        }
     }
 
     /// Whether a record must be written.
     pub fn mode(&self) -> AuditMode {
-        self.inner.mode
+        self.inner.shared.mode
     }
 
     /// Whether at least one sink can be written, as far as is known; a log without sinks is healthy. Looks
     /// again at sinks that failed.
     pub fn healthy(&self) -> bool {
-        let mut chain = self.inner.chain.lock();
-        let head = chain.head;
-        for lane in &mut chain.lanes {
+        let mut ledger = self.inner.shared.ledger.lock();
+        let head = ledger.head;
+        for lane in &mut ledger.lanes {
             _ = lane.out_of_step(head);
         }
-        !chain.closed && (chain.lanes.is_empty() || chain.lanes.iter().any(|l| !l.failing()))
+        !ledger.is_closed() && (ledger.lanes.is_empty() || ledger.lanes.iter().any(|l| !l.failing()))
     }
 
     /// The sinks that cannot be written now: file names, or `stdout`.
     pub fn failing_sinks(&self) -> Vec<String> {
-        let chain = self.inner.chain.lock();
-        chain.lanes.iter().filter(|l| l.failing()).map(|l| l.label.clone()).collect()
+        let ledger = self.inner.shared.ledger.lock();
+        ledger.lanes.iter().filter(|l| l.failing()).map(|l| l.label.clone()).collect()
     }
 
     /// The first file among the sinks: the one to read records from.
@@ -163,7 +192,7 @@ impl AuditLogger {
 
     /// Where the chain stands. Kept on another machine, it shows later that the end was not cut.
     pub fn checkpoint(&self) -> Checkpoint {
-        self.inner.chain.lock().head
+        self.inner.shared.ledger.lock().head
     }
 
     /// Records `audit.stop` and lets the sinks write what is left, two seconds at most for each. Later
@@ -172,9 +201,17 @@ impl AuditLogger {
         self.inner.close();
     }
 
-    fn with(chain: Chain, options: &AuditOptions) -> Self {
+    fn with(ledger: Ledger, options: &AuditOptions) -> Self {
+        let shared = Shared {
+            mode: options.mode,
+            threaded: options.mode == AuditMode::BestEffort && !options.sinks.is_empty(),
+            intake: Intake::default(),
+            ledger: Mutex::new(ledger),
+            flood: options.flood.map(Flood::new),
+        };
         let first_file = first_file(&options.sinks).map(Path::to_path_buf);
-        Self { inner: Arc::new(Inner { chain: Mutex::new(chain), mode: options.mode, first_file }) }
+        let (writer, summer) = (Mutex::default(), Mutex::default());
+        Self { inner: Arc::new(Inner { shared: Arc::new(shared), writer, summer, first_file }) }
     }
 }
 
@@ -186,31 +223,59 @@ impl Default for AuditLogger {
 
 impl fmt::Debug for AuditLogger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { mode, first_file, .. } = &*self.inner;
         f.debug_struct("AuditLogger")
-            .field("mode", mode)
-            .field("first_file", first_file)
+            .field("mode", &self.inner.shared.mode)
+            .field("first_file", &self.inner.first_file)
             .finish_non_exhaustive()
     }
 }
 
 impl Inner {
+    fn start_threads(&self) -> Result<(), AuditError> {
+        let start = |name: &str, run: fn(&Shared)| {
+            let shared = Arc::clone(&self.shared);
+            thread::Builder::new()
+                .name(name.to_owned())
+                .spawn(move || run(&shared))
+                .map_err(AuditError::Thread)
+        };
+        if self.shared.threaded {
+            *self.writer.lock() = Some(start("audit-chain", Shared::write_what_comes)?);
+        }
+        if self.shared.flood.is_some() {
+            *self.summer.lock() = Some(start("audit-flood", Shared::sum_up_floods)?);
+        }
+        Ok(())
+    }
+
     fn close(&self) {
-        let mut chain = self.chain.lock();
-        if chain.closed {
-            return;
+        let shared = &self.shared;
+        if let Some(flood) = &shared.flood {
+            flood.stop();
+            join(&self.summer);
+            // What was counted is said while records are still taken.
+            for summary in flood.drain() {
+                if let Err(error) = shared.write(summary) {
+                    tracing::error!(%error, "the number of denials that were not recorded one by one is lost");
+                }
+            }
         }
-        let mut told = Vec::new();
-        let stop = AuditEntry::new(AuditEvent::AuditStop, Outcome::Success);
-        if chain.append(stop, self.mode, &mut told).is_err() {
-            tracing::error!("the audit log could not record its end");
+        shared.intake.close();
+        join(&self.writer);
+        let mut told = Told::default();
+        {
+            let mut ledger = shared.ledger.lock();
+            if ledger.is_closed() {
+                return;
+            }
+            // What others pushed and nobody wrote yet.
+            let batch = shared.intake.take(Vec::new());
+            if !batch.entries.is_empty() || batch.lost > 0 {
+                ledger.append(&batch, &mut told);
+            }
+            ledger.close(&mut told);
         }
-        chain.closed = true;
-        for lane in &mut chain.lanes {
-            lane.close();
-        }
-        drop(chain);
-        told.iter().for_each(tell);
+        told.tell();
     }
 }
 
@@ -220,123 +285,69 @@ impl Drop for Inner {
     }
 }
 
-impl Chain {
-    fn new(head: Checkpoint, lanes: Vec<Lane>) -> Self {
-        Self { head, lanes, refused: 0, closed: false }
+fn join(thread: &Mutex<Option<JoinHandle<()>>>) {
+    let thread = thread.lock().take();
+    if thread.is_some_and(|thread| thread.join().is_err()) {
+        tracing::error!("a thread of the audit log panicked");
     }
+}
 
-    fn append(
-        &mut self,
-        entry: AuditEntry,
-        mode: AuditMode,
-        told: &mut Vec<AuditRecord>,
-    ) -> Result<u64, AuditError> {
-        if self.closed {
-            return Err(AuditError::Closed);
-        }
-        self.bring_into_step(told)?;
-        let (record, line) = self.next(entry)?;
-        let taken = self.offer(&line);
-        if taken == 0 && mode == AuditMode::Required {
-            self.refused += 1;
-            return Err(AuditError::NotWritten);
-        }
-        self.head = line.at;
-        told.push(record);
-        Ok(line.at.seq)
-    }
-
-    /// Writes the gap records that are due: for each sink that came back, and for requests refused meanwhile.
-    fn bring_into_step(&mut self, told: &mut Vec<AuditRecord>) -> Result<(), AuditError> {
-        for lane in 0..self.lanes.len() {
-            if let Some(tail) = self.lanes[lane].out_of_step(self.head) {
-                self.close_gap(lane, tail, told)?;
-            }
-        }
-        if self.refused > 0 {
-            let sink = "all".to_owned();
-            let note = GapNote { missed: None, unreadable_lines: 0, refused: self.refused, sink };
-            let (record, line) = self.next(gap_entry(&note))?;
-            if self.offer(&line) > 0 {
-                self.refused = 0;
-                self.head = line.at;
-                told.push(record);
-            }
-        }
-        Ok(())
-    }
-
-    fn close_gap(&mut self, lane: usize, tail: Tail, told: &mut Vec<AuditRecord>) -> Result<(), AuditError> {
-        let before = self.head;
-        let missed = if tail.at == before {
-            None
-        } else {
-            // A sink that is ahead (another log wrote it, or the first file lost its end) moves the numbers on:
-            // each is used once in every file.
-            let last = before.seq.max(tail.at.seq + u64::from(tail.at.seq >= before.seq));
-            self.head.seq = last;
-            Some((before.seq.min(tail.at.seq) + 1, last))
+impl Shared {
+    /// Has an entry written; [`AuditError::Full`] when there is no room for it.
+    fn write(&self, entry: AuditEntry) -> Result<(), AuditError> {
+        let ticket = match self.intake.push(entry) {
+            Pushed::Ticket(ticket) => ticket,
+            Pushed::Full => return Err(AuditError::Full),
+            Pushed::Closed => return Err(AuditError::Closed),
         };
-        let sink = self.lanes[lane].label.clone();
-        let note = GapNote { missed, unreadable_lines: tail.unreadable_lines, refused: 0, sink };
-        let sealed = self.next(gap_entry(&note));
-        self.head = before;
-        let (record, line) = sealed?;
-        if self.lanes[lane].offer(&line, true) {
-            for (other, sink) in self.lanes.iter_mut().enumerate() {
-                if other != lane {
-                    sink.offer(&line, false);
+        if self.threaded {
+            return Ok(());
+        }
+        let mut told = Told::default();
+        let outcome = {
+            let mut ledger = self.ledger.lock();
+            // Whoever comes first writes for all that wait for the lock; the others find their outcome.
+            match ledger.outcome(ticket) {
+                Some(outcome) => outcome,
+                None => {
+                    let batch = self.intake.take(Vec::new());
+                    ledger.append(&batch, &mut told);
+                    ledger.outcome(ticket).unwrap_or(Err(AuditError::NotWritten))
                 }
             }
-            self.head = line.at;
-            told.push(record);
+        };
+        told.tell();
+        outcome
+    }
+
+    /// The thread of a best effort log: until the intake is closed.
+    fn write_what_comes(&self) {
+        let mut reuse = Vec::new();
+        while let Some(batch) = self.intake.wait(reuse) {
+            let mut told = Told::default();
+            self.ledger.lock().append(&batch, &mut told);
+            told.tell();
+            self.intake.settle(batch.last);
+            reuse = batch.entries;
+            reuse.clear();
+            // A burst does not keep its memory for ever.
+            reuse.shrink_to(4_096);
         }
-        Ok(())
     }
 
-    fn next(&self, entry: AuditEntry) -> Result<(AuditRecord, Arc<Line>), AuditError> {
-        let mut record = entry.into_record(self.head.seq + 1, Timestamp::now(), self.head.hex());
-        let line = seal(&mut record)?;
-        Ok((record, Arc::new(line)))
+    /// The thread that says how many denials were not recorded one by one.
+    fn sum_up_floods(&self) {
+        let Some(flood) = &self.flood else { return };
+        while let Some(due) = flood.wait() {
+            let mut kept = due;
+            while let Some(summary) = kept.pop() {
+                if self.write(summary.clone()).is_err() {
+                    kept.push(summary);
+                    flood.give_back(std::mem::take(&mut kept));
+                }
+            }
+        }
     }
-
-    fn offer(&mut self, line: &Arc<Line>) -> usize {
-        self.lanes.iter_mut().filter_map(|lane| lane.offer(line, false).then_some(())).count()
-    }
-}
-
-fn gap_entry(note: &GapNote) -> AuditEntry {
-    AuditEntry::new(AuditEvent::AuditGap, Outcome::Failure).detail(note.to_string())
-}
-
-/// Gives a record to the tracing subscriber. Values that a client chose are harmless in a text log.
-fn tell(record: &AuditRecord) {
-    metrics::counter!("taskiq_flow_audit_records_total", "event" => record.event.as_str()).increment(1);
-    if !tracing::enabled!(target: "taskiq_flow.audit", tracing::Level::INFO) {
-        return;
-    }
-    let text = |field: &Option<String>| field.as_deref().map(|t| escape_controls(t).into_owned());
-    let principal = record.principal.as_ref();
-    let roles = principal.map(|p| escape_controls(&p.roles.join(",")).into_owned());
-    tracing::info!(
-        target: "taskiq_flow.audit",
-        seq = record.seq,
-        event = record.event.as_str(),
-        outcome = record.outcome.as_str(),
-        principal.id = principal.map(|p| escape_controls(&p.id).into_owned()),
-        principal.r#type = principal.map(|p| escape_controls(&p.kind).into_owned()),
-        principal.roles = roles,
-        action = text(&record.action),
-        pipeline_id = text(&record.pipeline_id),
-        run_id = text(&record.run_id),
-        ip = record.ip.map(tracing::field::display),
-        request_id = text(&record.request_id),
-        method = text(&record.method),
-        path = text(&record.path),
-        status = record.status,
-        detail = text(&record.detail),
-        hash = record.hash,
-    );
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@
 //! let log = AuditLogger::open(AuditOptions {
 //!     sinks: vec![AuditSink::File(path.clone())],
 //!     mode: AuditMode::Required,
+//!     ..AuditOptions::default()
 //! })?;
 //! log.record(AuditEntry::new(AuditEvent::PipelineExecute, Outcome::Success).pipeline_id("etl").status(202))?;
 //! log.close();
@@ -29,24 +30,31 @@
 
 mod back_lines;
 mod chain;
+mod entry;
 mod error;
 mod event;
+mod flood;
 mod gap;
+mod intake;
 mod lane;
+mod ledger;
 mod logger;
 mod queue;
 mod reader;
 mod record;
 mod safe_json;
 mod sink;
+mod tell;
 mod verify;
 
 pub use self::chain::{Checkpoint, CheckpointError};
+pub use self::entry::{AuditEntry, AuditRequest, AuditSubject, RequestNames, SubjectNames};
 pub use self::error::AuditError;
 pub use self::event::{AuditEvent, Outcome, UnknownEvent};
+pub use self::flood::{FloodLimit, FloodLimitError};
 pub use self::logger::{AuditLogger, AuditMode, AuditOptions};
 pub use self::reader::{AuditFilter, AuditPage, ReadError, read_records};
-pub use self::record::{AuditEntry, AuditPrincipal, AuditRecord, LOGGER};
+pub use self::record::{AuditPrincipal, AuditRecord, LOGGER};
 pub use self::safe_json::{escape_controls, to_safe_json};
 pub use self::sink::AuditSink;
 pub use self::verify::{Fault, Gap, VerifyError, VerifyOptions, VerifyReport, verify, verify_with};

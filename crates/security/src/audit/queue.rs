@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use super::chain::{Checkpoint, Line};
+use super::chain::{Checkpoint, Line, joined};
 use super::error::AuditError;
 use super::sink::{Displaced, Tail, Writer};
 
@@ -102,8 +102,8 @@ impl Queue {
         }
     }
 
-    /// Takes a line, if the queue is in step (or `after_gap`: the line says what is missing).
-    pub(crate) fn offer(&self, line: &Arc<Line>, after_gap: bool) -> bool {
+    /// Takes lines, if the queue is in step (or `after_gap`: the first says what is missing).
+    pub(crate) fn offer(&self, lines: &[Arc<Line>], after_gap: bool) -> bool {
         let mut state = self.shared.state.lock();
         if after_gap && !matches!(state.intake, Intake::Lost) {
             state.intake = Intake::Open;
@@ -111,9 +111,11 @@ impl Queue {
         if state.intake != Intake::Open || state.done {
             return false;
         }
-        state.bytes += line.bytes.len();
-        state.holds = line.at;
-        state.lines.push_back(Arc::clone(line));
+        for line in lines {
+            state.bytes += line.bytes.len();
+            state.holds = line.at;
+            state.lines.push_back(Arc::clone(line));
+        }
         self.shared.changed.notify_all();
         true
     }
@@ -193,8 +195,7 @@ impl Worker {
     }
 
     fn write(&mut self, group: &[Arc<Line>]) {
-        let bytes = group.iter().map(|l| l.bytes.as_slice()).collect::<Vec<_>>().concat();
-        let result = self.writer.write(&bytes);
+        let result = self.writer.write(&joined(group));
         let mut state = self.shared.state.lock();
         match result {
             Ok(()) => {

@@ -145,8 +145,9 @@ fn position(cursor: &str, file: &mut File, len: u64) -> Result<u64, ReadError> {
 mod tests {
     use std::io::Write;
 
+    use super::super::entry::AuditEntry;
     use super::super::logger::{AuditLogger, AuditMode, AuditOptions};
-    use super::super::record::{AuditEntry, AuditPrincipal};
+    use super::super::record::AuditPrincipal;
     use super::super::sink::AuditSink;
     use super::*;
 
@@ -154,7 +155,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("audit.jsonl");
         let sinks = vec![AuditSink::File(file.clone())];
-        let log = AuditLogger::open(AuditOptions { sinks, mode: AuditMode::Required }).unwrap();
+        let log =
+            AuditLogger::open(AuditOptions { sinks, mode: AuditMode::Required, ..AuditOptions::default() })
+                .unwrap();
         for n in 0..300 {
             let (event, outcome) = match n % 3 {
                 0 => (AuditEvent::PipelineExecute, Outcome::Success),

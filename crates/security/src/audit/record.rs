@@ -1,10 +1,12 @@
-//! What a record says.
+//! A record: one line of the log.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::entry::{AuditEntry, AuditSubject, SubjectNames};
 use super::event::{AuditEvent, Outcome};
 
 /// The name of the log: the field `logger` of each record, and the target of the tracing events.
@@ -30,39 +32,6 @@ pub struct AuditPrincipal {
     pub roles: Vec<String>,
 }
 
-/// What a caller says about an event; the log adds number, time and hashes.
-///
-/// Names and identifiers are cut to 256 characters, `path`, `action` and `detail` to 1024, roles to 16 of 64
-/// characters; what was cut ends in `…`. The log does not look for secrets: never put a credential or a
-/// parameter value in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AuditEntry {
-    /// What happened.
-    pub event: AuditEvent,
-    /// How it ended.
-    pub outcome: Outcome,
-    /// Who did it, if known.
-    pub principal: Option<AuditPrincipal>,
-    /// What was asked: the endpoint's name or the permission.
-    pub action: Option<String>,
-    /// The pipeline concerned.
-    pub pipeline_id: Option<String>,
-    /// The run concerned.
-    pub run_id: Option<String>,
-    /// Address of the client.
-    pub ip: Option<IpAddr>,
-    /// The request's identifier, as in the answer.
-    pub request_id: Option<String>,
-    /// HTTP method.
-    pub method: Option<String>,
-    /// Path of the request, without its query.
-    pub path: Option<String>,
-    /// HTTP status or WebSocket close code of the answer.
-    pub status: Option<u16>,
-    /// Anything else, for people.
-    pub detail: Option<String>,
-}
-
 /// One line of the log. The order of the fields is the order in the line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -71,7 +40,7 @@ pub struct AuditRecord {
     pub logger: String,
     /// Number of the record: one more than the record before.
     pub seq: u64,
-    /// When it was recorded, by this machine's clock, in UTC with six decimals.
+    /// When it happened, by this machine's clock, in UTC with six decimals.
     #[serde(serialize_with = "six_decimals")]
     pub time: Timestamp,
     /// What happened.
@@ -105,131 +74,103 @@ pub struct AuditRecord {
     pub hash: String,
 }
 
-impl AuditEntry {
-    /// An entry that says nothing else yet.
-    pub fn new(event: AuditEvent, outcome: Outcome) -> Self {
-        Self {
-            event,
-            outcome,
-            principal: None,
-            action: None,
-            pipeline_id: None,
-            run_id: None,
-            ip: None,
-            request_id: None,
-            method: None,
-            path: None,
-            status: None,
-            detail: None,
-        }
-    }
+/// A record that is being written: the fields of [`AuditRecord`] but for the hash, out of an entry that keeps its
+/// texts, each cut to its length.
+#[derive(Debug, Serialize)]
+pub(crate) struct RecordView<'a> {
+    logger: &'static str,
+    pub(crate) seq: u64,
+    #[serde(serialize_with = "six_decimals")]
+    pub(crate) time: Timestamp,
+    pub(crate) event: AuditEvent,
+    pub(crate) outcome: Outcome,
+    pub(crate) principal: Option<PrincipalView<'a>>,
+    pub(crate) action: Option<Cow<'a, str>>,
+    pub(crate) pipeline_id: Option<Cow<'a, str>>,
+    pub(crate) run_id: Option<Cow<'a, str>>,
+    pub(crate) ip: Option<IpAddr>,
+    pub(crate) request_id: Option<Cow<'a, str>>,
+    pub(crate) method: Option<Cow<'a, str>>,
+    pub(crate) path: Option<Cow<'a, str>>,
+    pub(crate) status: Option<u16>,
+    pub(crate) detail: Option<Cow<'a, str>>,
+    prev_hash: &'a str,
+}
 
-    /// Says who.
-    #[must_use]
-    pub fn principal(mut self, principal: AuditPrincipal) -> Self {
-        self.principal = Some(principal);
-        self
-    }
+/// The principal of a [`RecordView`].
+#[derive(Debug, Serialize)]
+pub(crate) struct PrincipalView<'a> {
+    pub(crate) id: Cow<'a, str>,
+    #[serde(rename = "type")]
+    pub(crate) kind: Cow<'a, str>,
+    pub(crate) roles: Vec<Cow<'a, str>>,
+}
 
-    /// Says what was asked.
-    #[must_use]
-    pub fn action(mut self, action: impl Into<String>) -> Self {
-        self.action = Some(action.into());
-        self
+impl AuditSubject for AuditPrincipal {
+    fn names(&self) -> SubjectNames<'_> {
+        SubjectNames { id: Cow::Borrowed(&self.id), kind: &self.kind, roles: &self.roles }
     }
+}
 
-    /// Says on which pipeline.
-    #[must_use]
-    pub fn pipeline_id(mut self, id: impl Into<String>) -> Self {
-        self.pipeline_id = Some(id.into());
-        self
-    }
-
-    /// Says on which run.
-    #[must_use]
-    pub fn run_id(mut self, id: impl Into<String>) -> Self {
-        self.run_id = Some(id.into());
-        self
-    }
-
-    /// Says from where.
-    #[must_use]
-    pub fn ip(mut self, ip: IpAddr) -> Self {
-        self.ip = Some(ip);
-        self
-    }
-
-    /// Says in which request: its identifier, method and path (without the query).
-    #[must_use]
-    pub fn request(
-        mut self,
-        id: impl Into<String>,
-        method: impl Into<String>,
-        path: impl Into<String>,
+impl<'a> RecordView<'a> {
+    /// The record that `entry` becomes; `names` are those of its principal.
+    pub(crate) fn new(
+        entry: &'a AuditEntry,
+        names: Option<&'a SubjectNames<'a>>,
+        seq: u64,
+        time: Timestamp,
+        prev_hash: &'a str,
     ) -> Self {
-        self.request_id = Some(id.into());
-        self.method = Some(method.into());
-        self.path = Some(path.into());
-        self
-    }
-
-    /// Says how it was answered.
-    #[must_use]
-    pub fn status(mut self, status: u16) -> Self {
-        self.status = Some(status);
-        self
-    }
-
-    /// Says more.
-    #[must_use]
-    pub fn detail(mut self, detail: impl Into<String>) -> Self {
-        self.detail = Some(detail.into());
-        self
-    }
-
-    pub(crate) fn into_record(self, seq: u64, time: Timestamp, prev_hash: String) -> AuditRecord {
-        let name = |text: Option<String>| text.map(|t| cut(t, MAX_NAME));
-        let text = |text: Option<String>| text.map(|t| cut(t, MAX_TEXT));
-        AuditRecord {
-            logger: LOGGER.to_owned(),
+        fn name(text: Option<&str>) -> Option<Cow<'_, str>> {
+            text.map(|text| cut(text, MAX_NAME))
+        }
+        fn long(text: Option<&str>) -> Option<Cow<'_, str>> {
+            text.map(|text| cut(text, MAX_TEXT))
+        }
+        let request = entry.facts();
+        let endpoint = request.and_then(|request| request.endpoint);
+        Self {
+            logger: LOGGER,
             seq,
             time,
-            event: self.event,
-            outcome: self.outcome,
-            principal: self.principal.map(AuditPrincipal::bounded),
-            action: text(self.action),
-            pipeline_id: name(self.pipeline_id),
-            run_id: name(self.run_id),
-            ip: self.ip,
-            request_id: name(self.request_id),
-            method: name(self.method),
-            path: text(self.path),
-            status: self.status,
-            detail: text(self.detail),
+            event: entry.event,
+            outcome: entry.outcome,
+            principal: names.map(PrincipalView::new),
+            action: long(entry.action.as_deref().or(endpoint)),
+            pipeline_id: name(entry.pipeline_id.as_deref()),
+            run_id: name(entry.run_id.as_deref()),
+            ip: entry.ip.or_else(|| request?.ip),
+            request_id: name(request.map(|request| request.id)),
+            method: name(request.map(|request| request.method)),
+            path: long(request.map(|request| request.path)),
+            status: entry.status,
+            detail: long(entry.detail.as_deref()),
             prev_hash,
-            hash: String::new(),
         }
     }
 }
 
-impl AuditPrincipal {
-    fn bounded(self) -> Self {
+impl<'a> PrincipalView<'a> {
+    fn new(names: &'a SubjectNames<'a>) -> Self {
         let (count, length) = MAX_ROLES;
         Self {
-            id: cut(self.id, MAX_NAME),
-            kind: cut(self.kind, MAX_NAME),
-            roles: self.roles.into_iter().take(count).map(|r| cut(r, length)).collect(),
+            id: cut(&names.id, MAX_NAME),
+            kind: cut(names.kind, MAX_NAME),
+            roles: names.roles.iter().take(count).map(|role| cut(role, length)).collect(),
         }
     }
 }
 
-fn cut(mut text: String, most: usize) -> String {
-    if text.len() > most && text.chars().count() > most {
-        let end = text.char_indices().nth(most - 1).map_or(text.len(), |(at, _)| at);
-        text.truncate(end);
-        text.push('…');
+fn cut(text: &str, most: usize) -> Cow<'_, str> {
+    if text.len() <= most {
+        return Cow::Borrowed(text);
     }
-    text
+    // One look at `most` characters, however long the text is.
+    let mut ends = text.char_indices().map(|(at, _)| at).skip(most - 1);
+    match (ends.next(), ends.next()) {
+        (Some(end), Some(_)) => Cow::Owned(format!("{}…", &text[..end])),
+        _ => Cow::Borrowed(text),
+    }
 }
 
 fn six_decimals<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
@@ -238,34 +179,61 @@ fn six_decimals<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok,
 
 #[cfg(test)]
 mod tests {
+    use super::super::chain::{Checkpoint, Read, read, seal};
+    use super::super::entry::{AuditRequest, RequestNames};
     use super::*;
+
+    fn sealed(entry: &AuditEntry) -> AuditRecord {
+        let line = seal(entry, Timestamp::UNIX_EPOCH, Checkpoint::GENESIS).unwrap();
+        assert!(
+            String::from_utf8_lossy(&line.bytes).contains("\"time\":\"1970-01-01T00:00:00.000000Z\""),
+            "always six decimals"
+        );
+        match read(&line.bytes) {
+            Read::Sound(record, _) => *record,
+            other => panic!("{other:?}"),
+        }
+    }
 
     #[test]
     fn long_fields_are_cut_where_they_say() {
-        assert_eq!(cut("é".repeat(257), 256).chars().count(), 256);
-        assert!(cut("é".repeat(257), 256).ends_with("é…"));
-        assert_eq!(cut("é".repeat(256), 256), "é".repeat(256));
+        assert_eq!(cut(&"é".repeat(257), 256).chars().count(), 256);
+        assert!(cut(&"é".repeat(257), 256).ends_with("é…"));
+        assert_eq!(cut(&"é".repeat(256), 256), "é".repeat(256));
         let entry = AuditEntry::new(AuditEvent::PipelineRead, Outcome::Success)
             .detail("x".repeat(1_000_000))
+            .request("i".repeat(999), "GET", "/".repeat(1_000_000))
             .principal(AuditPrincipal {
                 id: "i".repeat(999),
                 kind: "jwt".into(),
                 roles: vec!["r".repeat(99); 99],
             });
-        let record = entry.into_record(1, Timestamp::UNIX_EPOCH, String::new());
+        let record = sealed(&entry);
         assert_eq!(record.detail.unwrap().chars().count(), 1024);
+        assert_eq!(record.path.unwrap().chars().count(), 1024);
+        assert_eq!(record.request_id.unwrap().chars().count(), 256);
         let principal = record.principal.unwrap();
         assert_eq!((principal.id.chars().count(), principal.roles.len()), (256, 16));
         assert_eq!(principal.roles[0].chars().count(), 64);
     }
 
+    #[derive(Debug)]
+    struct Listing;
+
+    impl AuditRequest for Listing {
+        fn facts(&self) -> RequestNames<'_> {
+            let ip = Some([192, 0, 2, 1].into());
+            RequestNames { id: "q", method: "GET", path: "/runs", ip, endpoint: Some("list_runs") }
+        }
+    }
+
     #[test]
-    fn time_has_always_six_decimals() {
-        let record = AuditEntry::new(AuditEvent::AuditStart, Outcome::Success).into_record(
-            1,
-            Timestamp::UNIX_EPOCH,
-            String::new(),
-        );
-        assert!(serde_json::to_string(&record).unwrap().contains("\"time\":\"1970-01-01T00:00:00.000000Z\""));
+    fn what_the_entry_leaves_open_the_request_says() {
+        let mut entry = AuditEntry::new(AuditEvent::PipelineRead, Outcome::Success);
+        entry.request = Some(std::sync::Arc::new(Listing));
+        let record = sealed(&entry);
+        assert_eq!((record.action.as_deref(), record.ip), (Some("list_runs"), Some([192, 0, 2, 1].into())));
+        let record = sealed(&entry.action("else").ip([192, 0, 2, 2].into()));
+        assert_eq!((record.action.as_deref(), record.ip), (Some("else"), Some([192, 0, 2, 2].into())));
     }
 }

@@ -1,5 +1,6 @@
 //! The checks before a handler, and their order.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::header::{HOST, HeaderName, HeaderValue, ORIGIN};
@@ -310,7 +311,7 @@ impl Guard {
         method: &str,
         principal: Option<Arc<Principal>>,
     ) -> Refusal {
-        let reason = format!("{method}: {}", refusal.reason());
+        let reason = format!("{method}: {}", refusal.reason()).into();
         self.refuse_as(
             passage,
             AuditEvent::AuthenticationFailure,
@@ -329,7 +330,7 @@ impl Guard {
         principal: Option<&Arc<Principal>>,
         refusal: Refusal,
     ) -> Refusal {
-        let reason = refusal.reason().to_owned();
+        let reason = refusal.reason().to_owned().into();
         self.refuse_as(passage, event, outcome, principal, refusal, reason)
     }
 
@@ -341,10 +342,9 @@ impl Guard {
         outcome: Outcome,
         principal: Option<&Arc<Principal>>,
         refusal: Refusal,
-        reason: String,
+        reason: Cow<'static, str>,
     ) -> Refusal {
-        match self.record_refusal(&passage.request, principal.map(|p| &**p), event, outcome, &refusal, reason)
-        {
+        match self.record_refusal(&passage.request, principal, event, outcome, &refusal, reason) {
             Ok(()) => refusal,
             Err(unavailable) => unavailable,
         }

@@ -18,7 +18,7 @@
 //! options.api_keys = serde_json::from_str(
 //!     r#"{"viewer-key": {"role": "viewer", "pipelines": ["etl"], "permissions": ["read"]}}"#,
 //! ).unwrap();
-//! let audit = AuditLogger::open(AuditOptions { sinks: vec![], mode: AuditMode::BestEffort }).unwrap();
+//! let audit = AuditLogger::open(AuditOptions::default()).unwrap();
 //! let limiter = RateLimiter::new(RateLimiterOptions::default());
 //! let guard = Guard::new(options.build().unwrap(), limiter, audit);
 //!

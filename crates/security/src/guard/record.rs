@@ -1,7 +1,10 @@
 //! Authorization, and what is written about what callers do.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use super::{Admission, Guard, Request};
-use crate::audit::{AuditEntry, AuditEvent, Outcome};
+use crate::audit::{AuditEntry, AuditEvent, AuditRequest, Outcome, RequestNames};
 use crate::permission::Permission;
 use crate::policy::{Permit, Resource};
 use crate::principal::Principal;
@@ -11,7 +14,7 @@ use crate::refusal::{Refusal, RefusalKind};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Note<'a> {
     /// What is done, such as `get_dag` or `cancel`; absent: the endpoint's name.
-    pub action: Option<&'a str>,
+    pub action: Option<&'static str>,
     /// The pipeline it is done to.
     pub pipeline_id: Option<&'a str>,
     /// The run it is done to.
@@ -47,7 +50,7 @@ impl Guard {
             entry.pipeline_id = Some(pipeline.to_owned());
         }
         entry.status = Some(refusal.status().as_u16());
-        entry.detail = Some(format!("needs {permission}; {denied}"));
+        entry.detail = Some(format!("needs {permission}; {denied}").into());
         let refusal = self.write(entry).err().unwrap_or(refusal);
         metrics::counter!("taskiq_flow_refusals_total", "kind" => refusal.kind().code()).increment(1);
         Err(refusal.with_headers(&caller.rate_headers))
@@ -62,19 +65,19 @@ impl Guard {
         let outcome = note.outcome.unwrap_or(Outcome::Success);
         let mut entry = entry(event, outcome, &caller.request, Some(&caller.principal));
         if let Some(action) = note.action {
-            entry.action = Some(action.to_owned());
+            entry.action = Some(action.into());
         }
         entry.pipeline_id = note.pipeline_id.map(str::to_owned);
         entry.run_id = note.run_id.map(str::to_owned);
         entry.status = note.status;
-        entry.detail = note.detail.map(str::to_owned);
+        entry.detail = note.detail.map(|detail| detail.to_owned().into());
         self.write(entry).map_err(|refusal| refusal.with_headers(&caller.rate_headers))
     }
 
     /// Refuses a socket because as many as may be are open, and records it.
     pub fn too_many_connections(&self, caller: &Admission) -> Refusal {
         let refusal = Refusal::new(RefusalKind::TooManyConnections, "websocket_max_connections reached");
-        let reason = refusal.reason().to_owned();
+        let reason = refusal.reason().to_owned().into();
         let recorded = self.record_refusal(
             &caller.request,
             Some(&caller.principal),
@@ -91,23 +94,23 @@ impl Guard {
 
     pub(super) fn record_authentication(
         &self,
-        request: &Request,
-        principal: &Principal,
+        request: &Arc<Request>,
+        principal: &Arc<Principal>,
         method: &'static str,
     ) -> Result<(), Refusal> {
         let mut entry = entry(AuditEvent::AuthenticationSuccess, Outcome::Success, request, Some(principal));
-        entry.detail = Some(method.to_owned());
+        entry.detail = Some(method.into());
         self.write(entry)
     }
 
     pub(super) fn record_refusal(
         &self,
-        request: &Request,
-        principal: Option<&Principal>,
+        request: &Arc<Request>,
+        principal: Option<&Arc<Principal>>,
         event: AuditEvent,
         outcome: Outcome,
         refusal: &Refusal,
-        reason: String,
+        reason: Cow<'static, str>,
     ) -> Result<(), Refusal> {
         let mut entry = entry(event, outcome, request, principal);
         entry.status = Some(refusal.status().as_u16());
@@ -126,18 +129,21 @@ impl Guard {
     }
 }
 
-fn entry(
+pub(super) fn entry(
     event: AuditEvent,
     outcome: Outcome,
-    request: &Request,
-    principal: Option<&Principal>,
+    request: &Arc<Request>,
+    principal: Option<&Arc<Principal>>,
 ) -> AuditEntry {
     let mut entry = AuditEntry::new(event, outcome);
-    entry.principal = principal.map(Principal::to_audit);
-    entry.action = Some(request.endpoint.to_owned());
-    entry.ip = Some(request.ip);
-    entry.request_id = Some(request.id.clone());
-    entry.method = Some(request.method.to_string());
-    entry.path = Some(request.path.clone());
+    entry.principal = principal.map(|principal| Arc::clone(principal) as _);
+    entry.request = Some(Arc::clone(request) as _);
     entry
+}
+
+impl AuditRequest for Request {
+    fn facts(&self) -> RequestNames<'_> {
+        let Self { endpoint, method, path, id, ip } = self;
+        RequestNames { id, method: method.as_str(), path, ip: Some(*ip), endpoint: Some(endpoint) }
+    }
 }

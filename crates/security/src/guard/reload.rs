@@ -33,18 +33,15 @@ impl Guard {
     /// The change cannot be recorded and must be; the settings stay as they were.
     pub fn reload(&self, settings: Settings, by: Option<&Admission>) -> Result<(), Refusal> {
         let changed = changed_fields(&self.settings(), &settings);
-        let mut entry = AuditEntry::new(AuditEvent::SecurityConfigChange, Outcome::Success);
-        if let Some(by) = by {
-            entry.principal = Some(by.principal.to_audit());
-            entry.ip = Some(by.request.ip);
-            entry.request_id = Some(by.request.id.clone());
-            entry.method = Some(by.request.method.to_string());
-            entry.path = Some(by.request.path.clone());
-        }
-        entry.action = Some("reload".to_owned());
+        let (event, outcome) = (AuditEvent::SecurityConfigChange, Outcome::Success);
+        let mut entry = match by {
+            Some(by) => super::record::entry(event, outcome, &by.request, Some(&by.principal)),
+            None => AuditEntry::new(event, outcome),
+        };
+        entry.action = Some("reload".into());
         entry.detail = Some(match changed.as_slice() {
-            [] => "nothing changed".to_owned(),
-            fields => format!("changed: {}", fields.join(", ")),
+            [] => "nothing changed".into(),
+            fields => format!("changed: {}", fields.join(", ")).into(),
         });
         self.write(entry)?;
         self.inner.settings.store(Arc::new(settings));

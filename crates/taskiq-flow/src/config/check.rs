@@ -48,6 +48,10 @@ impl TaskiqFlowConfig {
         }
         at("metrics_path", check_metrics_path(&self.metrics_path))?;
         at("log_level", check_log_level(&self.log_level))?;
+        at(
+            "audit_flood_limit",
+            self.flood_limit().map(drop).map_err(|error| Mistake::says(&error.to_string())),
+        )?;
         if self.audit_mode == AuditMode::Required && self.audit_log.targets().is_empty() {
             let mistake =
                 Mistake::is("is \"required\", but `audit_log` is \"none\": nothing could be recorded")

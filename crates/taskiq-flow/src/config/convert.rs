@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use secrecy::SecretString;
-use taskiq_flow_security::audit::{AuditMode, AuditOptions, AuditSink};
+use taskiq_flow_security::audit::{AuditMode, AuditOptions, AuditSink, FloodLimit, FloodLimitError};
 use taskiq_flow_security::rate_limit::OnStorageError;
 use taskiq_flow_security::settings::{SecurityOptions, Settings};
 
@@ -63,7 +63,12 @@ impl TaskiqFlowConfig {
             types::AuditMode::BestEffort => AuditMode::BestEffort,
             types::AuditMode::Required => AuditMode::Required,
         };
-        AuditOptions { sinks: self.audit_log.targets().iter().map(sink).collect(), mode }
+        AuditOptions {
+            sinks: self.audit_log.targets().iter().map(sink).collect(),
+            mode,
+            // One that is no limit has been refused; recording everything is the careful reading.
+            flood: self.flood_limit().unwrap_or_default(),
+        }
     }
 
     /// Where runs are kept.
@@ -89,6 +94,11 @@ impl TaskiqFlowConfig {
             RateLimitOnError::Local => OnStorageError::Local,
             RateLimitOnError::Deny => OnStorageError::Deny,
         }
+    }
+
+    pub(super) fn flood_limit(&self) -> Result<Option<FloodLimit>, FloodLimitError> {
+        let text = self.audit_flood_limit.trim();
+        (!text.is_empty()).then(|| text.parse()).transpose()
     }
 
     pub(super) fn to_security_options(&self) -> SecurityOptions {

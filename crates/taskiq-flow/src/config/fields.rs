@@ -216,6 +216,10 @@ fields! {
         audit_log: AuditLog = audit_default();
         /// What becomes of a request whose audit record cannot be written: served, or refused with 503.
         audit_mode: AuditMode = AuditMode::BestEffort;
+        /// How many like denials (same event, client, principal and endpoint) are recorded one by one, and in which
+        /// time: `N/unit`, at most an hour. Further ones are counted, and one record says how many. Empty: every
+        /// denial is recorded by itself.
+        audit_flood_limit: String = "60/minute".to_owned();
     }
     "Runs" {
         /// Where pipelines, runs and their events are kept: `memory:` or `sqlite:PATH`.

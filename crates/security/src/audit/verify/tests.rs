@@ -3,8 +3,8 @@ use std::io::Cursor;
 use jiff::Timestamp;
 
 use super::super::chain::seal;
+use super::super::entry::AuditEntry;
 use super::super::event::Outcome;
-use super::super::record::AuditEntry;
 use super::*;
 
 /// A log of `count` records, one line each.
@@ -14,9 +14,9 @@ fn log(count: u64) -> Vec<String> {
 
 fn extend(mut lines: Vec<String>, mut at: Checkpoint, count: u64, detail: &str) -> Vec<String> {
     for _ in 0..count {
-        let entry = AuditEntry::new(AuditEvent::PipelineRead, Outcome::Success).detail(detail);
+        let entry = AuditEntry::new(AuditEvent::PipelineRead, Outcome::Success).detail(detail.to_owned());
         let time = Timestamp::from_second(1_000_000 + at.seq as i64).unwrap();
-        let line = seal(&mut entry.into_record(at.seq + 1, time, at.hex())).unwrap();
+        let line = seal(&entry, time, at).unwrap();
         lines.push(String::from_utf8(line.bytes).unwrap());
         at = line.at;
     }
@@ -159,7 +159,7 @@ fn a_clock_that_steps_back_is_counted_not_blamed() {
     for second in [10, 20, 5, 30] {
         let entry = AuditEntry::new(AuditEvent::PipelineRead, Outcome::Success);
         let time = Timestamp::from_second(second).unwrap();
-        let line = seal(&mut entry.into_record(at.seq + 1, time, at.hex())).unwrap();
+        let line = seal(&entry, time, at).unwrap();
         lines.push(String::from_utf8(line.bytes).unwrap());
         at = line.at;
     }

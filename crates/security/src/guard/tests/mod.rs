@@ -60,7 +60,9 @@ pub(super) fn stage(change: impl FnOnce(&mut SecurityOptions)) -> Stage {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("audit.jsonl");
     let sinks = vec![AuditSink::File(file.clone())];
-    let audit = AuditLogger::open(AuditOptions { sinks, mode: AuditMode::Required }).unwrap();
+    let audit =
+        AuditLogger::open(AuditOptions { sinks, mode: AuditMode::Required, ..AuditOptions::default() })
+            .unwrap();
     let clock = Arc::new(AtomicU64::new(1_000_000));
     let seconds = clock.clone();
     let limiter = RateLimiter::new(RateLimiterOptions {

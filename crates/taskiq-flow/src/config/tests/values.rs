@@ -17,7 +17,7 @@ fn the_defaults_are_those_of_the_contract() {
         "auth_failure_limit": "20/minute", "rate_limit_storage": "memory", "websocket_require_auth": true,
         "websocket_max_connections": 1000, "allowed_origins": [],
         "audit_log": ["stdout", "taskiq-flow-audit.jsonl"], "audit_mode": "best_effort",
-        "store_url": "sqlite:taskiq-flow.db", "broker_url": "memory:", "durability": "strict",
+        "audit_flood_limit": "60/minute", "store_url": "sqlite:taskiq-flow.db", "broker_url": "memory:", "durability": "strict",
         "metrics_enabled": true, "metrics_path": "/metrics", "log_level": "info", "log_format": "text",
         "max_body_bytes": 1048576, "max_concurrent_runs": 1024, "retention_days": 30,
         "strict_forwarded_proto": false, "allow_remote_commands": false, "websocket_handshake_auth": "optional",
@@ -231,6 +231,11 @@ fn what_is_possible_and_what_is_not() {
         ("metrics_path", &["/m", "/internal/metrics"], &["", "metrics", "/", "/ws/x", "/a{b}", "/*", "/api"]),
         ("log_level", &["INFO", "warn,taskiq_flow_engine=debug"], &["", "loud", "info,", "a=b", "=info"]),
         ("audit_mode", &["required"], &["Required", ""]),
+        (
+            "audit_flood_limit",
+            &["", "5/second", "100 per hour"],
+            &["0/minute", "60/day", "1/second;2/minute", "x"],
+        ),
         ("durability", &["relaxed"], &["fast"]),
         (
             "allowed_origins",

@@ -1,0 +1,6 @@
+//! The audit log from outside: floods, sinks that fail, sudden ends, checkpoints, proofs and exports.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod flood;
+mod support;
