@@ -236,7 +236,7 @@ impl From<ControlError> for Problem {
         let text = error.to_string();
         match error {
             ControlError::UnknownRun(_) | ControlError::UnknownSignal(_) => Self::not_found(text),
-            ControlError::Illegal { .. } => Self::conflict(text),
+            ControlError::Illegal { .. } | ControlError::TooManySignals => Self::conflict(text),
             ControlError::Submit(error) => error.into(),
             ControlError::ShuttingDown => Self::unavailable(text),
             ControlError::Store(error) => error.into(),
@@ -275,7 +275,7 @@ impl From<ScheduleError> for Problem {
         let text = error.to_string();
         match error {
             ScheduleError::Unknown(_) => Self::not_found(text),
-            ScheduleError::Exists(_) => Self::conflict(text),
+            ScheduleError::Exists(_) | ScheduleError::TooMany { .. } => Self::conflict(text),
             ScheduleError::Invalid { field, message } => Self::invalid_field(field, message),
             ScheduleError::Submit(error) => error.into(),
             ScheduleError::Store(error) => error.into(),

@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use taskiq_flow_core::id::RunId;
 use taskiq_flow_core::run::EventView;
-use taskiq_flow_engine::{ControlError, Engine, Watcher};
+use taskiq_flow_engine::{ControlError, Engine, Missed, Watcher};
 use taskiq_flow_security::Admission;
 use taskiq_flow_store::RunRecord;
-use tokio::sync::broadcast::error::RecvError;
 
 /// Events read from the store at once.
 const PAGE: usize = 500;
@@ -32,7 +31,7 @@ pub(crate) struct RunTail {
 impl RunTail {
     pub(crate) fn new(engine: &Engine, record: &RunRecord, after: u64) -> Self {
         Self {
-            watcher: engine.watch(),
+            watcher: engine.watch(record.pipeline_id.clone()),
             engine: engine.clone(),
             run_id: record.run_id,
             after,
@@ -70,8 +69,8 @@ impl RunTail {
                     self.reading = true;
                 }
                 Ok(_) => {}
-                Err(RecvError::Lagged(_)) => self.reading = true,
-                Err(RecvError::Closed) => return Ok(None),
+                Err(Missed::Events(_)) => self.reading = true,
+                Err(Missed::All) => return Ok(None),
             }
         }
     }

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use crate::catalog::{Registered, any_kind};
 use crate::error::{ControlError, SubmitError};
 use crate::handle::{Engine, Inner};
-use crate::hub::Watcher;
+use crate::hub::{Watched, Watcher};
 use crate::inbox::{Message, NewRun};
 use crate::submission::{Submission, Submitted};
 
@@ -26,19 +26,39 @@ impl Engine {
     /// # Errors
     /// [`SubmitError`]; nothing has been started then.
     pub async fn submit(&self, submission: Submission) -> Result<Submitted, SubmitError> {
-        self.submit_reusing(submission, Vec::new()).await
+        self.submit_within(submission, None).await
+    }
+
+    /// As [`Engine::submit`], unless as many runs of the pipeline are unfinished as `most` allows, this one counted.
+    /// Runs that steps of other runs started are not counted.
+    ///
+    /// # Errors
+    /// [`SubmitError`]; nothing has been started then.
+    pub async fn submit_within(
+        &self,
+        submission: Submission,
+        most: Option<usize>,
+    ) -> Result<Submitted, SubmitError> {
+        self.submit_reusing(submission, Vec::new(), most).await
     }
 
     async fn submit_reusing(
         &self,
         submission: Submission,
         reuse: Vec<(u32, Arc<Value>)>,
+        most: Option<usize>,
     ) -> Result<Submitted, SubmitError> {
         let Submission { pipeline_id, parameters, idempotency_key, trigger } = submission;
         let registered =
             self.pipeline(&pipeline_id).ok_or(SubmitError::UnknownPipeline(pipeline_id.clone()))?;
         let parameters = registered.plan.check_parameters(parameters).map_err(SubmitError::Parameters)?;
         self.check_runnable(&registered)?;
+        let open = match (&trigger, most) {
+            (Trigger::Step { .. }, _) => None,
+            (_, most) => Some(self.0.open.enter(&pipeline_id, most).ok_or_else(|| {
+                SubmitError::TooManyOpen { pipeline: pipeline_id.clone(), most: most.unwrap_or_default() }
+            })?),
+        };
         let record = RunRecord {
             run_id: RunId::new(),
             pipeline_id,
@@ -59,7 +79,7 @@ impl Engine {
         };
         let (reply, answer) = oneshot::channel();
         let run_id = record.run_id;
-        let new = NewRun { record, plan: Arc::clone(&registered.plan), reply };
+        let new = NewRun { record, open, plan: Arc::clone(&registered.plan), reply };
         self.send(run_id, Message::Submit(Box::new(new))).await.map_err(|()| SubmitError::ShuttingDown)?;
         answer.await.map_err(|_| SubmitError::ShuttingDown)?
     }
@@ -123,7 +143,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`ControlError::UnknownSignal`] when no step of the pipeline waits for that name,
-    /// [`ControlError::Illegal`] when the run has ended.
+    /// [`ControlError::TooManySignals`] when as many as may be wait for their steps, [`ControlError::Illegal`] when the run has ended.
     pub async fn signal(&self, run_id: RunId, name: &str, value: Value) -> Result<(), ControlError> {
         let record = self.record(run_id).await?;
         let plan = self.plan_of(&record).await?;
@@ -137,11 +157,16 @@ impl Engine {
 
     /// Runs a failed, cancelled or timed out run again, as a new run that takes over the values of the steps that
     /// were completed. It follows the version of the definition that the earlier run followed if that is still the
-    /// newest; else nothing is taken over.
+    /// newest; else nothing is taken over. `most` bounds the pipeline's unfinished runs, as in [`Engine::submit_within`].
     ///
     /// # Errors
     /// [`ControlError::Illegal`] when the run is under way or completed.
-    pub async fn retry(&self, run_id: RunId, principal: &str) -> Result<Submitted, ControlError> {
+    pub async fn retry(
+        &self,
+        run_id: RunId,
+        principal: &str,
+        most: Option<usize>,
+    ) -> Result<Submitted, ControlError> {
         let record = self.record(run_id).await?;
         let status = record.summary.status;
         if !status.is_terminal() || status == RunStatus::Completed {
@@ -160,7 +185,7 @@ impl Engine {
             idempotency_key: None,
             trigger: Trigger::Retry { run_id, principal: principal.to_owned() },
         };
-        Ok(self.submit_reusing(submission, reuse).await?)
+        Ok(self.submit_reusing(submission, reuse, most).await?)
     }
 
     /// The pipeline of that id.
@@ -173,9 +198,9 @@ impl Engine {
         self.0.catalog.all()
     }
 
-    /// Watches all events from now on.
-    pub fn watch(&self) -> Watcher {
-        self.0.hub.watch()
+    /// Watches the events of pipelines from now on.
+    pub fn watch(&self, watched: impl Into<Watched>) -> Watcher {
+        self.0.hub.watch(watched.into())
     }
 
     /// Whether the engine can take work: the store answers and it is not shutting down.

@@ -3,7 +3,7 @@
 use taskiq_flow_broker::BrokerError;
 use taskiq_flow_core::definition::FieldError;
 use taskiq_flow_core::id::{PipelineId, RunId};
-use taskiq_flow_core::run::RunStatus;
+use taskiq_flow_core::run::{MAX_WAITING_SIGNALS, RunStatus};
 use taskiq_flow_store::StoreError;
 
 /// Why a run was not accepted. Nothing has been started.
@@ -22,6 +22,16 @@ pub enum SubmitError {
     /// Too many runs wait already.
     #[error("too many runs are waiting to start; try again later")]
     Busy,
+    /// As many runs of the pipeline as may be are unfinished.
+    #[error(
+        "pipeline `{pipeline}` has as many unfinished runs as it may have, {most}; try again when one has ended"
+    )]
+    TooManyOpen {
+        /// The pipeline.
+        pipeline: PipelineId,
+        /// How many may be.
+        most: usize,
+    },
     /// The engine is shutting down.
     #[error("the server is shutting down")]
     ShuttingDown,
@@ -48,6 +58,11 @@ pub enum ControlError {
     /// No step of the pipeline waits for that signal.
     #[error("no step of this pipeline waits for a signal `{0}`")]
     UnknownSignal(String),
+    /// As many signals as may be wait for their steps.
+    #[error(
+        "{MAX_WAITING_SIGNALS} signals wait for steps of this run already; send more once steps have taken some"
+    )]
+    TooManySignals,
     /// The retry was refused.
     #[error(transparent)]
     Submit(#[from] SubmitError),
@@ -101,6 +116,16 @@ pub enum ScheduleError {
     /// There is one of that id already.
     #[error("there is a schedule `{0}` already")]
     Exists(String),
+    /// The pipeline has as many as may be.
+    #[error(
+        "pipeline `{pipeline}` may have {most} schedules (`max_schedules_per_pipeline`); delete one first"
+    )]
+    TooMany {
+        /// The pipeline.
+        pipeline: PipelineId,
+        /// How many it may have.
+        most: usize,
+    },
     /// A field has a value that is not possible.
     #[error("{field}: {message}")]
     Invalid {

@@ -12,6 +12,7 @@ use crate::clock::Clock;
 use crate::hub::EventHub;
 use crate::inbox::Shards;
 use crate::inflight::Inflight;
+use crate::open::OpenRuns;
 use crate::options::EngineOptions;
 use crate::scheduler::Scheduler;
 
@@ -32,6 +33,7 @@ pub(crate) struct Inner {
     pub(crate) shards: Shards,
     pub(crate) scheduler: Scheduler,
     pub(crate) inflight: Inflight,
+    pub(crate) open: OpenRuns,
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
 }

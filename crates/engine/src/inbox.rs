@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use crate::error::{ControlError, SubmitError};
+use crate::open::OpenRun;
 use crate::submission::Submitted;
 
 /// Messages that may wait for a shard.
@@ -46,6 +47,8 @@ pub(crate) enum Message {
 #[derive(Debug)]
 pub(crate) struct NewRun {
     pub(crate) record: RunRecord,
+    /// None: it is not counted.
+    pub(crate) open: Option<OpenRun>,
     pub(crate) plan: Arc<Plan>,
     pub(crate) reply: oneshot::Sender<Result<Submitted, SubmitError>>,
 }

@@ -1,6 +1,9 @@
 //! What an engine is told at its start.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::gate::FiringGate;
 
 /// How an engine runs. The defaults suit a server on a machine of its own.
 #[derive(Debug, Clone)]
@@ -8,13 +11,16 @@ pub struct EngineOptions {
     /// Runs under way at once; further ones wait as `queued`. Runs that a step of another run waits for are not
     /// counted: if they were, the two could wait for each other.
     pub max_concurrent_runs: usize,
-    /// Runs waiting to start; beyond this a request is refused.
+    /// Runs waiting to start; beyond this a request is refused. Each shard has its part of them.
     pub max_queued_runs: usize,
+    /// Schedules of one pipeline, those of its definition included; beyond this a further one is refused. Those of
+    /// definitions that the program brings are not.
+    pub max_schedules: usize,
     /// Attempts under way at once in this process.
     pub max_concurrent_attempts: usize,
     /// Drivers of runs; each run has one.
     pub shards: usize,
-    /// Events a watcher may lag behind before it is told that it missed some.
+    /// Events of one pipeline that a watcher may lag behind before it is told that it missed some.
     pub watcher_backlog: usize,
     /// Runs that ended longer ago are removed; none: they are kept.
     pub retention: Option<Duration>,
@@ -26,13 +32,16 @@ pub struct EngineOptions {
     pub max_log_bytes: usize,
     /// Whether schedules fire. A one-off run of a pipeline file does not want them.
     pub schedules: bool,
+    /// Who is asked before a schedule starts a run; none: nobody.
+    pub firing_gate: Option<Arc<dyn FiringGate>>,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
         Self {
             max_concurrent_runs: 1024,
-            max_queued_runs: 100_000,
+            max_queued_runs: 10_000,
+            max_schedules: 100,
             max_concurrent_attempts: 256,
             shards: std::thread::available_parallelism().map_or(1, usize::from),
             watcher_backlog: 4096,
@@ -41,6 +50,7 @@ impl Default for EngineOptions {
             max_output_bytes: 16 << 20,
             max_log_bytes: 64 << 10,
             schedules: true,
+            firing_gate: None,
         }
     }
 }

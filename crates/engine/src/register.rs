@@ -70,6 +70,7 @@ impl Engine {
         crate::schedule::check_specs(&plan, self.0.clock.now())?;
         if origin == Origin::Api {
             self.check_schedule_ids(plan.pipeline())?;
+            self.check_own_schedules(plan.pipeline())?;
         }
         let inner = &self.0;
         let registration =

@@ -4,11 +4,10 @@
 //! made of the schedule and the time, so that a crash between the two cannot fire twice. A firing that was
 //! missed while nothing ran is made up for once.
 
+mod firing;
 mod timing;
 
-use std::collections::HashMap;
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value};
 use taskiq_flow_core::definition::{Pipeline, ScheduleSpec};
@@ -18,14 +17,13 @@ use taskiq_flow_core::time::Timestamp;
 use taskiq_flow_store::{ScheduleRecord, StoreError, StoredTiming, Trigger};
 
 use crate::catalog::Registered;
-use crate::error::{ScheduleError, StartError, SubmitError};
+use crate::error::{ScheduleError, SubmitError};
 use crate::handle::Engine;
 use crate::submission::{Submission, Submitted};
 
+pub(crate) use self::firing::spawn;
 use self::timing::{invalid, next_fire, stored};
 
-/// Pause before a firing is tried again for which there was no room, or no answer of the store.
-const TRY_AGAIN: Duration = Duration::from_millis(500);
 /// Longest id of a schedule, in bytes.
 const MAX_ID: usize = 256;
 
@@ -81,6 +79,9 @@ impl Engine {
         if self.schedule(&id).is_some() {
             return Err(ScheduleError::Exists(id));
         }
+        let of_pipeline = |record: &&ScheduleRecord| record.pipeline_id == request.pipeline_id;
+        let count = self.0.scheduler.records.lock().values().filter(of_pipeline).count();
+        self.check_schedule_count(&request.pipeline_id, count + 1)?;
         let now = self.0.clock.now();
         let record = ScheduleRecord {
             id,
@@ -136,21 +137,21 @@ impl Engine {
         Ok(())
     }
 
-    /// Starts a run of a schedule now, beside its own times.
+    /// Starts a run of a schedule now, beside its own times. `most` bounds the pipeline's unfinished runs, as in
+    /// [`Engine::submit_within`].
     ///
     /// # Errors
     /// [`ScheduleError::Unknown`], or why the run was not accepted.
-    pub async fn trigger_schedule(&self, id: &str) -> Result<Submitted, ScheduleError> {
+    pub async fn trigger_schedule(&self, id: &str, most: Option<usize>) -> Result<Submitted, ScheduleError> {
         let record = self.schedule(id).ok_or_else(|| ScheduleError::Unknown(id.to_owned()))?;
         let trigger = Trigger::Schedule { id: record.id, fire_at: self.0.clock.now() };
-        Ok(self
-            .submit(Submission {
-                pipeline_id: record.pipeline_id,
-                parameters: record.parameters,
-                idempotency_key: None,
-                trigger,
-            })
-            .await?)
+        let submission = Submission {
+            pipeline_id: record.pipeline_id,
+            parameters: record.parameters,
+            idempotency_key: None,
+            trigger,
+        };
+        Ok(self.submit_within(submission, most).await?)
     }
 
     /// Checks and keeps a schedule. The caller holds `changing`.
@@ -236,6 +237,35 @@ impl Engine {
         Ok(())
     }
 
+    /// Whether a definition that comes over the API brings no more schedules than its pipeline may have, with those
+    /// that people made.
+    pub(crate) fn check_own_schedules(&self, pipeline: &Pipeline) -> Result<(), ScheduleError> {
+        if pipeline.schedules.is_empty() {
+            return Ok(());
+        }
+        let own: HashSet<_> = pipeline.schedules.iter().map(|spec| id_of(&pipeline.id, spec)).collect();
+        // Those of the version before that this one leaves out go with it.
+        let before = self.pipeline(&pipeline.id);
+        let before = before.iter().flat_map(|before| &before.plan.pipeline().schedules);
+        let gone: HashSet<_> = before.map(|spec| id_of(&pipeline.id, spec)).collect();
+        let records = self.0.scheduler.records.lock();
+        let others = records
+            .values()
+            .filter(|record| record.pipeline_id == pipeline.id)
+            .filter(|record| !own.contains(&record.id) && !gone.contains(&record.id));
+        let count = own.len() + others.count();
+        drop(records);
+        self.check_schedule_count(&pipeline.id, count)
+    }
+
+    fn check_schedule_count(&self, pipeline: &PipelineId, count: usize) -> Result<(), ScheduleError> {
+        let most = self.0.options.max_schedules;
+        match count > most {
+            true => Err(ScheduleError::TooMany { pipeline: pipeline.clone(), most }),
+            false => Ok(()),
+        }
+    }
+
     pub(crate) async fn drop_schedules_of(&self, pipeline: &PipelineId) -> Result<(), StoreError> {
         let _changing = self.0.scheduler.changing.lock().await;
         for record in self.schedules().into_iter().filter(|record| &record.pipeline_id == pipeline) {
@@ -244,95 +274,6 @@ impl Engine {
         }
         Ok(())
     }
-
-    /// Whether the firing is dealt with; if not, it is to be tried again.
-    async fn fire(&self, record: ScheduleRecord, due: Timestamp) -> bool {
-        let submission = Submission {
-            pipeline_id: record.pipeline_id.clone(),
-            parameters: record.parameters,
-            idempotency_key: Some(format!("schedule:{}:{due}", record.id)),
-            trigger: Trigger::Schedule { id: record.id.clone(), fire_at: due },
-        };
-        match self.submit(submission).await {
-            Ok(submitted) => {
-                tracing::info!(schedule = %record.id, run_id = %submitted.run_id, %due, "schedule fired")
-            }
-            // It is made up for after the next start.
-            Err(SubmitError::ShuttingDown) => return false,
-            Err(error) if may_pass(&error) => {
-                tracing::warn!(schedule = %record.id, %due, %error, "schedule cannot start its run now; trying again");
-                return false;
-            }
-            Err(error) => {
-                tracing::error!(schedule = %record.id, %due, %error, "schedule could not start its run")
-            }
-        }
-        self.note_firing(&record.id, due).await;
-        true
-    }
-
-    /// Notes a firing at the schedule as it is now: it may have been changed or removed since it was due.
-    async fn note_firing(&self, id: &str, due: Timestamp) {
-        let _changing = self.0.scheduler.changing.lock().await;
-        let Some(mut record) = self.schedule(id) else { return };
-        record.last_fire_at = Some(due);
-        if record.next_fire_at == Some(due) {
-            let after = self.0.clock.now().max(due);
-            record.next_fire_at =
-                next_fire(&record.timing, &record.timezone, record.created_at, after).unwrap_or_default();
-        }
-        if let Err(error) = self.0.store.put_schedule(record.clone()).await {
-            tracing::error!(schedule = %id, %error, "the firing could not be noted; its run is kept by its key");
-        }
-        self.0.scheduler.records.lock().insert(record.id.clone(), record);
-    }
-}
-
-/// Takes up the stored schedules and starts firing.
-pub(crate) async fn spawn(engine: &Engine) -> Result<(), StartError> {
-    for record in engine.0.store.schedules().await? {
-        if engine.pipeline(&record.pipeline_id).is_some() {
-            engine.0.scheduler.records.lock().entry(record.id.clone()).or_insert(record);
-        }
-    }
-    let (weak, stop) = (Arc::downgrade(&engine.0), engine.0.stop.clone());
-    let stopped = engine.0.scheduler.stopped.clone();
-    engine.0.tasks.spawn(async move {
-        loop {
-            let Some(engine) = weak.upgrade().map(Engine) else { return };
-            if stopped.is_cancelled() {
-                return;
-            }
-            let next = engine.0.scheduler.next();
-            let now = engine.0.clock.now();
-            if let Some((record, due)) = next.clone().and_then(|r| r.next_fire_at.map(|due| (r, due)))
-                && due <= now
-            {
-                if !engine.fire(record, due).await {
-                    drop(engine);
-                    tokio::select! {
-                        () = tokio::time::sleep(TRY_AGAIN) => {}
-                        () = stop.cancelled() => return,
-                        () = stopped.cancelled() => return,
-                    }
-                }
-                continue;
-            }
-            let sleep = next.and_then(|r| r.next_fire_at).map_or(Duration::MAX, |due| due.since(now));
-            // A sleep of at most an hour, so that a clock that is set does no lasting harm.
-            let sleep = tokio::time::sleep(sleep.min(Duration::from_secs(3600)));
-            let changed = Arc::clone(&engine.0.scheduler.changed);
-            // A handle held while asleep would keep an engine alive that everybody else has let go.
-            drop(engine);
-            tokio::select! {
-                () = changed.notified() => {}
-                () = sleep => {}
-                () = stop.cancelled() => return,
-                () = stopped.cancelled() => return,
-            }
-        }
-    });
-    Ok(())
 }
 
 /// Checks the schedules that a definition brings: their times, and whether their parameters fit it.
@@ -342,15 +283,6 @@ pub(crate) fn check_specs(plan: &Plan, now: Timestamp) -> Result<(), ScheduleErr
         plan.check_parameters(spec.parameters.clone()).map_err(SubmitError::Parameters)?;
     }
     Ok(())
-}
-
-/// Whether the same request may be accepted later with nothing changed but the load or the store.
-fn may_pass(error: &SubmitError) -> bool {
-    match error {
-        SubmitError::Busy => true,
-        SubmitError::Store(error) => error.may_pass(),
-        _ => false,
-    }
 }
 
 /// The id of a schedule that a definition brings.

@@ -27,6 +27,7 @@ use crate::handle::Inner;
 use crate::hub::EventHub;
 use crate::inbox::Message;
 use crate::inflight::Inflight;
+use crate::open::{OpenRun, OpenRuns};
 
 /// Messages, or timers, that a shard takes at once.
 const BATCH: usize = 512;
@@ -43,6 +44,7 @@ pub(crate) fn spawn(inner: &Arc<Inner>, inboxes: Vec<mpsc::Receiver<Message>>) {
             clock: Arc::clone(&inner.clock),
             hub: inner.hub.clone(),
             inflight: inner.inflight.clone(),
+            open: inner.open.clone(),
             stop: inner.stop.clone(),
             owner: inner.shards.owner(),
             inbox,
@@ -67,6 +69,7 @@ struct Shard {
     clock: Arc<dyn Clock>,
     hub: EventHub,
     inflight: Inflight,
+    open: OpenRuns,
     stop: CancellationToken,
     owner: Uuid,
     inbox: mpsc::Receiver<Message>,
@@ -92,6 +95,8 @@ struct Driven {
     /// Whether a step of another run waits for it: it then takes no room.
     inner: bool,
     takes_room: bool,
+    /// That it is counted among the unfinished runs of its pipeline.
+    _open: Option<OpenRun>,
     /// Its timers that have not rung. The key of one that has is given to another run's.
     timers: HashSet<Key>,
     waiters: Vec<oneshot::Sender<()>>,

@@ -16,6 +16,7 @@ use crate::handle::{Engine, Inner};
 use crate::hub::EventHub;
 use crate::inbox::Shards;
 use crate::inflight::Inflight;
+use crate::open::OpenRuns;
 use crate::options::EngineOptions;
 use crate::scheduler::Scheduler;
 use crate::{query, schedule, shard, worker};
@@ -49,6 +50,7 @@ impl Engine {
             hub,
             shards,
             inflight,
+            open: OpenRuns::default(),
             stop,
         });
         inner.catalog.load(inner.store.as_ref()).await?;

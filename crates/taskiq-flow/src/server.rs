@@ -323,6 +323,8 @@ async fn start_engine(
     let days = u64::from(config.retention_days);
     let options = EngineOptions {
         max_concurrent_runs: config.max_concurrent_runs,
+        max_queued_runs: config.max_queued_runs,
+        max_schedules: config.max_schedules_per_pipeline,
         retention: (days > 0).then(|| Duration::from_secs(days * 86_400)),
         drain: DRAIN_ATTEMPTS,
         ..EngineOptions::default()

@@ -148,7 +148,7 @@ pub(crate) async fn retry(
     record: &RunRecord,
 ) -> Result<Accepted, Problem> {
     check(permit, record)?;
-    let submitted = state.engine().retry(record.run_id, permit.principal().id()).await?;
+    let submitted = state.engine().retry(record.run_id, permit.principal().id(), None).await?;
     Ok(Accepted::new(submitted.run_id, record.pipeline_id.clone(), submitted.status))
 }
 

@@ -67,7 +67,7 @@ pub(crate) async fn trigger(
     record: &ScheduleRecord,
 ) -> Result<Accepted, Problem> {
     check(permit, &record.pipeline_id)?;
-    let submitted = state.engine().trigger_schedule(&record.id).await?;
+    let submitted = state.engine().trigger_schedule(&record.id, None).await?;
     Ok(Accepted::new(submitted.run_id, record.pipeline_id.clone(), submitted.status))
 }
 

@@ -1,6 +1,7 @@
 //! What is on its way to a client: bounded, and written by a task of its own, so that a slow reader holds up nobody.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
@@ -8,7 +9,7 @@ use futures_util::SinkExt;
 use futures_util::stream::SplitSink;
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 /// Messages that may wait.
 const MESSAGES: usize = 1024;
@@ -18,6 +19,13 @@ const BYTES: u32 = 8 << 20;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a close may take to be written.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// How long a reader that was too slow may take to come to its goodbye: what the kernel holds for it comes first.
+pub(super) const LINGER: Duration = Duration::from_secs(25);
+/// A message that is not written by then says that nobody reads; together with [`LINGER`] a little less than the
+/// minute after which the transport gives up and nothing can be said any more.
+const STALLED: Duration = Duration::from_secs(30);
+/// Bytes a second that a reader takes at least, on top of that.
+const SLOWEST: u64 = 16 << 10;
 
 /// The way out.
 #[derive(Debug)]
@@ -25,7 +33,17 @@ pub(super) struct Outbox {
     queue: mpsc::Sender<(Message, OwnedSemaphorePermit)>,
     bytes: Arc<Semaphore>,
     overtake: oneshot::Sender<CloseFrame>,
-    writer: JoinHandle<()>,
+    writer: AbortOnDropHandle<()>,
+    stalled: Arc<AtomicBool>,
+}
+
+/// Why nothing more can be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Broken {
+    /// The other end is gone.
+    Gone,
+    /// It reads nothing, or nearly.
+    Stalled,
 }
 
 /// The reader is too slow, or gone.
@@ -36,8 +54,10 @@ impl Outbox {
     pub(super) fn new(sink: SplitSink<WebSocket, Message>) -> Self {
         let (queue, waiting) = mpsc::channel(MESSAGES);
         let (overtake, overtaken) = oneshot::channel();
-        let writer = tokio::spawn(write(sink, waiting, overtaken));
-        Self { queue, bytes: Arc::new(Semaphore::new(BYTES as usize)), overtake, writer }
+        let stalled = Arc::default();
+        let writer =
+            AbortOnDropHandle::new(tokio::spawn(write(sink, waiting, overtaken, Arc::clone(&stalled))));
+        Self { queue, bytes: Arc::new(Semaphore::new(BYTES as usize)), overtake, writer, stalled }
     }
 
     /// Puts a message at the end of the queue if there is room now.
@@ -62,9 +82,10 @@ impl Outbox {
         self.push(Message::Ping(bytes::Bytes::new()))
     }
 
-    /// Whether nobody can be written to any more.
-    pub(super) async fn is_broken(&self) {
+    /// Waits until nobody can be written to any more.
+    pub(super) async fn is_broken(&self) -> Broken {
         self.queue.closed().await;
+        if self.stalled.load(Ordering::Acquire) { Broken::Stalled } else { Broken::Gone }
     }
 
     /// Says goodbye after all that waits, or before it when that does not fit any more.
@@ -76,7 +97,7 @@ impl Outbox {
         }
     }
 
-    /// Says goodbye before anything that waits.
+    /// Says goodbye before anything that waits, and gives a slow reader [`LINGER`] to come to it.
     pub(super) async fn drop_reader(self, code: u16, reason: &'static str) {
         self.close_now(CloseFrame { code, reason: Utf8Bytes::from_static(reason) }).await;
     }
@@ -92,7 +113,7 @@ impl Outbox {
     async fn close_now(self, frame: CloseFrame) {
         // The only error is that the writer has ended.
         let _ = self.overtake.send(frame);
-        finish(self.writer, 2 * FAREWELL).await;
+        finish(self.writer, LINGER).await;
     }
 
     fn push(&self, message: Message) -> Result<(), Full> {
@@ -119,10 +140,10 @@ fn size_of(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(BYTES).clamp(1, BYTES)
 }
 
-async fn finish(mut writer: JoinHandle<()>, deadline: Duration) {
-    if tokio::time::timeout(deadline, &mut writer).await.is_err() {
-        writer.abort();
-    }
+/// Dropped, the writer ends.
+async fn finish(writer: AbortOnDropHandle<()>, deadline: Duration) {
+    // The only errors are that it took too long, and that it ended some other way.
+    let _ = tokio::time::timeout(deadline, writer).await;
 }
 
 /// Writes until the queue ends, the other end is gone, or a goodbye overtakes what waits.
@@ -130,34 +151,50 @@ async fn write(
     mut sink: SplitSink<WebSocket, Message>,
     mut queue: mpsc::Receiver<(Message, OwnedSemaphorePermit)>,
     mut overtaken: oneshot::Receiver<CloseFrame>,
+    stalled: Arc<AtomicBool>,
 ) {
-    loop {
+    let frame = loop {
         let next = tokio::select! {
             biased;
-            frame = &mut overtaken => return farewell(&mut sink, frame.ok()).await,
+            frame = &mut overtaken => break frame,
             next = queue.recv() => next,
         };
-        let Some((message, _room)) = next else { return farewell(&mut sink, None).await };
+        let Some((message, _room)) = next else {
+            // Who cannot be told is gone anyway.
+            let _ = tokio::time::timeout(FAREWELL, sink.flush()).await;
+            return;
+        };
         let last = matches!(message, Message::Close(_));
+        let patience = STALLED + Duration::from_secs(length(&message) / SLOWEST);
         // A send that is given up has left its message in the socket's own buffer, in front of the goodbye.
         let sent = tokio::select! {
             biased;
-            frame = &mut overtaken => return farewell(&mut sink, frame.ok()).await,
-            sent = sink.send(message) => sent,
+            frame = &mut overtaken => break frame,
+            sent = tokio::time::timeout(patience, sink.send(message)) => sent,
         };
-        if sent.is_err() || last {
-            return;
+        match sent {
+            Ok(Ok(())) if !last => {}
+            Ok(_) => return,
+            Err(_) => {
+                stalled.store(true, Ordering::Release);
+                queue.close();
+                break overtaken.await;
+            }
         }
+    };
+    // What waited is not held while the reader comes to its goodbye.
+    drop(queue);
+    if let Ok(frame) = frame
+        && sink.send(Message::Close(Some(frame))).await.is_ok()
+    {
+        // Who cannot be told is gone anyway.
+        let _ = sink.flush().await;
     }
 }
 
-async fn farewell(sink: &mut SplitSink<WebSocket, Message>, frame: Option<CloseFrame>) {
-    let farewell = async {
-        if let Some(frame) = frame {
-            sink.send(Message::Close(Some(frame))).await?;
-        }
-        sink.flush().await
-    };
-    // Who cannot be told is gone anyway.
-    let _ = tokio::time::timeout(FAREWELL, farewell).await;
+fn length(message: &Message) -> u64 {
+    match message {
+        Message::Text(text) => text.len() as u64,
+        _ => 0,
+    }
 }

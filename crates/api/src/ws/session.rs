@@ -2,21 +2,22 @@
 
 mod subscribing;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use axum::extract::ws::{Message, WebSocket};
 use futures_util::StreamExt;
 use futures_util::stream::SplitStream;
+use taskiq_flow_core::id::PipelineId;
 use taskiq_flow_core::run::EventView;
-use taskiq_flow_engine::Watcher;
+use taskiq_flow_engine::{Missed, Watched, Watcher};
 use taskiq_flow_security::audit::{AuditEvent, Outcome};
 use taskiq_flow_security::guard::{CredentialState, Note};
 use taskiq_flow_security::{Admission, Permission, Resource};
-use tokio::sync::broadcast::error::RecvError;
 use tokio::time::Instant;
 
 use super::message::{ClientMessage, ServerMessage, Target, Who};
-use super::outbox::{Full, Outbox};
+use super::outbox::{Broken, Full, LINGER, Outbox};
 use super::rate::MessageRate;
 use super::subscription::{Scope, Subscriptions};
 use crate::state::AppState;
@@ -59,8 +60,8 @@ struct Session {
     pipeline: Option<String>,
     outbox: Outbox,
     subscriptions: Subscriptions,
-    /// Only while there are subscriptions: else every event would wake the socket for nothing.
-    watcher: Option<Watcher>,
+    /// Of the pipelines of the subscriptions.
+    watcher: Watcher,
     rate: MessageRate,
     heard: Instant,
 }
@@ -72,7 +73,7 @@ pub(super) async fn run(state: AppState, caller: Admission, pipeline: Option<Str
     let mut session = Session {
         outbox: Outbox::new(sink),
         subscriptions: Subscriptions::default(),
-        watcher: None,
+        watcher: state.engine().watch(Watched::Pipelines(BTreeSet::new())),
         rate: MessageRate::new(now),
         heard: now,
         state,
@@ -137,11 +138,10 @@ impl Session {
                     Ok(None) => Ok(()),
                     Err(end) => Err(end),
                 },
-                event = next_event(&mut self.watcher) => match event {
+                event = self.watcher.recv() => match event {
                     Ok(event) => self.pass_on(&event),
-                    Err(RecvError::Lagged(_)) if self.subscriptions.only_runs() => self.catch_up().await,
-                    Err(RecvError::Lagged(_)) => Err(End::Slow),
-                    Err(RecvError::Closed) => Err(End::Close(GOING_AWAY, "server stops")),
+                    Err(Missed::Events(pipeline)) => self.missed(&pipeline).await,
+                    Err(Missed::All) => Err(End::Close(GOING_AWAY, "server stops")),
                 },
                 _ = heartbeat.tick() => self.beat(),
                 changed = changes.changed() => match changed {
@@ -149,7 +149,10 @@ impl Session {
                     false => Err(End::Close(GOING_AWAY, "server stops")),
                 },
                 () = until_expiry(&self.caller) => self.recheck(),
-                () = self.outbox.is_broken() => Err(End::Gone),
+                broken = self.outbox.is_broken() => Err(match broken {
+                    Broken::Gone => End::Gone,
+                    Broken::Stalled => End::Slow,
+                }),
                 () = closing.cancelled() => Err(End::Close(GOING_AWAY, "server stops")),
             };
         }
@@ -229,6 +232,14 @@ impl Session {
         // Asked for each event: a policy that changed a moment ago counts already.
         let readable = self.state.guard().may_read(self.caller.principal(), event.pipeline_id.as_str());
         if readable && self.subscriptions.take(event) { self.say(event) } else { Ok(()) }
+    }
+
+    /// Events of this pipeline came faster than they were taken. What the caller may not read costs it nothing.
+    async fn missed(&mut self, pipeline: &PipelineId) -> Step {
+        if !self.state.guard().may_read(self.caller.principal(), pipeline.as_str()) {
+            return Ok(());
+        }
+        if self.subscriptions.can_catch_up(pipeline) { self.catch_up().await } else { Err(End::Slow) }
     }
 
     /// Sends what the store has of the runs that are subscribed to by themselves and was not sent.
@@ -312,11 +323,6 @@ impl Session {
             End::Slow => (Some(TRY_AGAIN), "reads too slowly; resume with after_seq"),
             End::Gone => (None, "closed by the client"),
         };
-        match (end, code) {
-            (End::Slow, Some(code)) => outbox.drop_reader(code, reason).await,
-            (_, Some(code)) => outbox.close(code, reason).await,
-            (_, None) => outbox.end().await,
-        }
         let detail = match code {
             Some(code) => format!("{code} {reason}"),
             None => reason.to_owned(),
@@ -325,16 +331,29 @@ impl Session {
         if let Err(refusal) = state.guard().note(&caller, AuditEvent::WebsocketClose, note) {
             tracing::error!(reason = refusal.reason(), "the close of a socket could not be recorded");
         }
-        // Unread bytes would make the kernel reset the connection, and the goodbye would be lost.
-        let drained = async { while let Some(Ok(_)) = stream.next().await {} };
-        let _ = tokio::time::timeout(GOODBYE, drained).await;
-    }
-}
-
-async fn next_event(watcher: &mut Option<Watcher>) -> Result<std::sync::Arc<EventView>, RecvError> {
-    match watcher {
-        Some(watcher) => watcher.recv().await,
-        None => std::future::pending().await,
+        let until = match end {
+            End::Slow => Instant::now() + LINGER,
+            _ => Instant::now() + GOODBYE,
+        };
+        let farewell = async {
+            match (&end, code) {
+                (End::Slow, Some(code)) => outbox.drop_reader(code, reason).await,
+                (_, Some(code)) => outbox.close(code, reason).await,
+                (_, None) => outbox.end().await,
+            }
+            // Unread bytes would make the kernel reset the connection, and the goodbye would be lost.
+            let drained = async { while let Some(Ok(_)) = stream.next().await {} };
+            let _ = tokio::time::timeout_at(until.max(Instant::now() + GOODBYE), drained).await;
+        };
+        let stopping = async {
+            state.closing().cancelled().await;
+            // What a stopping server says is written at once or not at all.
+            tokio::time::sleep(2 * GOODBYE).await;
+        };
+        tokio::select! {
+            () = farewell => {}
+            () = stopping => {}
+        }
     }
 }
 

@@ -164,7 +164,7 @@ async fn carry_out(
     awaited: Awaited,
     quiet: bool,
 ) -> Result<RunView, Failure> {
-    let watcher = engine.watch();
+    let watcher = engine.watch(id.clone());
     let trigger = Trigger::Request { principal: "command line".to_owned() };
     let submission = Submission { pipeline_id: id, parameters, idempotency_key: None, trigger };
     let run_id = engine.submit(submission).await.map_err(refused)?.run_id;

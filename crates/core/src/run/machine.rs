@@ -4,6 +4,7 @@ mod begin;
 mod end;
 mod stop;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,9 @@ use super::work::{Failure, Outcome, Work};
 use crate::definition::{TaskKind, WaitFor};
 use crate::plan::index;
 use crate::time::Timestamp;
+
+/// The most signals of one run that no step has taken yet.
+pub const MAX_WAITING_SIGNALS: usize = 256;
 
 /// Something that happened to a run.
 #[derive(Debug, Clone)]
@@ -127,6 +131,23 @@ impl Run {
         Ok(turn.effects)
     }
 
+    /// Whether a signal of that name could be taken: a step waits for it, or fewer than [`MAX_WAITING_SIGNALS`] wait
+    /// for their steps. Each is kept with its value in memory and in the log until then.
+    pub fn has_room_for_signal(&self, name: &str) -> bool {
+        let waiting: usize = self.signals.values().map(VecDeque::len).sum();
+        waiting < MAX_WAITING_SIGNALS || self.waits_for(name).is_some()
+    }
+
+    /// The first step run that waits for a signal of that name now.
+    fn waits_for(&self, name: &str) -> Option<u32> {
+        let waits = |id: &u32| {
+            self.units[*id as usize].status == StepStatus::Running
+                && matches!(&self.body(*id).kind,
+                    TaskKind::Wait(wait) if matches!(&wait.until, WaitFor::Signal(signal) if signal == name))
+        };
+        (0..index(self.units.len())).find(waits)
+    }
+
     /// Takes a run up again after its driver died: attempts that were under way are made again under the next
     /// attempt number, timers are set again.
     ///
@@ -185,13 +206,12 @@ impl Turn<'_> {
     }
 
     fn take_signal(&mut self, name: Arc<str>, value: Arc<Value>) -> Result<(), IllegalEvent> {
+        if !self.run.has_room_for_signal(&name) {
+            let why = format!("{MAX_WAITING_SIGNALS} signals wait already");
+            return Err(IllegalEvent { seq: self.run.seq + 1, event: "SignalEvent", why });
+        }
         self.record(Fact::Signal { name: Arc::clone(&name), value: Arc::clone(&value) })?;
-        let waits = |id: &u32| {
-            self.run.units[*id as usize].status == StepStatus::Running
-                && matches!(&self.run.body(*id).kind,
-                    TaskKind::Wait(wait) if matches!(&wait.until, WaitFor::Signal(signal) if **signal == *name))
-        };
-        let Some(id) = (0..index(self.run.units.len())).find(waits) else { return Ok(()) };
+        let Some(id) = self.run.waits_for(&name) else { return Ok(()) };
         let since = self.run.units[id as usize].started_at.unwrap_or(self.now);
         self.complete(id, value, self.now.since(since))
     }

@@ -16,7 +16,7 @@ mod work;
 
 pub use error::{IllegalEvent, RunError};
 pub use event::{Event, EventView, Fact, StepRef};
-pub use machine::{Command, Effects, Input};
+pub use machine::{Command, Effects, Input, MAX_WAITING_SIGNALS};
 pub use state::Run;
 pub use status::{RunStatus, StepStatus};
 pub use view::{ItemView, RunView, StepView};

@@ -1,10 +1,11 @@
 //! Makes decisions durable, and then carries them out.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use taskiq_flow_core::definition::TaskKind;
 use taskiq_flow_core::id::RunId;
-use taskiq_flow_core::run::{Command, EventView, Failure, Outcome, RunStatus, Work};
+use taskiq_flow_core::run::{Command, EventView, Fact, Failure, Outcome, RunStatus, Work};
 use taskiq_flow_store::{Append, RunSummary, RunWrite, StoreError, WriteError, Written};
 
 use super::turn::{Changed, Created, Turn};
@@ -130,8 +131,22 @@ impl Shard {
         }
         let pipeline_id = driven.run.plan().pipeline().id.clone();
         let status = driven.run.status();
+        let plan = Arc::clone(driven.run.plan());
         for event in events {
+            let skipped = match &event.fact {
+                Fact::StepSkip { step, .. } => plan.steps().get(step.step_index as usize),
+                _ => None,
+            };
+            let timestamp = event.timestamp;
             self.hub.publish(EventView::of_run(pipeline_id.clone(), run_id, event));
+            if let Some(TaskKind::Pipeline(inner)) = skipped.map(|step| &step.task.body.kind) {
+                // Whoever watches that pipeline need not be allowed to know which one would have run it.
+                self.hub.publish_skip(
+                    inner.clone(),
+                    timestamp,
+                    "the step that would have run it was skipped",
+                );
+            }
         }
         for command in commands {
             self.carry_out(run_id, command).await;
@@ -219,7 +234,7 @@ fn lost(work: &Work) -> Finished {
         run_id: work.run_id,
         step_run: work.step_run,
         attempt: work.attempt,
-        step: std::sync::Arc::clone(&work.step),
+        step: Arc::clone(&work.step),
         outcome: Outcome::Failed(Failure::error("")),
         duration: Duration::ZERO,
         log: None,

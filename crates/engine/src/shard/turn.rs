@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use super::{Alarm, Driven, Rung, Shard};
 use crate::error::{ControlError, SubmitError};
 use crate::inbox::{Adopted, Controlled, Finished, Message, NewRun};
+use crate::open::OpenRun;
 use crate::submission::Submitted;
 
 /// What a turn has decided and not yet made durable.
@@ -95,6 +96,12 @@ impl Shard {
             Message::Control { run_id, input, action, reply } => {
                 let answer = self.runs.get_mut(&run_id).map(|driven| {
                     let status = driven.run.status();
+                    if let Input::Signal { name, .. } = &input
+                        && !status.is_terminal()
+                        && !driven.run.has_room_for_signal(name)
+                    {
+                        return Err(ControlError::TooManySignals);
+                    }
                     let effects = driven.run.handle(input, self.clock.now());
                     effects
                         .map(|effects| turn.add(run_id, effects))
@@ -112,9 +119,11 @@ impl Shard {
     }
 
     fn submit(&mut self, new: NewRun, turn: &mut Turn) {
-        let NewRun { record, plan, reply } = new;
+        let NewRun { record, open, plan, reply } = new;
         let inner = matches!(record.trigger, Trigger::Step { .. });
-        if self.draining || (!inner && self.queue.len() >= self.max_queued) {
+        // Those for which there is room start in this turn.
+        let may_queue = self.max_queued.saturating_add(self.room.saturating_sub(self.under_way));
+        if self.draining || (!inner && self.queue.len() >= may_queue) {
             let error = if self.draining { SubmitError::ShuttingDown } else { SubmitError::Busy };
             let _ = reply.send(Err(error));
             return;
@@ -122,7 +131,7 @@ impl Shard {
         let run =
             Run::new(plan, record.run_id, serde_json::Map::clone(&record.parameters), record.created_at);
         let fence = Fence { owner: self.owner, token: 1 };
-        self.drive(run, fence, record.reuse.clone(), inner);
+        self.drive(run, fence, record.reuse.clone(), inner, open);
         turn.created.push(Created { record: Box::new(record), reply });
     }
 
@@ -133,7 +142,8 @@ impl Shard {
         let effects = run.recover(self.clock.now());
         // Its log may have begun, with a signal that came early, without it.
         let started = run.times().0.is_some();
-        self.drive(run, fence, reuse, inner);
+        let open = if inner { None } else { self.open.enter(&run.plan().pipeline().id, None) };
+        self.drive(run, fence, reuse, inner, open);
         if started {
             self.queue.retain(|queued| *queued != run_id);
             self.occupy(run_id);
@@ -147,6 +157,7 @@ impl Shard {
         fence: Fence,
         reuse: Vec<(u32, std::sync::Arc<serde_json::Value>)>,
         inner: bool,
+        open: Option<OpenRun>,
     ) {
         let run_id = run.id();
         let driven = Driven {
@@ -155,6 +166,7 @@ impl Shard {
             reuse,
             inner,
             takes_room: false,
+            _open: open,
             timers: HashSet::new(),
             waiters: Vec::new(),
         };

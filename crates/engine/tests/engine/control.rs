@@ -79,13 +79,13 @@ async fn a_retry_takes_over_what_was_done() {
     let fixture = start(Arc::new(MemoryStore::new()), broker, definition, EngineOptions::default()).await;
     let failed = fixture.run("p", json!({})).await;
     assert_eq!(failed.status, RunStatus::Failed);
-    let retried = fixture.engine.retry(failed.run_id, "me").await.unwrap();
+    let retried = fixture.engine.retry(failed.run_id, "me", None).await.unwrap();
     assert_ne!(retried.run_id, failed.run_id);
     let view = fixture.ended(retried.run_id).await;
     assert_eq!(**view.result.as_ref().unwrap(), json!({"b": 8}));
     assert_eq!(view.steps[0].state.status, StepStatus::Cached);
     assert_eq!(first.load(Ordering::SeqCst), 1, "finished steps are not run again");
-    let refused = fixture.engine.retry(retried.run_id, "me").await.unwrap_err();
+    let refused = fixture.engine.retry(retried.run_id, "me", None).await.unwrap_err();
     assert!(matches!(refused, ControlError::Illegal { .. }), "a completed run is not retried");
 }
 
@@ -130,7 +130,7 @@ async fn a_schedule_fires_once_for_its_time_and_can_be_paused_and_triggered() {
     fixture.engine.create_schedule(hourly).await.unwrap();
     let off = ScheduleChange { enabled: Some(false), ..Default::default() };
     assert_eq!(fixture.engine.change_schedule("hourly", off).await.unwrap().next_fire_at, None);
-    let run = fixture.engine.trigger_schedule("hourly").await.unwrap();
+    let run = fixture.engine.trigger_schedule("hourly", None).await.unwrap();
     assert_eq!(fixture.ended(run.run_id).await.status, RunStatus::Completed);
     fixture.engine.delete_schedule("hourly").await.unwrap();
     assert!(fixture.engine.schedule("hourly").is_none());

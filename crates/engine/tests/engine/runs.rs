@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use taskiq_flow_broker::{Broker, InMemoryBroker, TaskError};
+use taskiq_flow_core::id::PipelineId;
 use taskiq_flow_core::run::{RunStatus, StepStatus};
 use taskiq_flow_engine::{EngineOptions, SubmitError};
 use taskiq_flow_store::MemoryStore;
@@ -177,7 +178,7 @@ async fn runs_beyond_the_room_wait_and_all_complete() {
 #[tokio::test]
 async fn watchers_see_the_events_of_a_run_in_order() {
     let fixture = engine(sums()).await;
-    let mut watcher = fixture.engine.watch();
+    let mut watcher = fixture.engine.watch("sums".parse::<PipelineId>().unwrap());
     let run_id = fixture.submit("sums", json!({"a": 1})).await;
     let mut seqs = Vec::new();
     loop {

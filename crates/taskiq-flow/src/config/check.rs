@@ -40,6 +40,7 @@ impl TaskiqFlowConfig {
         at("host", check_host(&self.host))?;
         at("max_body_bytes", check_positive(self.max_body_bytes))?;
         at("max_concurrent_runs", check_positive(self.max_concurrent_runs))?;
+        at("max_queued_runs", check_positive(self.max_queued_runs))?;
         if self.retention_days > MAX_RETENTION_DAYS {
             let found = self.retention_days;
             let mistake = Mistake::must(format!("be at most {MAX_RETENTION_DAYS}, found {found}"))

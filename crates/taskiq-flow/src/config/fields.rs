@@ -230,6 +230,12 @@ fields! {
         durability: Durability = Durability::Strict;
         /// How many runs may be under way at once; further ones wait.
         max_concurrent_runs: usize = 1024;
+        /// How many runs may wait to start, beyond those under way; a request for a further one is answered 503. Runs that
+        /// steps of other runs ask for do not count.
+        max_queued_runs: usize = 10_000;
+        /// How many schedules one pipeline may have, those of a definition that came over the API included; a further one
+        /// is answered 409.
+        max_schedules_per_pipeline: usize = 100;
         /// How many days a run is kept after its end; 0: for ever.
         retention_days: u32 = 30;
     }

@@ -13,23 +13,13 @@ use crate::problem::Problem;
 
 impl Session {
     pub(super) async fn subscribe(&mut self, target: Target) -> Step {
-        // Before anything is read: what happens from now on is seen.
-        self.watcher.get_or_insert_with(|| self.state.engine().watch());
-        let outcome = self.try_subscribe(target).await;
-        if self.subscriptions.iter().next().is_none() {
-            self.watcher = None;
-        }
-        outcome
-    }
-
-    async fn try_subscribe(&mut self, target: Target) -> Step {
         if !self.subscriptions.has_room() {
             return self.say(&error("too-many-subscriptions", "A socket may have 256 subscriptions."));
         }
         if target.after_seq.is_some() && target.run_id.is_none() {
             return self.say(&error("invalid-message", "after_seq needs run_id: numbers are a run's own"));
         }
-        let (subscription, after) = match self.resolve(&target).await {
+        let subscription = match self.resolve(&target).await {
             Ok(resolved) => resolved,
             Err(problem) if problem.status() == http::StatusCode::FORBIDDEN => {
                 let named = target.pipeline_id.as_deref();
@@ -45,18 +35,42 @@ impl Session {
         let pipeline_id = subscription.scope.as_str().to_owned();
         let note = Note { pipeline_id: Some(&pipeline_id), run_id: run_id.as_deref(), ..Note::default() };
         self.note(AuditEvent::WebsocketSubscribe, note)?;
-        let replayed = subscription.run_id.filter(|_| target.after_seq.is_some());
-        self.subscriptions.add(subscription, after);
         let after_seq = target.after_seq;
-        self.say(&ServerMessage::Subscribed(Subscribed { pipeline_id: &pipeline_id, run_id, after_seq }))?;
-        match replayed {
-            Some(_) => self.catch_up().await,
-            None => Ok(()),
+        let subscribed =
+            ServerMessage::Subscribed(Subscribed { pipeline_id: &pipeline_id, run_id, after_seq });
+        let Some(run_id) = subscription.run_id else {
+            self.add(subscription);
+            return self.say(&subscribed);
+        };
+        let on_its_way = match &subscription.scope {
+            Scope::Pipeline(pipeline) => self.subscriptions.whole(pipeline),
+            Scope::All => true,
+        };
+        self.add(subscription);
+        match after_seq {
+            Some(after) => self.subscriptions.sent_up_to(run_id, after),
+            // What waits to be sent of it was asked for too.
+            None if on_its_way => {}
+            // Read once it is watched: nothing can come between.
+            None => match self.state.engine().record(run_id).await {
+                Ok(record) => self.subscriptions.sent_up_to(run_id, record.last_seq),
+                Err(failure) => {
+                    let problem = Problem::from(failure);
+                    return self.say(&error(problem.code(), problem.detail()));
+                }
+            },
         }
+        self.say(&subscribed)?;
+        if after_seq.is_some() { self.catch_up().await } else { Ok(()) }
     }
 
-    /// What a target names, if the caller may read it, and the number after which its events are wanted.
-    async fn resolve(&self, target: &Target) -> Result<(Subscription, u64), Problem> {
+    fn add(&mut self, subscription: Subscription) {
+        self.subscriptions.add(subscription);
+        self.watcher.change(self.subscriptions.watched());
+    }
+
+    /// What a target names, if the caller may read it.
+    async fn resolve(&self, target: &Target) -> Result<Subscription, Problem> {
         let guard = self.state.guard();
         let scope = match target.pipeline_id.as_deref() {
             Some("*") => {
@@ -75,7 +89,7 @@ impl Session {
         };
         let Some(run_id) = target.run_id.as_deref() else {
             let scope = scope.ok_or_else(|| Problem::bad_request("Name pipeline_id, run_id or both."))?;
-            return Ok((Subscription { scope, run_id: None }, 0));
+            return Ok(Subscription { scope, run_id: None });
         };
         let (_permit, record) = on_run(&self.state, &self.caller, Permission::Read, run_id).await?;
         let own = Scope::Pipeline(record.pipeline_id.clone());
@@ -83,10 +97,7 @@ impl Session {
             Some(Scope::Pipeline(id)) if id != record.pipeline_id => {
                 Err(Problem::not_found("This pipeline has no such run."))
             }
-            _ => {
-                let after = target.after_seq.unwrap_or(record.last_seq);
-                Ok((Subscription { scope: own, run_id: Some(record.run_id) }, after))
-            }
+            _ => Ok(Subscription { scope: own, run_id: Some(record.run_id) }),
         }
     }
 
@@ -108,9 +119,7 @@ impl Session {
             return self.say(&error("not-found", "There is no such subscription."));
         };
         self.subscriptions.remove(&subscription);
-        if self.subscriptions.iter().next().is_none() {
-            self.watcher = None;
-        }
+        self.watcher.change(self.subscriptions.watched());
         let run_id = subscription.run_id.map(|run_id| run_id.to_string());
         let pipeline_id = subscription.scope.as_str();
         self.say(&ServerMessage::Unsubscribed(Subscribed { pipeline_id, run_id, after_seq: None }))

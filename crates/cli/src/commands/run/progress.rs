@@ -7,8 +7,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use taskiq_flow::core::id::RunId;
 use taskiq_flow::core::run::{EventView, Fact};
-use taskiq_flow::engine::{Engine, Watcher};
-use tokio::sync::broadcast::error::RecvError;
+use taskiq_flow::engine::{Engine, Missed, Watcher};
 use tokio::task::JoinHandle;
 
 use crate::output::note;
@@ -67,8 +66,8 @@ async fn show(display: Display, run_id: RunId, mut watcher: Watcher, awaited: Aw
                     break;
                 }
             }
-            Ok(_) | Err(RecvError::Lagged(_)) => {}
-            Err(RecvError::Closed) => break,
+            Ok(_) | Err(Missed::Events(_)) => {}
+            Err(Missed::All) => break,
         }
     }
     if let Display::Bar(bar) = display {
