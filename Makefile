@@ -3,13 +3,16 @@
 CARGO ?= cargo
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: demo test lint fmt doc bench deps clean help
+.PHONY: demo test lint fmt doc bench fuzz deny sbom deps clean help
 
 help:
 	@echo "make demo   build and start a server on this machine with ready pipelines"
 	@echo "make test   install what the tests need and run all of them"
 	@echo "make lint   formatting and clippy"
 	@echo "make bench  measure; see bench/README.md"
+	@echo "make fuzz   let libFuzzer look for crashes; see fuzz/README.md"
+	@echo "make deny   licences, bans, sources and advisories of all dependencies, by cargo-deny"
+	@echo "make sbom   write target/sbom.cdx.json: what the program is made of (CycloneDX)"
 
 demo:
 	$(CARGO) build --release --package taskiq-flow-cli
@@ -38,6 +41,17 @@ doc:
 
 bench:
 	$(CARGO) bench --package taskiq-flow-bench
+
+# FUZZ_SECONDS for each target; FUZZ_TARGETS for some of them only.
+fuzz:
+	./scripts/fuzz.sh
+
+deny:
+	@$(CARGO) deny --version >/dev/null 2>&1 || { echo "cargo-deny is missing: cargo install --locked cargo-deny" >&2; exit 1; }
+	$(CARGO) deny check
+
+sbom:
+	./scripts/sbom.sh
 
 deps:
 	./scripts/install-test-deps.sh

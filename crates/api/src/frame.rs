@@ -83,7 +83,7 @@ pub(crate) async fn frame(State(state): State<AppState>, mut request: Request, n
 }
 
 /// What the sender calls the request if that is a harmless name, else a new one.
-fn request_id(headers: &HeaderMap) -> Arc<str> {
+pub(crate) fn request_id(headers: &HeaderMap) -> Arc<str> {
     let harmless = |id: &&str| {
         let plain = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.' | b':');
         (1..=MAX_REQUEST_ID).contains(&id.len()) && id.bytes().all(plain)

@@ -6,7 +6,7 @@ use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, Uri};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -76,13 +76,17 @@ impl<T: DeserializeOwned> FromRequestParts<AppState> for Params<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, Problem> {
-        match Query::try_from_uri(&parts.uri) {
-            Ok(Query(query)) => Ok(Params(query)),
-            Err(rejection) => {
-                let cause =
-                    std::error::Error::source(&rejection).map(ToString::to_string).unwrap_or_default();
-                Err(Problem::bad_request(format!("The query cannot be read: {cause}.")))
-            }
+        query(&parts.uri).map(Params)
+    }
+}
+
+/// The query of an address.
+pub(crate) fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
+    match Query::try_from_uri(uri) {
+        Ok(Query(query)) => Ok(query),
+        Err(rejection) => {
+            let cause = std::error::Error::source(&rejection).map(ToString::to_string).unwrap_or_default();
+            Err(Problem::bad_request(format!("The query cannot be read: {cause}.")))
         }
     }
 }
@@ -129,7 +133,7 @@ pub(crate) fn seq(name: &'static str, text: Option<&str>) -> Result<Option<u64>,
     field(name, text, |text| text.parse::<u64>().map_err(|_| "expected a whole number from 0"))
 }
 
-fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
+pub(crate) fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
     let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     let essence = media_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
     let json =
@@ -166,7 +170,7 @@ async fn read_optional(request: Request, state: &AppState) -> Result<Option<Byte
 }
 
 /// A list would be taken for an object whose names are left out, and only after it the mistakes be found.
-fn parse_object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+pub(crate) fn parse_object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     if bytes.trim_ascii_start().starts_with(b"{") {
         return parse(bytes);
     }
@@ -174,7 +178,7 @@ fn parse_object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     Err(Problem::bad_request("The body must be a JSON object."))
 }
 
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let parsed = serde_path_to_error::deserialize(&mut json);
     let error = match parsed {

@@ -17,6 +17,9 @@ mod accept;
 mod app;
 mod docs;
 mod frame;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gate;
 mod handlers;
 mod input;

@@ -90,7 +90,8 @@ impl<'de> Deserialize<'de> for Timestamp {
 }
 
 /// Reads a duration as users write it: one or more numbers with a unit (`ms`, `s`, `m`, `h`, `d`), largest
-/// first, such as `500ms`, `30s`, `1.5h` or `1h30m`. At most 10,000 days.
+/// first, such as `500ms`, `30s`, `1.5h` or `1h30m`; rounded to whole milliseconds, and at least one unless it is zero.
+/// At most 10,000 days.
 ///
 /// # Errors
 /// [`DurationError`] when the text has another form or is longer than that.
@@ -119,7 +120,9 @@ pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
     if millis > MAX {
         return Err(wrong());
     }
-    Ok(Duration::from_micros((millis * 1e3).round() as u64))
+    // What is not nothing must not become nothing.
+    let least = u64::from(millis > 0.0);
+    Ok(Duration::from_millis((millis.round() as u64).max(least)))
 }
 
 /// Writes a duration so that [`parse_duration`] reads it back: whole milliseconds, in the largest units that fit.
@@ -181,6 +184,13 @@ mod tests {
     fn durations_round_trip_and_refuse_nonsense() {
         for (text, millis) in
             [("500ms", 500), ("30s", 30_000), ("1h30m", 5_400_000), ("1.5h", 5_400_000), ("24h", 86_400_000)]
+        {
+            let duration = parse_duration(text).unwrap();
+            assert_eq!(duration, Duration::from_millis(millis), "{text}");
+            assert_eq!(parse_duration(&format_duration(duration)).unwrap(), duration);
+        }
+        // As it is written is as it is kept.
+        for (text, millis) in [("0.4ms", 1), ("1.184467s", 1_184), ("1.0006s", 1_001), ("0s", 0), ("0.0h", 0)]
         {
             let duration = parse_duration(text).unwrap();
             assert_eq!(duration, Duration::from_millis(millis), "{text}");

@@ -6,7 +6,7 @@ use taskiq_flow_security::Admission;
 /// What a client says.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
-pub(super) enum ClientMessage {
+pub(crate) enum ClientMessage {
     /// Presents a key or a token.
     Connect {
         #[serde(default)]
@@ -27,7 +27,7 @@ pub(super) enum ClientMessage {
 /// What a subscription is to.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Target {
+pub(crate) struct Target {
     /// A pipeline, or `*` for all that the caller may read; may be left out where a run is named.
     pub(super) pipeline_id: Option<String>,
     /// Only this run.
@@ -78,6 +78,13 @@ pub(super) struct Subscribed<'a> {
     pub(super) after_seq: Option<u64>,
 }
 
+impl ClientMessage {
+    /// Reads a message; else what is wrong with it, for the client.
+    pub(crate) fn read(text: &str) -> Result<Self, String> {
+        serde_json::from_str(text).map_err(|error| error.to_string())
+    }
+}
+
 impl<'a> Who<'a> {
     pub(super) fn of(caller: &'a Admission) -> Self {
         let principal = caller.principal();
@@ -91,8 +98,7 @@ mod tests {
 
     #[test]
     fn messages_are_read_strictly() {
-        let read =
-            |text: &str| serde_json::from_str::<ClientMessage>(text).map_err(|error| error.to_string());
+        let read = ClientMessage::read;
         assert!(matches!(
             read(r#"{"type":"connect","auth":"k"}"#),
             Ok(ClientMessage::Connect { auth: Some(_) })

@@ -3,7 +3,7 @@
 //! The guard has looked at the handshake: HTTPS, origin, rate and, where there is one, the credential. A
 //! [`session`] then asks it about every subscription, and again whenever the policy changes.
 
-mod message;
+pub(crate) mod message;
 mod outbox;
 mod rate;
 mod session;

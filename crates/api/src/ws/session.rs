@@ -181,10 +181,7 @@ impl Session {
             return Err(End::Close(POLICY, "too many messages"));
         }
         match message {
-            Message::Text(text) => {
-                let parsed = serde_json::from_str(text.as_str());
-                Ok(Some(parsed.map_err(|error: serde_json::Error| error.to_string())))
-            }
+            Message::Text(text) => Ok(Some(ClientMessage::read(text.as_str()))),
             Message::Binary(_) => {
                 self.say(&error("binary", "Messages are JSON texts."))?;
                 Err(End::Close(UNSUPPORTED, "binary message"))
