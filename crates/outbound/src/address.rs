@@ -37,13 +37,14 @@ const NOT_PUBLIC_V6: [Ipv6Net; 3] = [
 const NAT64: Ipv6Net = v6([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96);
 const SIX_TO_FOUR: Ipv6Net = v6([0x2002, 0, 0, 0, 0, 0, 0, 0], 16);
 
-/// Where clouds keep the credentials of a machine: link-local addresses, and those that three of them use beside
-/// (AWS over IPv6, Alibaba, Oracle).
+/// Where clouds keep the credentials of a machine: link-local addresses, and those that four of them use beside
+/// (AWS over IPv6, Alibaba, Oracle; Azure's is a public address that every virtual network routes to its host).
 pub(crate) fn is_metadata(ip: IpAddr) -> bool {
-    const BESIDE: [IpAddr; 3] = [
+    const BESIDE: [IpAddr; 4] = [
         IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
         IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
         IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
+        IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
     ];
     let ip = inner(ip);
     let local = match ip {
@@ -123,6 +124,8 @@ mod tests {
             ("fd00:ec2::254", false, true),
             ("100.100.100.200", false, true),
             ("192.0.0.192", false, true),
+            ("168.63.129.16", true, true),
+            ("::ffff:168.63.129.16", true, true),
         ] {
             let address: IpAddr = ip.parse().unwrap();
             assert_eq!((is_public(address), is_metadata(address)), (public, metadata), "{ip}");
