@@ -7,6 +7,7 @@ mod credentials;
 mod data;
 mod demo;
 mod page;
+mod security;
 mod serve;
 
 /// The built program.

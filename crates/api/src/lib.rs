@@ -39,6 +39,7 @@ mod ui;
 mod ws;
 
 pub use axum::Router;
+pub use handlers::explain::explain_by;
 pub use metrics::{Metrics, MetricsError};
 pub use openapi::document;
 pub use options::{ApiOptions, OptionsError};

@@ -55,6 +55,7 @@ use crate::{docs, handlers, model, ui, ws};
         handlers::schedules::resume_schedule,
         handlers::schedules::trigger_schedule,
         handlers::security::get_security_config,
+        handlers::explain::explain,
         handlers::security::get_audit_records,
         handlers::security::verify_audit,
         docs::openapi_json,

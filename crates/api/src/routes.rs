@@ -12,7 +12,7 @@ use taskiq_flow_security::permission::Permission::{Admin, Execute, Read};
 
 use crate::frame::frame;
 use crate::gate::gate;
-use crate::handlers::{analysis, events, meta, pipelines, register, runs, schedules, security};
+use crate::handlers::{analysis, events, explain, meta, pipelines, register, runs, schedules, security};
 use crate::options::DEFAULT_METRICS_PATH;
 use crate::problem::Problem;
 pub use crate::rule::{Route, Rule};
@@ -80,6 +80,7 @@ pub static ROUTES: &[Route] = &[
     route("trigger_schedule", endpoint::SCHEDULES, POST, &["/schedules/{id}/trigger"], Schedule(Execute), Some(PipelineExecute), || post(schedules::trigger_schedule)),
 
     route("get_security_config", endpoint::SECURITY_ADMIN, GET, &["/security/config"], SecurityAdmin, None, || get(security::get_security_config)),
+    route("explain", endpoint::SECURITY_ADMIN, POST, &["/security/explain"], SecurityAdmin, None, || post(explain::explain)),
     route("get_audit_records", endpoint::SECURITY_ADMIN, GET, &["/security/audit"], SecurityAdmin, None, || get(security::get_audit_records)),
     route("verify_audit", endpoint::SECURITY_ADMIN, GET, &["/security/audit/verify"], SecurityAdmin, None, || get(security::verify_audit)),
 

@@ -35,6 +35,9 @@ pub(crate) enum Command {
     /// Read and verify the audit log
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Judge the security of a configuration, and explain what it decides
+    #[command(subcommand)]
+    Security(SecurityCommand),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
 }
@@ -223,6 +226,53 @@ pub(crate) struct AuditShowArgs {
     #[arg(long, default_value_t = 50)]
     pub(crate) limit: usize,
     /// Print one JSON object a line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SecurityCommand {
+    /// Score a configuration, and list what should not be left so; exit 1 when something is grave
+    Check(SecurityCheckArgs),
+    /// Say whether somebody may do something, which rule decides, and what would turn that
+    Explain(SecurityExplainArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SecurityCheckArgs {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+    /// Pipeline files, or folders of them, that the ACLs are for [default: ./pipelines if it is there]
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    pub(crate) pipelines: Vec<PathBuf>,
+    /// Print score and findings as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SecurityExplainArgs {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+    /// Who: the id of a configured key
+    #[arg(long, value_name = "ID")]
+    pub(crate) key_id: Option<String>,
+    /// Who: the bearer of a token with these roles
+    #[arg(long, num_args = 1.., value_delimiter = ',', conflicts_with = "key_id")]
+    pub(crate) roles: Option<Vec<String>>,
+    /// Who: a caller without credential
+    #[arg(long, conflicts_with_all = ["key_id", "roles"])]
+    pub(crate) anonymous: bool,
+    /// May do what
+    #[arg(long, value_enum)]
+    pub(crate) permission: PermissionArg,
+    /// On which pipeline [default: on any]
+    #[arg(long, value_name = "ID")]
+    pub(crate) pipeline: Option<String>,
+    /// On what, where it is not one pipeline
+    #[arg(long, value_name = "WHAT", conflicts_with = "pipeline", value_parser = ["any_pipeline", "whole_server", "security_admin", "myself"])]
+    pub(crate) resource: Option<String>,
+    /// Print the whole answer as JSON
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -33,6 +33,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Key(command) => commands::key::run(command),
         Command::Token(command) => commands::token::run(command),
         Command::Audit(command) => commands::audit::run(command),
+        Command::Security(command) => commands::security::run(command),
         Command::Completions(args) => commands::completions::run(&args),
     }
 }

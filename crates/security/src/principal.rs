@@ -122,6 +122,11 @@ impl Principal {
         matches!(self.kind, PrincipalKind::ApiKey | PrincipalKind::Jwt)
     }
 
+    /// Whether the credential itself says what it permits, as a key does; a token's roles are looked up.
+    pub fn has_own_permissions(&self) -> bool {
+        self.is_authenticated() && self.kind != PrincipalKind::Jwt
+    }
+
     /// The name of the principal's own rate-limit bucket; kinds are apart, so that a token cannot spend the quota of
     /// a key by choosing its id as `sub`.
     pub(crate) fn bucket(&self) -> String {

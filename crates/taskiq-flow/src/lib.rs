@@ -23,6 +23,7 @@
 pub mod config;
 mod files;
 pub mod pipeline;
+pub mod posture;
 mod server;
 pub mod task;
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod analysis;
 pub(crate) mod events;
+pub(crate) mod explain;
 pub(crate) mod meta;
 pub(crate) mod pipelines;
 pub(crate) mod register;

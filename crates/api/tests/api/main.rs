@@ -5,6 +5,7 @@
 mod attacks;
 mod bodies;
 mod events;
+mod explain;
 mod frame;
 mod graphs;
 mod openapi;

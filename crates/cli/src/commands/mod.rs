@@ -7,6 +7,7 @@ pub(crate) mod dag;
 pub(crate) mod demo;
 pub(crate) mod key;
 pub(crate) mod run;
+pub(crate) mod security;
 pub(crate) mod serve;
 pub(crate) mod token;
 

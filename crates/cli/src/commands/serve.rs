@@ -8,9 +8,8 @@ use std::process::ExitCode;
 use taskiq_flow::broker::InMemoryBroker;
 use taskiq_flow::config::{Loaded, Sources};
 use taskiq_flow::core::definition::Pipeline;
-use taskiq_flow::core::diagnostic::nearest;
-use taskiq_flow::security::settings::Severity;
-use taskiq_flow::{Server, create_visualization_api};
+use taskiq_flow::posture::{self, Facts};
+use taskiq_flow::{Server, TaskiqFlowConfig, create_visualization_api};
 
 use crate::args::ServeArgs;
 use crate::output::{Failure, note};
@@ -44,12 +43,13 @@ pub(crate) async fn serve(
     let listener = taskiq_flow::bind(&loaded.config).await.map_err(Failure::failed)?;
     let https = loaded.config.require_https && loaded.config.security_enabled;
     let count = pipelines.len();
+    let (config, file) = (loaded.config.clone(), loaded.file.clone());
     let mut api = create_visualization_api(InMemoryBroker::new(), loaded.config);
     for pipeline in pipelines {
         api = api.pipeline(pipeline);
     }
     let server = api.start().await.map_err(Failure::wrong)?;
-    warn(&server);
+    warn(&server, &config, file.as_deref());
     let address = listener.local_addr().map_err(Failure::failed)?;
     tracing::info!(%address, pipelines = count, "listening");
     if https {
@@ -66,8 +66,8 @@ pub(crate) async fn serve(
     Ok(ExitCode::SUCCESS)
 }
 
-fn warn(server: &Server) {
-    let settings = server.guard().settings();
+/// Says what should not be left so.
+fn warn(server: &Server, config: &TaskiqFlowConfig, file: Option<&Path>) {
     let ids: Vec<_> =
         server.engine().pipelines().iter().map(|registered| registered.id().to_string()).collect();
     if ids.is_empty() {
@@ -75,24 +75,12 @@ fn warn(server: &Server) {
             "warning: there are no pipelines: name files or a folder with --pipelines, or make a folder `{DEFAULT_PIPELINES}` here"
         ));
     }
-    for unknown in
-        settings.policy().acls().map(|(name, _)| name).filter(|name| !ids.iter().any(|id| id == name))
-    {
-        let near = nearest(unknown, ids.iter().map(String::as_str));
-        let near = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
-        note(format!(
-            "WARNING: pipeline_acls.{unknown}: there is no pipeline of that name, so this protects nothing{near}"
-        ));
-    }
-    for warning in settings.warnings() {
-        match warning.severity {
-            Severity::High => note(format!("WARNING: {}: {}", warning.field, warning.message)),
-            _ => note(format!("warning: {}: {}", warning.field, warning.message)),
-        }
-    }
+    let settings = server.guard().settings();
+    let facts = Facts::new(config, &settings).file(file).pipelines(&ids);
+    commands::security::warn(&posture::look(&facts));
 }
 
-fn paths(given: Vec<PathBuf>) -> Vec<PathBuf> {
+pub(crate) fn paths(given: Vec<PathBuf>) -> Vec<PathBuf> {
     if !given.is_empty() {
         return given;
     }

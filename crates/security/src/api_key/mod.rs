@@ -128,6 +128,12 @@ impl KeyRing {
         }
     }
 
+    /// The holder of the key of this id, expired or not: for questions about it, not for requests.
+    pub(crate) fn principal(&self, id: &str) -> Option<Arc<Principal>> {
+        let mut all = self.by_digest.values();
+        all.find(|(record, _)| record.id == id).map(|(_, principal)| principal.clone())
+    }
+
     /// Whether both rings accept the same keys.
     pub(crate) fn same_keys(&self, other: &KeyRing) -> bool {
         self.len() == other.len() && self.by_digest.keys().all(|digest| other.by_digest.contains_key(digest))

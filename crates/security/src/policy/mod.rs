@@ -24,9 +24,12 @@
 //! assert_eq!(permit.pipeline(), Some("etl"));
 //! ```
 
+mod edit;
+mod explain;
 mod permit;
 #[cfg(test)]
 mod tests;
+mod trace;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -38,7 +41,12 @@ use serde::{Deserialize, Serialize};
 use crate::permission::{Permission, PermissionSet};
 use crate::principal::{Principal, PrincipalKind};
 
+use self::trace::Trace;
+
+pub use self::edit::{Edit, EditText};
+pub use self::explain::{Change, Explanation};
 pub use self::permit::Permit;
+pub use self::trace::{Finding, Look};
 
 /// What a request wants to touch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -71,6 +79,21 @@ impl Acl {
     /// The roles listed, by permission.
     pub fn lists(&self) -> impl Iterator<Item = (Permission, &[String])> {
         self.0.iter().map(|(permission, roles)| (*permission, roles.as_slice()))
+    }
+
+    /// Lists a role for a permission too.
+    fn add(&mut self, permission: Permission, role: &str) {
+        let listed = self.0.entry(permission).or_default();
+        if !listed.iter().any(|known| known == role) {
+            listed.push(role.to_owned());
+        }
+    }
+
+    /// Lists a role for a permission no more.
+    fn remove(&mut self, permission: Permission, role: &str) {
+        if let Some(listed) = self.0.get_mut(&permission) {
+            listed.retain(|known| known != role);
+        }
     }
 
     /// Whether one of `roles` is listed for `permission`, or for `admin`.
@@ -198,20 +221,37 @@ impl Policy {
         resource: Resource<'_>,
         now: Timestamp,
     ) -> Verdict {
-        if self.danger_open {
-            return yes(Rule::SecurityOff);
-        }
-        if principal.is_expired_at(now) {
-            return no(Rule::Expired);
-        }
-        match resource {
-            Resource::Pipeline(pipeline) => self.decide_pipeline(principal, permission, pipeline),
-            Resource::AnyPipeline => self.decide_any(principal, permission),
-            Resource::WholeServer => self.decide_whole(principal, permission),
-            Resource::SecurityAdmin => self.decide_whole(principal, Permission::Admin),
-            Resource::Myself if principal.is_authenticated() => yes(Rule::Authenticated),
-            Resource::Myself => no(Rule::Anonymous),
-        }
+        self.decide_telling(principal, permission, resource, now, &mut ())
+    }
+
+    /// The decision, with each rule told to `trace` as it is looked at. There is no other way to a decision.
+    fn decide_telling(
+        &self,
+        principal: &Principal,
+        permission: Permission,
+        resource: Resource<'_>,
+        now: Timestamp,
+        trace: &mut impl Trace,
+    ) -> Verdict {
+        let verdict = 'rules: {
+            if self.danger_open {
+                break 'rules yes(Rule::SecurityOff);
+            }
+            if principal.is_expired_at(now) {
+                break 'rules no(Rule::Expired);
+            }
+            trace.goes_on(Rule::Expired);
+            match resource {
+                Resource::Pipeline(pipeline) => self.decide_pipeline(principal, permission, pipeline, trace),
+                Resource::AnyPipeline => self.decide_any(principal, permission, trace),
+                Resource::WholeServer => self.decide_whole(principal, permission, trace),
+                Resource::SecurityAdmin => self.decide_whole(principal, Permission::Admin, trace),
+                Resource::Myself if principal.is_authenticated() => yes(Rule::Authenticated),
+                Resource::Myself => no(Rule::Anonymous),
+            }
+        };
+        trace.decided(verdict);
+        verdict
     }
 
     /// Whether `principal` may see `pipeline` and what belongs to it. Every list is filtered with this.
@@ -241,7 +281,13 @@ impl Policy {
         self.acls.iter().map(|(pipeline, acl)| (pipeline.as_str(), acl))
     }
 
-    fn decide_pipeline(&self, principal: &Principal, permission: Permission, pipeline: &str) -> Verdict {
+    fn decide_pipeline(
+        &self,
+        principal: &Principal,
+        permission: Permission,
+        pipeline: &str,
+        trace: &mut impl Trace,
+    ) -> Verdict {
         let acl = self.acls.get(pipeline);
         if !principal.is_authenticated() {
             let allowed = principal.kind() == PrincipalKind::Anonymous
@@ -253,43 +299,51 @@ impl Policy {
         if !principal.whitelist().allows(pipeline) {
             return no(Rule::Whitelist);
         }
+        trace.goes_on(Rule::Whitelist);
         let granted = self.permissions_of(principal);
         if granted.grants(Permission::Admin) {
             return yes(Rule::Admin);
         }
-        match acl {
-            None => Verdict { allowed: granted.grants(permission), rule: Rule::Permission },
-            // A key needs its own permission besides the ACL; a token's roles may have it from the ACL alone.
-            Some(_) if principal.kind() == PrincipalKind::ApiKey && !granted.grants(permission) => {
-                no(Rule::Permission)
+        trace.goes_on(Rule::Admin);
+        let Some(acl) = acl else {
+            return Verdict { allowed: granted.grants(permission), rule: Rule::Permission };
+        };
+        // A key needs its own permission besides the ACL; a token's roles may have it from the ACL alone.
+        if principal.has_own_permissions() {
+            if !granted.grants(permission) {
+                return no(Rule::Permission);
             }
-            Some(acl) => Verdict { allowed: acl.lists_any(permission, principal.roles()), rule: Rule::Acl },
+            trace.goes_on(Rule::Permission);
         }
+        Verdict { allowed: acl.lists_any(permission, principal.roles()), rule: Rule::Acl }
     }
 
-    fn decide_any(&self, principal: &Principal, permission: Permission) -> Verdict {
-        match principal.kind() {
-            PrincipalKind::Anonymous => {
-                let allowed = self.anonymous_read && permission == Permission::Read;
-                Verdict { allowed, rule: Rule::Anonymous }
-            }
-            _ if self.permissions_of(principal).grants(permission) => yes(Rule::Permission),
-            PrincipalKind::Jwt
-                if self.acls.values().any(|acl| acl.lists_any(permission, principal.roles())) =>
-            {
-                yes(Rule::Acl)
-            }
-            _ => no(Rule::Permission),
+    fn decide_any(&self, principal: &Principal, permission: Permission, trace: &mut impl Trace) -> Verdict {
+        if !principal.is_authenticated() {
+            let allowed = principal.kind() == PrincipalKind::Anonymous
+                && self.anonymous_read
+                && permission == Permission::Read;
+            return Verdict { allowed, rule: Rule::Anonymous };
         }
+        if self.permissions_of(principal).grants(permission) {
+            return yes(Rule::Permission);
+        }
+        if !principal.has_own_permissions() {
+            trace.goes_on(Rule::Permission);
+            let listed = |acl: &Acl| acl.lists_any(permission, principal.roles());
+            return Verdict { allowed: self.acls.values().any(listed), rule: Rule::Acl };
+        }
+        no(Rule::Permission)
     }
 
-    fn decide_whole(&self, principal: &Principal, permission: Permission) -> Verdict {
+    fn decide_whole(&self, principal: &Principal, permission: Permission, trace: &mut impl Trace) -> Verdict {
         if !principal.is_authenticated() {
             return no(Rule::Anonymous);
         }
         if !self.permissions_of(principal).grants(permission) {
             return no(Rule::Permission);
         }
+        trace.goes_on(Rule::Permission);
         Verdict { allowed: principal.whitelist().is_unrestricted(), rule: Rule::Whitelist }
     }
 }

@@ -233,3 +233,174 @@ fn an_open_policy_says_yes_and_only_it_does() {
         assert!(policy().authorize(&principal, Execute, Resource::Pipeline("closed")).is_err());
     }
 }
+
+mod explained {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const PIPELINES: [&str; 3] = ["a", "b", "c1"];
+    const ROLES: [&str; 3] = ["x", "y", "z"];
+
+    fn permissions() -> impl Strategy<Value = PermissionSet> {
+        proptest::collection::vec(proptest::sample::select(Permission::ALL.to_vec()), 0..3)
+            .prop_map(PermissionSet::from_iter)
+    }
+
+    fn roles() -> impl Strategy<Value = Vec<String>> {
+        proptest::sample::subsequence(ROLES.map(str::to_owned).to_vec(), 0..=3)
+    }
+
+    fn policies() -> impl Strategy<Value = Policy> {
+        let lists = proptest::collection::btree_map(
+            proptest::sample::select(Permission::ALL.to_vec()),
+            roles(),
+            0..3,
+        );
+        let acls = proptest::collection::btree_map(
+            proptest::sample::select(PIPELINES.map(str::to_owned).to_vec()),
+            lists.prop_map(Acl::new),
+            0..3,
+        );
+        let granted = proptest::collection::btree_map(
+            proptest::sample::select(ROLES.map(str::to_owned).to_vec()),
+            permissions(),
+            0..3,
+        );
+        (acls, granted, any::<bool>(), proptest::bool::weighted(0.1)).prop_map(
+            |(acls, granted, anonymous, open)| {
+                Policy::new(acls, granted).with_anonymous_read(anonymous).danger_open(open)
+            },
+        )
+    }
+
+    fn principals() -> impl Strategy<Value = Principal> {
+        let kinds = vec![
+            PrincipalKind::ApiKey,
+            PrincipalKind::ApiKey,
+            PrincipalKind::Jwt,
+            PrincipalKind::Jwt,
+            PrincipalKind::Anonymous,
+            PrincipalKind::Open,
+        ];
+        let lists = proptest::sample::subsequence(vec!["a", "b", "c*", "*"], 0..=2);
+        (proptest::sample::select(kinds), roles(), lists, permissions(), proptest::bool::weighted(0.1))
+            .prop_map(|(kind, roles, list, permissions, expired)| {
+                let own = kind == PrincipalKind::ApiKey;
+                Principal {
+                    id: "someone".to_owned(),
+                    kind,
+                    roles,
+                    whitelist: if own { Whitelist::parse(&list).unwrap() } else { Whitelist::Unrestricted },
+                    permissions: if own { permissions } else { PermissionSet::EMPTY },
+                    expires_at: expired.then_some(Timestamp::UNIX_EPOCH),
+                    proof: Proof::None,
+                }
+            })
+    }
+
+    fn resources() -> impl Strategy<Value = Resource<'static>> {
+        let pipelines = PIPELINES.map(Resource::Pipeline);
+        let all = [Resource::AnyPipeline, Resource::WholeServer, Resource::SecurityAdmin, Resource::Myself];
+        proptest::sample::select([&pipelines[..], &pipelines[..], &all[..]].concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(3000))]
+
+        /// What is explained is what is decided; each suggested change turns it.
+        #[test]
+        fn is_the_decision_and_each_change_turns_it(
+            policy in policies(),
+            principal in principals(),
+            resource in resources(),
+            permission in proptest::sample::select(Permission::ALL.to_vec()),
+        ) {
+            let (now, principal) = (Timestamp::now(), Arc::new(principal));
+            let decided = policy.decide(&principal, permission, resource, now);
+            let why = policy.explain(&principal, permission, resource, now);
+            prop_assert_eq!((why.allowed, why.rule), (decided.allowed, decided.rule));
+            let (last, before) = why.chain.split_last().unwrap();
+            let finding = if decided.allowed { Finding::Allows } else { Finding::Denies };
+            prop_assert_eq!(*last, Look { rule: decided.rule, finding });
+            prop_assert!(before.iter().all(|look| look.finding == Finding::GoesOn));
+            for change in &why.changes {
+                let (mut policy, mut principal) = (policy.clone(), (*principal).clone());
+                for edit in &change.edits {
+                    edit.apply(&mut policy, &mut principal, now);
+                    prop_assert!(!edit.describe(&principal).text.is_empty());
+                }
+                let turned = policy.decide(&principal, permission, resource, now);
+                prop_assert_ne!(turned.allowed, decided.allowed, "{:?}", change);
+            }
+            // Who has proved who it is can always be let in, and be kept out.
+            if principal.is_authenticated() {
+                prop_assert!(!why.changes.is_empty(), "{:?} {:?}", principal, why.rule);
+            }
+        }
+    }
+
+    #[test]
+    fn what_would_help_is_said_in_words() {
+        let words = |principal: &Arc<Principal>, permission, pipeline| -> Vec<String> {
+            let why = policy().explain(principal, permission, Resource::Pipeline(pipeline), Timestamp::now());
+            let all = |change: &Change| {
+                let texts = change.edits.iter().map(|edit| edit.describe(principal).text);
+                texts.collect::<Vec<_>>().join(" and ")
+            };
+            why.changes.iter().map(all).collect()
+        };
+        assert_eq!(
+            words(&key("guest", &[], &[Read]), Read, "guarded"),
+            [
+                "add role `guest` to pipeline_acls.guarded.read",
+                "give the key `k` the role `admin`",
+                "give the key `k` the role `viewer`",
+            ]
+        );
+        assert_eq!(
+            words(&key("viewer", &["a"], &[]), Read, "guarded"),
+            [
+                "add `guarded` to the pipelines of the key `k` and add `read` to the permissions of the key `k`"
+            ]
+        );
+        assert_eq!(
+            words(&token(&["reader"]), Execute, "a"),
+            [
+                "add `execute` to role_permissions.reader",
+                "give the token of `ada` the role `admin`",
+                "give the token of `ada` the role `runner`",
+            ]
+        );
+        assert_eq!(
+            words(&token(&["viewer"]), Read, "guarded"),
+            ["remove role `viewer` from pipeline_acls.guarded.read", "revoke the token of `ada`"]
+        );
+    }
+
+    /// All five things that a key can lack at once.
+    #[test]
+    fn several_edits_are_found_together() {
+        let mut principal = (*key("viewer", &["b"], &[])).clone();
+        principal.roles.clear();
+        principal.expires_at = Some(Timestamp::UNIX_EPOCH);
+        let principal = Arc::new(principal);
+        let why = policy().explain(&principal, Execute, Resource::Pipeline("closed"), Timestamp::now());
+        assert_eq!((why.allowed, why.rule), (false, Rule::Expired));
+        assert_eq!(why.changes[0].edits.len(), 5, "{:?}", why.changes);
+    }
+
+    /// The clones that are tried are of the whole policy: their number must not grow with it.
+    #[test]
+    fn a_policy_of_many_roles_is_explained_as_soon() {
+        let roles: Vec<String> = (0..500).map(|n| format!("role{n}")).collect();
+        let acls = (0..50).map(|n| (format!("p{n}"), Acl::new([(Read, roles.clone())]))).collect();
+        let policy = Policy::new(acls, BTreeMap::new());
+        let nobody = token(&[]);
+        let why = policy.explain(&nobody, Read, Resource::Pipeline("p1"), Timestamp::now());
+        assert_eq!(why.changes.len(), 8);
+        let all: Vec<&str> = roles.iter().map(String::as_str).collect();
+        let why = policy.explain(&token(&all), Read, Resource::AnyPipeline, Timestamp::now());
+        assert!(why.allowed && !why.changes.is_empty());
+    }
+}

@@ -78,12 +78,12 @@ impl SecurityOptions {
             let field = format!("api_keys.{}", record.id);
             if !text.starts_with(DIGEST_PREFIX) && text.len() < STRONG_KEY_CHARS {
                 let message = "the key is short enough to be guessed; make one with `taskiq-flow key new`";
-                warnings.push(warning(Severity::Medium, &field, message));
+                warnings.push(warning("key-guessable", Severity::Medium, &field, message));
             }
             if record.permissions.is_empty() {
                 let message =
                     "the key has no `permissions` and can do nothing; list `read`, `execute` or `admin`";
-                warnings.push(warning(Severity::Low, &field, message));
+                warnings.push(warning("key-without-permission", Severity::Low, &field, message));
             }
             records.push(record);
         }
@@ -104,14 +104,14 @@ impl SecurityOptions {
                 if self.require_strong_jwt_secret {
                     return Err(SettingsError::new("jwt_secret", message));
                 }
-                warnings.push(warning(Severity::High, "jwt_secret", &message));
+                warnings.push(warning("jwt-secret-weak", Severity::High, "jwt_secret", &message));
             }
             if accepted(JwtAlgorithm::HS256) {
                 keys.push(key);
             } else {
                 let message =
                     "the secret is not used, `jwt_algorithms` leaves out HS256; remove it or add HS256";
-                warnings.push(warning(Severity::Low, "jwt_secret", message));
+                warnings.push(warning("jwt-secret-unused", Severity::Low, "jwt_secret", message));
             }
         }
         for (at, entry) in self.jwt_public_keys.iter().enumerate() {
@@ -181,7 +181,7 @@ impl SecurityOptions {
             if !endpoint::ALL.contains(&name.as_str()) {
                 let message =
                     format!("no endpoint has that name; the names are {}", endpoint::ALL.join(", "));
-                warnings.push(warning(Severity::Low, &field, &message));
+                warnings.push(warning("limit-unknown-endpoint", Severity::Low, &field, &message));
             }
             by_endpoint.insert(name.clone(), parse(&field, text)?);
         }
@@ -199,9 +199,10 @@ impl SecurityOptions {
     }
 
     fn warn(&self, keys: &KeyRing, tokens: Option<&JwtVerifier>, warnings: &mut Vec<Warning>) {
-        let mut warn = |severity, field, message| warnings.push(warning(severity, field, message));
+        let mut warn = |id, severity, field, message| warnings.push(warning(id, severity, field, message));
         if !self.security_enabled {
             warn(
+                "security-off",
                 Severity::High,
                 "security_enabled",
                 "security is OFF: anybody may read, execute and administer",
@@ -212,13 +213,15 @@ impl SecurityOptions {
         if !keys_count && tokens.is_none() {
             let message = "nobody can authenticate: there is neither a key nor a `jwt_secret`; \
                            `taskiq-flow key new` makes a key";
-            warn(Severity::Medium, "api_keys", message);
+            warn("nobody-can-authenticate", Severity::Medium, "api_keys", message);
         }
         if self.auth_provider == AuthProvider::Jwt && !keys.is_empty() {
-            warn(Severity::Low, "api_keys", "the keys are not used while `auth_provider` is \"jwt\"");
+            let message = "the keys are not used while `auth_provider` is \"jwt\"";
+            warn("keys-unused", Severity::Low, "api_keys", message);
         }
         if !self.require_https {
             warn(
+                "https-off",
                 Severity::Medium,
                 "require_https",
                 "plain HTTP is accepted: credentials can be read on the way",
@@ -227,13 +230,15 @@ impl SecurityOptions {
         if self.trusted_proxies.iter().any(|network| network.prefix_len() == 0) {
             let message = "every peer is trusted to say where a request comes from and that it was secure; \
                            list your proxies only";
-            warn(Severity::High, "trusted_proxies", message);
+            warn("proxies-everybody", Severity::High, "trusted_proxies", message);
         }
         if !self.rate_limit_enabled {
-            warn(Severity::Medium, "rate_limit_enabled", "no request is refused for its rate");
+            let message = "no request is refused for its rate";
+            warn("limits-off", Severity::Medium, "rate_limit_enabled", message);
         }
         if self.auth_failure_limit.trim().is_empty() {
             warn(
+                "guessing-unlimited",
                 Severity::Medium,
                 "auth_failure_limit",
                 "credentials may be guessed at any rate; \"20/minute\" stops it",
@@ -241,11 +246,11 @@ impl SecurityOptions {
         }
         if !self.websocket_require_auth {
             let message = "anybody may watch the pipelines that have no ACL";
-            warn(Severity::Medium, "websocket_require_auth", message);
+            warn("sockets-anonymous", Severity::Medium, "websocket_require_auth", message);
             if self.websocket_handshake_auth == HandshakeAuth::Required {
                 let message =
                     "\"required\" refuses the anonymous clients that `websocket_require_auth` lets in";
-                warn(Severity::Low, "websocket_handshake_auth", message);
+                warn("handshake-contradicts", Severity::Low, "websocket_handshake_auth", message);
             }
         }
     }
@@ -310,6 +315,7 @@ fn check_acl(field: &str, pipeline: &str, acl: &Acl) -> Result<(), SettingsError
     Ok(())
 }
 
-fn warning(severity: Severity, field: &str, message: &str) -> Warning {
-    Warning { severity, field: field.to_owned(), message: message.to_owned() }
+/// `id` must stand in the catalog of checks (`taskiq_flow::posture`), where a test looks for it.
+fn warning(id: &'static str, severity: Severity, field: &str, message: &str) -> Warning {
+    Warning { id, severity, field: field.to_owned(), message: message.to_owned() }
 }

@@ -21,6 +21,7 @@
 
 mod build;
 mod entries;
+mod explain;
 mod origins;
 mod redact;
 #[cfg(test)]
@@ -44,6 +45,7 @@ use crate::policy::{Acl, Policy};
 use crate::rate_limit::Limit;
 
 pub use self::entries::{ApiKeyEntry, ApiKeyMap, OneOrMany, PublicKeyEntry};
+pub use self::explain::{Subject, SubjectError};
 pub use self::origins::{AllowedOrigins, OriginError};
 
 /// A `jwt_secret` below this many bytes is weak: RFC 7518 section 3.2 asks for as many as HMAC-SHA256 puts out.
@@ -204,6 +206,8 @@ pub enum Severity {
 /// What works, but should not be left so. Shown loudly at start and by `security check`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Warning {
+    /// What kind of warning it is, such as `https-off`.
+    pub id: &'static str,
     /// How much it matters.
     pub severity: Severity,
     /// The field it is about.
@@ -313,6 +317,11 @@ impl Settings {
     /// What should not be left so, gravest first.
     pub fn warnings(&self) -> &[Warning] {
         &self.warnings
+    }
+
+    /// Whether requests are refused for their rate.
+    pub fn rate_limits_enforced(&self) -> bool {
+        self.enabled && self.limits.enabled
     }
 
     /// The settings for `GET /security/config`: every field, secrets replaced by `"[redacted]"`, keys by their ids.

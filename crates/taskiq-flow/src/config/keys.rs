@@ -4,6 +4,7 @@ use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
+use taskiq_flow_security::api_key::DIGEST_PREFIX;
 use taskiq_flow_security::permission::{Permission, PermissionSet};
 use taskiq_flow_security::settings::{ApiKeyEntry, ApiKeyMap, PublicKeyEntry};
 
@@ -87,6 +88,16 @@ impl ApiKeys {
     /// Adds a key: raw, or `sha256:` and its digest.
     pub fn insert(&mut self, key: impl Into<SecretString>, entry: impl Into<ApiKeyEntry>) {
         self.0.push((key.into(), entry.into()));
+    }
+
+    /// Whether a key stands here itself, and not as its digest.
+    pub(crate) fn has_raw(&self) -> bool {
+        self.texts().any(|text| !text.starts_with(DIGEST_PREFIX))
+    }
+
+    /// Each key's text, raw or a digest, and what it may do.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &ApiKeyEntry)> {
+        self.0.iter().map(|(key, entry)| (key.expose_secret(), entry))
     }
 
     pub(super) fn texts(&self) -> impl Iterator<Item = &str> {

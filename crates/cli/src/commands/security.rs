@@ -1,0 +1,132 @@
+//! `security`: how safe a configuration is, and what it decides.
+
+use std::process::ExitCode;
+
+use serde_json::{Map, Value, json};
+use taskiq_flow::posture::{self, Facts, Posture, Severity};
+
+use crate::args::{PermissionArg, SecurityCheckArgs, SecurityCommand, SecurityExplainArgs};
+use crate::commands;
+use crate::commands::serve;
+use crate::output::{FAILED, Failure, json as print_json, line, note};
+
+pub(crate) fn run(command: SecurityCommand) -> Result<ExitCode, Failure> {
+    match command {
+        SecurityCommand::Check(args) => check(&args),
+        SecurityCommand::Explain(args) => explain(&args),
+    }
+}
+
+fn check(args: &SecurityCheckArgs) -> Result<ExitCode, Failure> {
+    let loaded = commands::configuration(&commands::sources(args.config.config.as_deref()))?;
+    let settings = loaded.security_settings().map_err(|error| commands::config_failure(&error))?;
+    let paths = serve::paths(args.pipelines.clone());
+    let ids: Vec<String> =
+        commands::pipelines(&paths)?.iter().map(|pipeline| pipeline.id.to_string()).collect();
+    let mut facts = Facts::new(&loaded.config, &settings).file(loaded.file.as_deref());
+    // Without files the pipelines come over the API, and only the server knows them.
+    if !paths.is_empty() {
+        facts = facts.pipelines(&ids);
+    }
+    let posture = posture::look(&facts);
+    match args.json {
+        true => print_json(&posture.to_json()),
+        false => tell(&posture),
+    }
+    let grave = posture.worst() == Some(Severity::High);
+    Ok(if grave { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
+}
+
+fn tell(posture: &Posture) {
+    for finding in &posture.findings {
+        let check = finding.check;
+        line(format!("{:6} {} ({})", name(finding.severity), finding.field, check.id));
+        line(format!("       {}", finding.what));
+        line(format!("       mend: {}", check.mend));
+        line(format!("       ASVS {}; {}", check.asvs.join(", "), check.api_top10.join(", ")));
+    }
+    let count = |severity| posture.findings.iter().filter(|finding| finding.severity == severity).count();
+    line(format!(
+        "score {} of 100: {} high, {} medium, {} low",
+        posture.score(),
+        count(Severity::High),
+        count(Severity::Medium),
+        count(Severity::Low)
+    ));
+}
+
+/// What a server says of its posture when it starts.
+pub(crate) fn warn(posture: &Posture) {
+    let mut advice = 0;
+    for finding in &posture.findings {
+        match (finding.is_warning(), finding.severity) {
+            (true, Severity::High) => note(format!("WARNING: {}: {}", finding.field, finding.what)),
+            (true, _) => note(format!("warning: {}: {}", finding.field, finding.what)),
+            (false, _) => advice += 1,
+        }
+    }
+    if advice > 0 {
+        note(format!("{advice} more to make it safer: `taskiq-flow security check` lists all"));
+    }
+}
+
+fn name(severity: Severity) -> &'static str {
+    match severity {
+        Severity::High => "HIGH",
+        Severity::Medium => "medium",
+        Severity::Low => "low",
+    }
+}
+
+fn explain(args: &SecurityExplainArgs) -> Result<ExitCode, Failure> {
+    let question = question(args)?;
+    let loaded = commands::configuration(&commands::sources(args.config.config.as_deref()))?;
+    let settings = loaded.security_settings().map_err(|error| commands::config_failure(&error))?;
+    let answer = taskiq_flow::api::explain_by(&settings, question).map_err(Failure::wrong)?;
+    match args.json {
+        true => print_json(&answer),
+        false => tell_why(&answer),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The same body as `POST /security/explain` takes.
+fn question(args: &SecurityExplainArgs) -> Result<Value, Failure> {
+    let mut question = Map::new();
+    let permission = match args.permission {
+        PermissionArg::Read => "read",
+        PermissionArg::Execute => "execute",
+        PermissionArg::Admin => "admin",
+    };
+    question.insert("permission".to_owned(), json!(permission));
+    match (&args.key_id, &args.roles, args.anonymous) {
+        (Some(id), ..) => question.insert("key_id".to_owned(), json!(id)),
+        (None, Some(roles), _) => question.insert("roles".to_owned(), json!(roles)),
+        (None, None, true) => question.insert("type".to_owned(), json!("anonymous")),
+        (None, None, false) => {
+            return Err(Failure::wrong("say who: --key-id ID, --roles ROLE,… or --anonymous"));
+        }
+    };
+    for (field, value) in [("pipeline_id", &args.pipeline), ("resource", &args.resource)] {
+        if let Some(value) = value {
+            question.insert(field.to_owned(), json!(value));
+        }
+    }
+    Ok(Value::Object(question))
+}
+
+fn tell_why(answer: &Value) {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let allowed = if answer["allowed"] == true { "allowed" } else { "denied" };
+    line(format!("{allowed} by rule `{}`: {}", text(&answer["rule"]), text(&answer["reason"])));
+    for look in answer["chain"].as_array().into_iter().flatten() {
+        line(format!("  {:13} {:8} {}", text(&look["rule"]), text(&look["verdict"]), text(&look["why"])));
+    }
+    let changes = answer["changes"].as_array().map_or(&[][..], Vec::as_slice);
+    if !changes.is_empty() {
+        line("any one of these would turn it:");
+    }
+    for change in changes {
+        line(format!("  - {}", text(&change["text"])));
+    }
+}

@@ -1,0 +1,244 @@
+//! How safe a configuration is: one list of checks, each with what it looks for, how much it matters, the requirements
+//! it comes from and the mend.
+//!
+//! The server shows at its start what the checks find, `taskiq-flow security check` all of it with a score, and
+//! `docs/guide/hardening.md` the list itself. Requirements are those of the OWASP Application Security Verification
+//! Standard 5.0 ([`Check::asvs`]) and the OWASP API Security Top 10 of 2023 ([`Check::api_top10`]).
+//!
+//! ```
+//! use taskiq_flow::TaskiqFlowConfig;
+//! use taskiq_flow::posture::{Facts, Severity, look};
+//!
+//! let config = TaskiqFlowConfig::builder().security_enabled(false).build();
+//! let settings = config.security_settings()?;
+//! let posture = look(&Facts::new(&config, &settings));
+//! assert_eq!((posture.findings[0].check.id, posture.worst()), ("security-off", Some(Severity::High)));
+//! assert!(posture.score() < 100);
+//! # Ok::<(), taskiq_flow::config::ConfigError>(())
+//! ```
+
+mod access;
+mod catalog;
+mod exposure;
+mod files;
+mod record;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use taskiq_flow_security::settings::Settings;
+
+use crate::config::TaskiqFlowConfig;
+
+pub use self::catalog::CHECKS;
+pub use taskiq_flow_security::settings::Severity;
+
+/// One thing that is looked at.
+#[derive(Debug, Clone, Copy)]
+pub struct Check {
+    /// Its name, which does not change.
+    pub id: &'static str,
+    /// What it finds.
+    pub title: &'static str,
+    /// The most it can matter.
+    pub severity: Severity,
+    /// Requirements of ASVS 5.0, such as `13.4.2`.
+    pub asvs: &'static [&'static str],
+    /// Risks of the API Security Top 10 of 2023, such as `API2`.
+    pub api_top10: &'static [&'static str],
+    /// What to do.
+    pub mend: &'static str,
+    look: Look,
+}
+
+/// Where a check's findings come from.
+#[derive(Debug, Clone, Copy)]
+enum Look {
+    /// The security settings warn of it themselves, under this id.
+    Settings,
+    /// This finds it.
+    Config(fn(&Facts<'_>) -> Vec<Found>),
+}
+
+/// What checks look at.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct Facts<'a> {
+    /// The configuration.
+    pub config: &'a TaskiqFlowConfig,
+    /// The same, checked.
+    pub settings: &'a Settings,
+    /// The file it was read from.
+    pub file: Option<&'a Path>,
+    /// The ids of the pipelines there are, where they are known.
+    pub pipelines: Option<&'a [String]>,
+}
+
+/// What a check found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Found {
+    severity: Severity,
+    field: String,
+    what: String,
+}
+
+/// A check that found something.
+#[derive(Debug, Clone)]
+pub struct Finding {
+    /// The check.
+    pub check: &'static Check,
+    /// How much it matters here.
+    pub severity: Severity,
+    /// The field to change, such as `api_keys.ops`.
+    pub field: String,
+    /// What was found. Never a secret.
+    pub what: String,
+}
+
+/// All that was found.
+#[derive(Debug, Clone, Default)]
+pub struct Posture {
+    /// The gravest first; then in the order of the list.
+    pub findings: Vec<Finding>,
+}
+
+/// Finding as JSON.
+#[derive(Debug, Serialize)]
+struct FindingDocument<'a> {
+    id: &'a str,
+    severity: Severity,
+    field: &'a str,
+    what: &'a str,
+    mend: &'a str,
+    asvs: &'a [&'a str],
+    api_top10: &'a [&'a str],
+}
+
+/// Makes every check.
+pub fn look(facts: &Facts<'_>) -> Posture {
+    let mut findings = Vec::new();
+    for check in CHECKS {
+        let found = match check.look {
+            Look::Settings => warned(facts, check.id),
+            Look::Config(look) => look(facts),
+        };
+        let finding =
+            |found: Found| Finding { check, severity: found.severity, field: found.field, what: found.what };
+        findings.extend(found.into_iter().map(finding));
+    }
+    findings.sort_by_key(|finding: &Finding| std::cmp::Reverse(finding.severity));
+    Posture { findings }
+}
+
+impl<'a> Facts<'a> {
+    /// Of a configuration and the settings made of it.
+    pub fn new(config: &'a TaskiqFlowConfig, settings: &'a Settings) -> Self {
+        Self { config, settings, file: None, pipelines: None }
+    }
+
+    /// Read from this file.
+    #[must_use]
+    pub fn file(mut self, file: Option<&'a Path>) -> Self {
+        self.file = file;
+        self
+    }
+
+    /// With these pipelines.
+    #[must_use]
+    pub fn pipelines(mut self, ids: &'a [String]) -> Self {
+        self.pipelines = Some(ids);
+        self
+    }
+
+    /// Whether others than this machine can reach the listener.
+    fn is_exposed(&self) -> bool {
+        let host = self.config.host.as_str();
+        let address = host.parse::<std::net::IpAddr>().map(|address| address.to_canonical().is_loopback());
+        !address.unwrap_or(host == "localhost")
+    }
+}
+
+impl Finding {
+    /// Whether it is more than advice: a mistake, or a weakness. The server says so at its start.
+    pub fn is_warning(&self) -> bool {
+        matches!(self.check.look, Look::Settings) || self.severity != Severity::Low
+    }
+}
+
+impl Posture {
+    /// How grave the gravest finding is.
+    pub fn worst(&self) -> Option<Severity> {
+        self.findings.first().map(|finding| finding.severity)
+    }
+
+    /// 100 less 25 for each high, 8 for each medium and 1 for each low finding; at least 0. A figure to watch over
+    /// time, and no more than that: what counts is the list.
+    pub fn score(&self) -> u32 {
+        let cost = |finding: &Finding| match finding.severity {
+            Severity::High => 25,
+            Severity::Medium => 8,
+            Severity::Low => 1,
+        };
+        100_u32.saturating_sub(self.findings.iter().map(cost).sum())
+    }
+
+    /// For programs.
+    pub fn to_json(&self) -> Value {
+        let count = |severity| self.findings.iter().filter(|finding| finding.severity == severity).count();
+        let document = |finding: &Finding| {
+            let check = finding.check;
+            json!(FindingDocument {
+                id: check.id,
+                severity: finding.severity,
+                field: &finding.field,
+                what: &finding.what,
+                mend: check.mend,
+                asvs: check.asvs,
+                api_top10: check.api_top10,
+            })
+        };
+        json!({
+            "score": self.score(),
+            "high": count(Severity::High),
+            "medium": count(Severity::Medium),
+            "low": count(Severity::Low),
+            "checks": CHECKS.len(),
+            "findings": self.findings.iter().map(document).collect::<Vec<_>>(),
+        })
+    }
+}
+
+/// What the settings warn of under this id. Plain HTTP on a port that others can reach is more than a weakness.
+fn warned(facts: &Facts<'_>, id: &str) -> Vec<Found> {
+    let warnings = facts.settings.warnings().iter().filter(|warning| warning.id == id);
+    let found = |warning: &taskiq_flow_security::settings::Warning| Found {
+        severity: match (id, facts.is_exposed()) {
+            ("https-off", true) => Severity::High,
+            _ => warning.severity,
+        },
+        field: warning.field.clone(),
+        what: warning.message.clone(),
+    };
+    warnings.map(found).collect()
+}
+
+impl Found {
+    fn new(severity: Severity, field: impl Into<String>, what: impl Into<String>) -> Self {
+        Self { severity, field: field.into(), what: what.into() }
+    }
+
+    fn high(field: impl Into<String>, what: impl Into<String>) -> Self {
+        Self::new(Severity::High, field, what)
+    }
+
+    fn medium(field: impl Into<String>, what: impl Into<String>) -> Self {
+        Self::new(Severity::Medium, field, what)
+    }
+
+    fn low(field: impl Into<String>, what: impl Into<String>) -> Self {
+        Self::new(Severity::Low, field, what)
+    }
+}

@@ -1,0 +1,151 @@
+//! `security`: what it says of a configuration is what the server does with it.
+
+use serde_json::{Value, json};
+use taskiq_flow_testkit::{Cli, Server};
+
+use crate::PROGRAM;
+
+const SAFE: &str = r#"
+audit_log = "audit.jsonl"
+audit_mode = "required"
+store_url = "sqlite:state.db"
+
+[api_keys."sha256:8a5edab282632443219e051e4ade2d1d5bbc671c781051bf1437897cbdfea0f1"]
+id = "ci"
+role = "ci"
+pipelines = ["build"]
+permissions = ["read", "execute"]
+expires_at = "2099-01-01T00:00:00Z"
+
+[pipeline_acls.build]
+read = ["ci"]
+execute = ["keeper"]
+"#;
+
+const GUIDE: &str = r#"
+security_enabled = true
+jwt_secret = "your-jwt-secret"
+require_https = true
+pipeline_acls.build = { read = ["admin", "viewer"], execute = ["admin"] }
+api_keys."admin-key" = { role = "admin", pipelines = ["*"], permissions = ["read", "execute", "admin"] }
+api_keys."viewer-key" = { role = "viewer", pipelines = ["build"], permissions = ["read"], id = "viewer" }
+"#;
+
+const PIPELINE: &str = "id: build\ntasks:\n  - { name: one, expression: \"1\", output: one }\n";
+
+fn cli(config: &str) -> Cli {
+    let cli = Cli::new(PROGRAM);
+    let file = cli.file("taskiq-flow.toml", config);
+    private(&file);
+    cli.file("pipelines/build.yaml", PIPELINE);
+    cli
+}
+
+fn private(file: &std::path::Path) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+#[tokio::test]
+async fn check_exits_by_what_it_finds_and_shows_no_secret() {
+    let exit = cli(SAFE).run(["security", "check", "--json"]).await;
+    let found: Value = serde_json::from_str(&exit.stdout).unwrap();
+    // The ACL lists `keeper`, which no key has: advice.
+    assert_eq!((exit.code, &found["high"], &found["medium"]), (Some(0), &json!(0), &json!(0)), "{found}");
+    assert_eq!(found["findings"][0]["id"], "acl-unknown-role", "{found}");
+    assert_eq!(found["score"], 99);
+
+    let guide = cli(GUIDE);
+    let exit = guide.run(["security", "check", "--json"]).await;
+    assert_eq!(exit.code, Some(1), "{}", exit.output());
+    let found: Value = serde_json::from_str(&exit.stdout).unwrap();
+    let ids: Vec<&str> =
+        found["findings"].as_array().unwrap().iter().map(|finding| finding["id"].as_str().unwrap()).collect();
+    for id in
+        ["placeholder", "jwt-secret-weak", "key-raw", "key-endless", "key-guessable", "audit-best-effort"]
+    {
+        assert!(ids.contains(&id), "{id}: {ids:?}");
+    }
+    for finding in found["findings"].as_array().unwrap() {
+        for field in ["severity", "field", "what", "mend"] {
+            assert!(finding[field].as_str().is_some_and(|text| !text.is_empty()), "{finding}");
+        }
+        assert!(!finding["asvs"].as_array().unwrap().is_empty(), "{finding}");
+        assert!(!finding["api_top10"].as_array().unwrap().is_empty(), "{finding}");
+    }
+    let text = guide.run(["security", "check"]).await;
+    assert_eq!(text.code, Some(1));
+    assert!(text.stdout.contains("HIGH") && text.stdout.contains("mend: "), "{}", text.stdout);
+    for secret in ["admin-key", "viewer-key", "your-jwt-secret"] {
+        assert!(!exit.output().contains(secret) && !text.output().contains(secret), "{secret} is shown");
+    }
+
+    let exit = cli("rate_limit_default = \"often\"\n").run(["security", "check"]).await;
+    assert_eq!(exit.code, Some(2), "{}", exit.output());
+    assert!(exit.stderr.contains("rate_limit_default"), "{}", exit.stderr);
+}
+
+/// One list: what the start warns of is what the command finds.
+#[tokio::test]
+async fn the_start_warns_of_what_the_check_finds() {
+    let exit = cli(GUIDE).run(["security", "check", "--json"]).await;
+    let found: Value = serde_json::from_str(&exit.stdout).unwrap();
+    let mut grave = 0;
+    let server = Server::builder(PROGRAM)
+        .config_toml(GUIDE)
+        .env("TASKIQ_FLOW_AUDIT_LOG", r#"["stdout", "audit.jsonl"]"#)
+        .pipeline(PIPELINE)
+        .start()
+        .await;
+    let said = server.stderr();
+    for finding in found["findings"].as_array().unwrap() {
+        let what = format!("{}: {}", finding["field"].as_str().unwrap(), finding["what"].as_str().unwrap());
+        if finding["severity"] != "low" {
+            grave += 1;
+            assert!(said.contains(&what), "the start does not say: {what}\n{said}");
+        }
+    }
+    assert!(grave >= 3);
+    assert!(said.contains("WARNING: jwt_secret"), "{said}");
+    assert!(said.contains("taskiq-flow security check"), "{said}");
+}
+
+#[tokio::test]
+async fn explain_says_what_the_server_would_answer() {
+    let cli = cli(GUIDE);
+    let server = Server::builder(PROGRAM).config_toml(GUIDE).pipeline(PIPELINE).start().await;
+    for (who, permission) in [("viewer", "read"), ("viewer", "execute")] {
+        let arguments = [
+            "security",
+            "explain",
+            "--key-id",
+            who,
+            "--permission",
+            permission,
+            "--pipeline",
+            "build",
+            "--json",
+        ];
+        let exit = cli.run(arguments).await;
+        assert_eq!(exit.code, Some(0), "{}", exit.output());
+        let mut offline: Value = serde_json::from_str(&exit.stdout).unwrap();
+        let question = json!({"key_id": who, "permission": permission, "pipeline_id": "build"});
+        let online = server.client().key("admin-key").post("/security/explain", &question).await;
+        let mut online = online.expect(200).json();
+        for answer in [&mut offline, &mut online] {
+            answer.as_object_mut().unwrap().remove("pipeline_exists");
+        }
+        assert_eq!(offline, online);
+        assert_eq!(offline["allowed"], permission == "read");
+    }
+    let exit = cli
+        .run(["security", "explain", "--roles", "viewer", "--permission", "execute", "--pipeline", "build"])
+        .await;
+    assert!(exit.stdout.starts_with("denied by rule `acl`"), "{}", exit.output());
+    assert!(exit.stdout.contains("add role `viewer` to pipeline_acls.build.execute"), "{}", exit.stdout);
+    let exit = cli.run(["security", "explain", "--permission", "read"]).await;
+    assert_eq!(exit.code, Some(2));
+    let exit = cli.run(["security", "explain", "--key-id", "nobody", "--permission", "read"]).await;
+    assert_eq!(exit.code, Some(2));
+    assert!(exit.stderr.contains("nobody"), "{}", exit.stderr);
+}
