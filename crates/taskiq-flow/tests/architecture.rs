@@ -8,7 +8,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Each room and the rooms it may see. Tests may see more: only normal dependencies count.
-const MAY_SEE: [(&str, &[&str]); 11] = [
+const MAY_SEE: [(&str, &[&str]); 12] = [
     ("core", &[]),
     ("macros", &[]),
     ("outbound", &[]),
@@ -18,7 +18,8 @@ const MAY_SEE: [(&str, &[&str]); 11] = [
     ("security", &["outbound"]),
     ("api", &["core", "store", "broker", "engine", "security"]),
     ("taskiq-flow", &["core", "macros", "store", "broker", "engine", "security", "api"]),
-    ("cli", &["taskiq-flow"]),
+    ("selftest", &[]),
+    ("cli", &["taskiq-flow", "selftest"]),
     ("testkit", &[]),
 ];
 

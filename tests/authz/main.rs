@@ -1,0 +1,8 @@
+//! Who gets what: the authorization matrix, on the built program.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod inputs;
+mod matrix;
+mod shapes;
+mod support;

@@ -1,0 +1,145 @@
+//! A server with every kind of key, and the world that the matrix is told of.
+
+use std::time::Duration;
+
+use http::HeaderMap;
+use serde_json::{Value, json};
+use taskiq_flow_selftest::client::Client;
+use taskiq_flow_selftest::model::Permission::{Admin, Execute, Read};
+use taskiq_flow_selftest::model::{Pipeline, Rights};
+use taskiq_flow_selftest::world::{Caller, Target, World};
+use taskiq_flow_testkit::{Server, jwt, until};
+
+/// The built program.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_taskiq-flow");
+const SECRET: &str = "a secret of at least thirty-two bytes";
+/// A run id that is well formed and nobody's.
+const NO_RUN: &str = "0190a000-0000-7000-8000-000000000000";
+
+const CONFIG: &str = r#"
+jwt_secret = "a secret of at least thirty-two bytes"
+role_permissions = { admin = ["read", "execute", "admin"], reader = ["read"], runner = ["execute"] }
+pipeline_acls.guarded = { read = ["keeper"], execute = ["keeper"] }
+rate_limit_enabled = false
+auth_failure_limit = ""
+
+[api_keys]
+other-key = { role = "viewer", pipelines = ["other"], permissions = ["read", "execute"] }
+reader-key = { role = "viewer", pipelines = ["mine"], permissions = ["read"] }
+runner-key = { role = "viewer", pipelines = ["mine"], permissions = ["execute"] }
+glob-key = { role = "viewer", pipelines = ["mi*", "mis*"], permissions = ["read", "execute"] }
+wide-key = { role = "viewer", pipelines = [], permissions = ["read"] }
+keeper-key = { role = "keeper", pipelines = ["*"], permissions = ["read"] }
+idle-key = { role = "keeper", permissions = [] }
+local-key = { role = "admin", pipelines = ["mine"], permissions = ["read", "execute", "admin"] }
+admin-key = { role = "admin", pipelines = ["*"], permissions = ["read", "execute", "admin"] }
+expired-key = { role = "admin", pipelines = ["*"], permissions = ["read", "execute", "admin"], expires_at = "2020-01-01T00:00:00Z" }
+"#;
+
+const REVOKED: &str = r#"
+revoked-key = { role = "admin", pipelines = ["*"], permissions = ["read", "execute", "admin"] }
+"#;
+
+/// A running server, what it is asked with, and about what.
+pub(crate) struct Matrix {
+    pub(crate) server: Server,
+    pub(crate) client: Client,
+    pub(crate) world: World,
+}
+
+pub(crate) async fn matrix() -> Matrix {
+    let mut builder = Server::builder(PROGRAM).config_toml(&format!("{CONFIG}{REVOKED}"));
+    for id in ["mine", "other", "guarded"] {
+        let yaml = format!("id: {id}\ntasks:\n  - {{ name: probe, expression: \"1\", output: one }}\n");
+        builder = builder.pipeline(&yaml);
+    }
+    let server = builder.start().await;
+    revoke(&server).await;
+    let mut targets = Vec::new();
+    for pipeline in [
+        Pipeline::open("mine"),
+        Pipeline::open("other"),
+        Pipeline::open("guarded").listing(Read, &["keeper"]).listing(Execute, &["keeper"]),
+    ] {
+        targets.push(target(&server, pipeline).await);
+    }
+    let (run, schedule) = (NO_RUN.to_owned(), "missing".to_owned());
+    targets.push(Target { pipeline: Pipeline::missing("missing"), run, schedule });
+    let acls = targets.iter().filter_map(|target| target.pipeline.acl.clone()).collect();
+    let world = World { callers: callers(), targets, acls, metrics: Some("/metrics".to_owned()) };
+    let mut headers = HeaderMap::new();
+    headers.insert("x-forwarded-proto", "https".parse().unwrap());
+    let client = Client::new(&server.url(), headers, || reqwest::Client::builder().no_proxy()).unwrap();
+    Matrix { server, client, world }
+}
+
+/// Takes `revoked-key` from the configuration of the running server.
+async fn revoke(server: &Server) {
+    let client = server.client().key("revoked-key");
+    client.get("/me").await.expect(200);
+    std::fs::write(server.dir().join("taskiq-flow.test.toml"), CONFIG).unwrap();
+    server.hangup();
+    let gone = until(Duration::from_secs(10), async || (client.get("/me").await.status == 403).then_some(()));
+    gone.await.expect("the key is still accepted");
+}
+
+/// A pipeline's ended run and its schedule.
+async fn target(server: &Server, pipeline: Pipeline) -> Target {
+    let admin = server.client().key("admin-key");
+    let id = pipeline.id.clone();
+    let body = json!({"wait": true, "timeout": 20});
+    let run = admin.post(&format!("/pipelines/{id}/execute"), &body).await.expect(200).json();
+    let schedule = json!({"id": id, "pipeline_id": id, "at": "2099-01-01T00:00:00Z", "enabled": false});
+    admin.post("/schedules", &schedule).await.expect(201);
+    Target { pipeline, run: run["run_id"].as_str().unwrap().to_owned(), schedule: id }
+}
+
+fn callers() -> Vec<Caller> {
+    let key = |key: &str, role: &str, pipelines: &[&str], permissions: &[_]| {
+        Caller::with_key(key, key, Rights::of_key(role, pipelines, permissions))
+    };
+    let token = |name: &str, roles: &[&str], permissions: &[_]| {
+        Caller::with_token(
+            name,
+            &jwt::hs256(SECRET, &claims(roles, 600)),
+            Rights::of_token(roles, permissions),
+        )
+    };
+    let bad = |name: &str, token: String| Caller::with_bad_token(name, &token);
+    let none = json!({"alg": "none", "typ": "JWT"});
+    let all = [Read, Execute, Admin];
+    vec![
+        Caller::nobody(),
+        Caller::with_bad_key("unknown key", "tqf_nobodys_0123456789abcdefghijklmnopqrstuvwxyzABCDEFG_000000"),
+        Caller::with_bad_key("malformed key", "not a key"),
+        Caller::with_bad_key("revoked key", "revoked-key"),
+        Caller::with_bad_key("expired key", "expired-key"),
+        key("other-key", "viewer", &["other"], &[Read, Execute]),
+        key("reader-key", "viewer", &["mine"], &[Read]),
+        key("runner-key", "viewer", &["mine"], &[Execute]),
+        key("glob-key", "viewer", &["mi*"], &[Read, Execute]),
+        key("wide-key", "viewer", &[], &[Read]),
+        key("keeper-key", "keeper", &[], &[Read]),
+        key("idle-key", "keeper", &[], &[]),
+        key("local-key", "admin", &["mine"], &all),
+        key("admin-key", "admin", &[], &all),
+        bad("expired token", jwt::hs256(SECRET, &claims(&["admin"], -600))),
+        bad("malformed token", "not.a.token".to_owned()),
+        bad("unsigned token", jwt::unsigned(&none, &claims(&["admin"], 600))),
+        bad(
+            "token signed by another",
+            jwt::hs256("another secret of thirty-two bytes", &claims(&["admin"], 600)),
+        ),
+        token("token by role, read", &["reader"], &[Read]),
+        token("token by role, execute", &["runner"], &[Execute]),
+        token("token by role, admin", &["admin"], &all),
+        token("token by two roles", &["reader", "runner"], &[Read, Execute]),
+        token("token by ACL alone", &["keeper"], &[]),
+        token("token without a known role", &["nobody"], &[]),
+    ]
+}
+
+fn claims(roles: &[&str], seconds: i64) -> Value {
+    let now = i64::try_from(jwt::from_now(Duration::ZERO)).unwrap();
+    json!({"sub": "ada", "roles": roles, "exp": now + seconds})
+}
