@@ -148,7 +148,7 @@ mod tests {
     use http_body_util::BodyExt;
     use taskiq_flow_broker::InMemoryBroker;
     use taskiq_flow_engine::{Engine, EngineOptions, SystemClock};
-    use taskiq_flow_security::audit::{AuditMode, AuditOptions};
+    use taskiq_flow_security::audit::AuditOptions;
     use taskiq_flow_security::rate_limit::{RateLimiter, RateLimiterOptions};
     use taskiq_flow_security::{AuditLogger, Guard, SecurityOptions};
     use taskiq_flow_store::MemoryStore;

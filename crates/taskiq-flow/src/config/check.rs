@@ -51,7 +51,7 @@ impl TaskiqFlowConfig {
         at("log_level", check_log_level(&self.log_level))?;
         at(
             "audit_flood_limit",
-            self.flood_limit().map(drop).map_err(|error| Mistake::says(&error.to_string())),
+            self.flood_limit().map(drop).map_err(|error| Mistake::says(error.to_string())),
         )?;
         if self.audit_mode == AuditMode::Required && self.audit_log.targets().is_empty() {
             let mistake =
