@@ -93,7 +93,12 @@ async fn websocket_connect_5_per_minute() {
     let call = async || match server.socket("/ws", &[("X-API-Key", "admin-key")]).await {
         Ok(socket) => {
             socket.close().await;
-            Reply { status: 101, headers: http::HeaderMap::new(), body: Vec::new() }
+            Reply {
+                version: http::Version::HTTP_11,
+                status: 101,
+                headers: http::HeaderMap::new(),
+                body: Vec::new(),
+            }
         }
         Err(reply) => *reply,
     };

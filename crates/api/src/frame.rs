@@ -12,14 +12,15 @@ use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, CONTENT_LENGTH,
-    CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, ORIGIN, VARY,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, CONNECTION,
+    CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, ORIGIN, UPGRADE, VARY,
 };
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode, Version};
 use taskiq_flow_security::layer::{Connection, RequestId};
 use uuid::Uuid;
 
 use crate::problem::{PROBLEM_JSON, Problem};
+use crate::serve::Framing;
 use crate::state::AppState;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -53,13 +54,18 @@ pub(crate) async fn frame(State(state): State<AppState>, mut request: Request, n
         // Served by somebody else's loop, which knows the peer and nothing of TLS.
         request.extensions_mut().insert(Connection { peer: peer.ip(), native_tls: false });
     }
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let (method, path, version) =
+        (request.method().clone(), request.uri().path().to_owned(), request.version());
     let origin = welcome_origin(&state, request.headers());
+
+    let framing = request.extensions().get::<Framing>().copied();
+    let upgrade = request.headers().contains_key(UPGRADE);
 
     let preflight =
         method == Method::OPTIONS && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD);
-    let mut response = match (&origin, preflight) {
-        (Some(_), true) => preflight_answer(),
+    let mut response = match (framing.and_then(|framing| framing.fault), &origin, preflight) {
+        (Some(fault), ..) => Problem::bad_request(fault.to_string()).into_response(),
+        (_, Some(_), true) => preflight_answer(),
         // A panic leaves nothing half done that the next request could see: state is behind locks that do not poison.
         _ => AssertUnwindSafe(next.run(request)).catch_unwind().await.unwrap_or_else(|panic| {
             Problem::internal(format_args!("panic: {}", panic_text(panic.as_ref()))).into_response()
@@ -77,6 +83,12 @@ pub(crate) async fn frame(State(state): State<AppState>, mut request: Request, n
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, CORS_EXPOSED);
         headers.append(VARY, HeaderValue::from_static("origin"));
+    }
+    // Over HTTP/1.1 nothing is read behind such a request; see there.
+    let ends =
+        |framing: Framing| framing.last || (upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS);
+    if version == Version::HTTP_11 && framing.is_some_and(ends) {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     measure(&response, &method, &path, &id, started);
     response

@@ -22,6 +22,7 @@ use crate::frame::AnsweredBy;
 use crate::input::{announces_too_much, too_large};
 use crate::problem::Problem;
 use crate::rule::{Route, Rule};
+use crate::serve::Framing;
 use crate::state::AppState;
 
 /// Around every route, and around the answers to paths and methods that do not exist.
@@ -32,6 +33,10 @@ pub(crate) async fn gate(
 ) -> Response {
     // The body cannot be shared between threads: only what comes before it is looked at.
     let (mut parts, body) = request.into_parts();
+    let plain_on_tls = parts.extensions.get::<Framing>().is_some_and(|framing| framing.plain_on_tls);
+    if plain_on_tls && route.rule != Rule::Probe {
+        return Problem::bad_request("This port speaks TLS: ask it by https.").into_response();
+    }
     let mut response = match admit(&state, route, &parts).await {
         Err(refusal) => Problem::from(refusal).into_response(),
         Ok(admission) => {

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | read and check the configuration | [`settings`] |
 //! | decide about a request or a socket | [`guard`] (which asks all of the following) |
-//! | know who is asking | [`principal`], [`api_key`], [`jwt`] |
+//! | know who is asking | [`principal`], [`api_key`], [`jwt`], [`certificate`] |
 //! | know what it may do | [`policy`], [`permission`], [`whitelist`] |
 //! | know where it comes from, and whether by HTTPS | [`https`] |
 //! | limit its rate | [`rate_limit`] |
@@ -17,6 +17,7 @@
 
 pub mod api_key;
 pub mod audit;
+pub mod certificate;
 mod digest;
 pub mod guard;
 pub mod https;

@@ -26,6 +26,7 @@ pub mod pipeline;
 pub mod posture;
 mod server;
 pub mod task;
+mod tls;
 
 pub use config::TaskiqFlowConfig;
 pub use files::{LoadError, load_file, load_files};
@@ -40,3 +41,4 @@ pub use taskiq_flow_core as core;
 pub use taskiq_flow_engine as engine;
 pub use taskiq_flow_security as security;
 pub use taskiq_flow_store as store;
+pub use tls::{TlsError, TlsFiles, TlsReloader};

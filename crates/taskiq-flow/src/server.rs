@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use taskiq_flow_api::{ApiOptions, AppState, Metrics, OptionsError};
+use taskiq_flow_api::{ApiOptions, AppState, Metrics, OptionsError, ServeOptions};
 use taskiq_flow_broker::{Broker, InMemoryBroker};
 use taskiq_flow_core::definition::Pipeline;
 use taskiq_flow_engine::{Engine, EngineOptions, SystemClock};
@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{ConfigError, RateLimitStorage, StoreTarget, TaskiqFlowConfig};
 use crate::files::{LoadError, load_files};
+use crate::tls::{TlsError, TlsReloader};
 
 /// How long a shutdown may take from the signal on, in three parts: streams, requests, attempts. Together they stay
 /// below the 5 seconds in which a stopped server is gone.
@@ -59,6 +60,7 @@ pub struct Api {
 pub struct Server {
     state: AppState,
     config: TaskiqFlowConfig,
+    tls: Option<TlsReloader>,
 }
 
 /// Why an API did not start. Nothing is left running.
@@ -83,6 +85,9 @@ pub enum StartError {
     /// The options of the API do not fit together.
     #[error(transparent)]
     Options(#[from] OptionsError),
+    /// TLS cannot be served with the files that are named.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// Measurements cannot be taken.
     #[error("metrics cannot be set up: {0}")]
     Metrics(String),
@@ -174,8 +179,12 @@ impl Api {
             Some(audit) => audit,
             None => AuditLogger::open(config.audit_options())?,
         };
-        let engine = start_engine(&config, Arc::clone(&store), broker, pipelines).await?;
         let guard = Guard::new(settings, limiter, audit);
+        let tls = match config.tls_files() {
+            Some(files) => Some(TlsReloader::open(files, guard.clone()).await?),
+            None => None,
+        };
+        let engine = start_engine(&config, Arc::clone(&store), broker, pipelines).await?;
         let options = ApiOptions {
             max_body_bytes: config.max_body_bytes,
             websocket_max_connections: config.websocket_max_connections,
@@ -183,7 +192,7 @@ impl Api {
             metrics,
             metrics_path: config.metrics_path.clone(),
         };
-        Ok(Server { state: AppState::new(engine, guard, options)?, config })
+        Ok(Server { state: AppState::new(engine, guard, options)?, config, tls })
     }
 }
 
@@ -196,6 +205,11 @@ impl Server {
     /// The guard.
     pub fn guard(&self) -> &Guard {
         self.state.guard()
+    }
+
+    /// The TLS it serves with, to have its files read again; none: it speaks plain HTTP.
+    pub fn tls(&self) -> Option<&TlsReloader> {
+        self.tls.as_ref()
     }
 
     /// The routes, to be served by other means than [`Server::serve`].
@@ -224,7 +238,23 @@ impl Server {
     /// Serves until `stop` comes, then drains: no new requests, streams are closed, attempts under way may finish.
     pub async fn serve_on(self, listener: TcpListener, stop: impl Future<Output = ()> + Send) {
         let shutdown = CancellationToken::new();
-        let served = taskiq_flow_api::serve(listener, self.router(), shutdown.clone(), DRAIN_REQUESTS);
+        let options = ServeOptions {
+            tls: self.tls.as_ref().map(TlsReloader::tls),
+            max_connections: self.config.max_connections,
+            max_connections_per_address: self.config.max_connections_per_address,
+            guard: Some(self.guard().clone()),
+            drain: DRAIN_REQUESTS,
+        };
+        let served = taskiq_flow_api::serve(listener, self.router(), options, shutdown.clone());
+        let served = async {
+            match &self.tls {
+                Some(tls) => tokio::select! {
+                    () = served => {}
+                    () = tls.watch() => {}
+                },
+                None => served.await,
+            }
+        };
         let state = &self.state;
         let stopping = async {
             stop.await;

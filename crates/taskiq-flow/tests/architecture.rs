@@ -24,7 +24,7 @@ const MAY_SEE: [(&str, &[&str]); 12] = [
 ];
 
 /// Libraries that only these rooms may name.
-const ONLY_IN: [(&str, &[&str]); 8] = [
+const ONLY_IN: [(&str, &[&str]); 12] = [
     ("axum", &["api"]),
     ("tower-http", &["api"]),
     ("rusqlite", &["store"]),
@@ -33,6 +33,10 @@ const ONLY_IN: [(&str, &[&str]); 8] = [
     ("minijinja", &["core"]),
     ("serde-saphyr", &["core"]),
     ("clap", &["cli"]),
+    ("rustls", &["api", "taskiq-flow"]),
+    ("tokio-rustls", &["api"]),
+    ("notify", &["taskiq-flow"]),
+    ("x509-parser", &["security"]),
 ];
 
 /// Libraries that a pure room does without.

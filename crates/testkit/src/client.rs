@@ -7,6 +7,8 @@ use http::Method;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 
+use crate::tls::Pair;
+
 /// The longest a request may take.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -21,6 +23,8 @@ pub struct Client {
 /// An answer.
 #[derive(Debug, Clone)]
 pub struct Reply {
+    /// The version of HTTP it came by.
+    pub version: http::Version,
     /// The status.
     pub status: u16,
     /// The headers.
@@ -41,6 +45,21 @@ impl Client {
         let certificate = certificate.unwrap_or_else(|error| panic!("no certificate: {error}"));
         let builder = reqwest::Client::builder().tls_certs_only([certificate]).resolve(host, address);
         Self::build(base.into(), builder)
+    }
+
+    /// As [`Client::tls`], showing a certificate of its own when it is asked for one.
+    pub fn mutual_tls(
+        base: impl Into<String>,
+        address: SocketAddr,
+        certificate: &str,
+        identity: &Pair,
+    ) -> Self {
+        let root = reqwest::Certificate::from_pem(certificate.as_bytes());
+        let root = root.unwrap_or_else(|error| panic!("no certificate: {error}"));
+        let identity = reqwest::Identity::from_pem(identity.both().as_bytes());
+        let identity = identity.unwrap_or_else(|error| panic!("no identity: {error}"));
+        let builder = reqwest::Client::builder().tls_certs_only([root]).identity(identity);
+        Self::build(base.into(), builder.resolve("localhost", address))
     }
 
     fn build(base: String, builder: reqwest::ClientBuilder) -> Self {
@@ -137,8 +156,9 @@ impl Client {
 }
 
 async fn read(response: reqwest::Response) -> Result<Reply, reqwest::Error> {
-    let (status, headers) = (response.status().as_u16(), response.headers().clone());
-    Ok(Reply { status, headers, body: response.bytes().await?.to_vec() })
+    let (version, status, headers) =
+        (response.version(), response.status().as_u16(), response.headers().clone());
+    Ok(Reply { version, status, headers, body: response.bytes().await?.to_vec() })
 }
 
 impl Reply {

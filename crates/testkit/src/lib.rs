@@ -47,6 +47,6 @@ pub use process::{Exit, is_alive};
 pub use redis::Redis;
 pub use server::{Server, ServerBuilder};
 pub use sse::{EventStream, ServerSentEvent};
-pub use tls::Pair;
+pub use tls::{Authority, Pair};
 pub use wait::{until, within};
 pub use websocket::{Incoming, Socket};

@@ -13,6 +13,7 @@ use crate::client::Client;
 use crate::command::{clean, directory, write};
 use crate::port::free_port;
 use crate::process::{Exit, Process};
+use crate::tls::Pair;
 use crate::wait::until;
 use crate::websocket::Socket;
 
@@ -32,6 +33,16 @@ pub struct ServerBuilder {
     arguments: Vec<String>,
     pipelines: Vec<PathBuf>,
     config: Option<PathBuf>,
+    tls: Option<Tls>,
+}
+
+/// What clients of a server that speaks TLS need.
+#[derive(Debug, Clone)]
+struct Tls {
+    /// The certificate they trust, as PEM.
+    trusted: String,
+    /// What they show to one that asks.
+    identity: Option<Pair>,
 }
 
 /// A running server. It is killed when this is dropped.
@@ -56,6 +67,7 @@ impl Server {
             arguments: Vec::new(),
             pipelines: Vec::new(),
             config: None,
+            tls: None,
         }
         .env("TASKIQ_FLOW_STORE_URL", "sqlite:state.db")
         .env("TASKIQ_FLOW_AUDIT_LOG", "audit.jsonl")
@@ -103,6 +115,22 @@ impl Server {
     pub async fn socket(&self, path: &str, headers: &[(&str, &str)]) -> Result<Socket, Box<Reply>> {
         let headers = [&[("X-Forwarded-Proto", "https")], headers].concat();
         Socket::connect(&format!("ws://127.0.0.1:{}{path}", self.port), &headers).await
+    }
+
+    /// A client that speaks TLS to the server itself.
+    ///
+    /// # Panics
+    /// When the builder was given no certificate.
+    pub fn tls_client(&self) -> Client {
+        match &self.spec.tls {
+            Some(tls) => tls.client(self.port),
+            None => panic!("the server was started without TLS"),
+        }
+    }
+
+    /// A client that trusts this certificate (PEM) alone, and speaks TLS to the server itself.
+    pub fn tls_client_trusting(&self, certificate: &str) -> Client {
+        Tls { trusted: certificate.to_owned(), identity: None }.client(self.port)
     }
 
     /// What it has printed so far.
@@ -153,7 +181,7 @@ impl Server {
     pub async fn restart(&mut self) {
         let process = self.spec.spawn(self.port);
         self.process = process;
-        if let Err(exit) = ready(&mut self.process, self.port).await {
+        if let Err(exit) = ready(&mut self.process, self.spec.probe(self.port)).await {
             panic!("the server did not start again: {exit:?}");
         }
     }
@@ -203,6 +231,25 @@ impl ServerBuilder {
         self
     }
 
+    /// Has it speak TLS with this certificate, which clients then trust.
+    #[must_use]
+    pub fn tls(mut self, pair: &Pair) -> Self {
+        self.tls = Some(Tls { trusted: pair.pem(), identity: None });
+        self.env("TASKIQ_FLOW_TLS_CERT", pair.certificate.display().to_string())
+            .env("TASKIQ_FLOW_TLS_KEY", pair.key.display().to_string())
+    }
+
+    /// Has it ask clients for certificates of this authority; [`Server::tls_client`] has `identity` to show.
+    ///
+    /// # Panics
+    /// Without [`ServerBuilder::tls`] before.
+    #[must_use]
+    pub fn client_ca(mut self, authority: &Path, identity: Option<&Pair>) -> Self {
+        let tls = self.tls.as_mut().unwrap_or_else(|| panic!("give the server its own certificate first"));
+        tls.identity = identity.cloned();
+        self.env("TASKIQ_FLOW_TLS_CLIENT_CA", authority.display().to_string())
+    }
+
     /// Gives it the pipelines of a file or directory.
     #[must_use]
     pub fn pipelines(mut self, path: impl Into<PathBuf>) -> Self {
@@ -243,12 +290,20 @@ impl ServerBuilder {
             let port = free_port();
             let mut process = self.spawn(port);
             tries += 1;
-            match ready(&mut process, port).await {
+            match ready(&mut process, self.probe(port)).await {
                 Ok(()) => return Ok(Server { spec: self, process, port }),
                 Err(exit)
                     if tries < PORTS && exit.stderr.to_lowercase().contains("address already in use") => {}
                 Err(exit) => return Err(exit),
             }
+        }
+    }
+
+    /// A client that can ask whether it is up.
+    fn probe(&self, port: u16) -> Client {
+        match &self.tls {
+            Some(tls) => tls.client(port),
+            None => Client::new(format!("http://127.0.0.1:{port}")),
         }
     }
 
@@ -268,9 +323,18 @@ impl ServerBuilder {
     }
 }
 
+impl Tls {
+    fn client(&self, port: u16) -> Client {
+        let (base, address) = (format!("https://localhost:{port}"), (Ipv4Addr::LOCALHOST, port).into());
+        match &self.identity {
+            Some(identity) => Client::mutual_tls(base, address, &self.trusted, identity),
+            None => Client::tls(base, "localhost", address, &self.trusted),
+        }
+    }
+}
+
 /// Waits until the server answers.
-async fn ready(process: &mut Process, port: u16) -> Result<(), Exit> {
-    let health = Client::new(format!("http://127.0.0.1:{port}"));
+async fn ready(process: &mut Process, health: Client) -> Result<(), Exit> {
     let mut end = None;
     let up = until(START, async || {
         // Looked at before and after the answer: another process may have been given the same port.

@@ -49,9 +49,10 @@ impl EventStream {
         if response.status() == 200 && kind.starts_with("text/event-stream") {
             return Ok(Self { response, unread: String::new() });
         }
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let (version, status, headers) =
+            (response.version(), response.status().as_u16(), response.headers().clone());
         let body = within(LIMIT, path, response.bytes()).await.unwrap_or_default().to_vec();
-        Err(Box::new(Reply { status, headers, body }))
+        Err(Box::new(Reply { version, status, headers, body }))
     }
 
     /// The next event; none at the end of the stream. Comments are passed over.

@@ -71,7 +71,25 @@ impl Socket {
         headers: &[(&str, &str)],
     ) -> Result<Self, Box<Reply>> {
         let host = url.trim_start_matches("wss://").split(['/', ':']).next().unwrap_or_default();
-        let stream = tls::connect(host, address, certificate).await;
+        let stream = tls::connect(host, address, certificate, None).await;
+        Self::over(Box::new(stream), url, headers).await
+    }
+
+    /// As [`Socket::connect_tls`], showing a certificate of its own when it is asked for one.
+    ///
+    /// # Errors
+    /// The answer, when it is no upgrade.
+    ///
+    /// # Panics
+    /// When there is no answer, or the certificate is another.
+    pub async fn connect_mutual_tls(
+        url: &str,
+        address: SocketAddr,
+        certificate: &str,
+        identity: &tls::Pair,
+        headers: &[(&str, &str)],
+    ) -> Result<Self, Box<Reply>> {
+        let stream = tls::connect("localhost", address, certificate, Some(identity)).await;
         Self::over(Box::new(stream), url, headers).await
     }
 
@@ -92,8 +110,8 @@ impl Socket {
             Ok((stream, _)) => Ok(Self { stream }),
             Err(Error::Http(response)) => {
                 let (parts, body) = response.into_parts();
-                let (status, headers) = (parts.status.as_u16(), parts.headers);
-                Err(Box::new(Reply { status, headers, body: body.unwrap_or_default() }))
+                let (version, status, headers) = (parts.version, parts.status.as_u16(), parts.headers);
+                Err(Box::new(Reply { version, status, headers, body: body.unwrap_or_default() }))
             }
             Err(error) => panic!("{url}: {error}"),
         }

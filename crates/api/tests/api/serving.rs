@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
+use taskiq_flow_api::ServeOptions;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -14,8 +15,8 @@ async fn listen(server: &Server) -> (std::net::SocketAddr, CancellationToken, to
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let shutdown = CancellationToken::new();
-    let served =
-        taskiq_flow_api::serve(listener, server.router.clone(), shutdown.clone(), Duration::from_secs(2));
+    let options = ServeOptions { drain: Duration::from_secs(2), ..ServeOptions::default() };
+    let served = taskiq_flow_api::serve(listener, server.router.clone(), options, shutdown.clone());
     (address, shutdown, tokio::spawn(served))
 }
 

@@ -39,8 +39,8 @@ async fn live_with(change: impl FnOnce(&mut Setup)) -> Live {
     .await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let drain = Duration::from_secs(1);
-    tokio::spawn(taskiq_flow_api::serve(listener, server.router.clone(), CancellationToken::new(), drain));
+    let options = taskiq_flow_api::ServeOptions::default();
+    tokio::spawn(taskiq_flow_api::serve(listener, server.router.clone(), options, CancellationToken::new()));
     Live { server, address }
 }
 

@@ -51,17 +51,18 @@ pub(crate) async fn serve(
     let server = api.start().await.map_err(Failure::wrong)?;
     warn(&server, &config, file.as_deref());
     let address = listener.local_addr().map_err(Failure::failed)?;
-    tracing::info!(%address, pipelines = count, "listening");
-    if https {
+    let scheme = if server.tls().is_some() { "https" } else { "http" };
+    tracing::info!(%address, scheme, pipelines = count, "listening");
+    if https && server.tls().is_none() {
         tracing::info!(
-            "plain HTTP is refused; TLS ends in a proxy (see deploy/), or set require_https = false to try things out"
+            "plain HTTP is refused; TLS ends in a proxy (see deploy/), or here with tls_cert and tls_key; set require_https = false to try things out"
         );
     }
     started(&server, address);
-    let guard = server.guard().clone();
+    let (guard, tls) = (server.guard().clone(), server.tls().cloned());
     tokio::select! {
         () = server.serve_on(listener, taskiq_flow::stop_signal()) => {}
-        () = reload::on_hangup(sources, &guard) => {}
+        () = reload::on_hangup(sources, &guard, tls.as_ref()) => {}
     }
     Ok(ExitCode::SUCCESS)
 }

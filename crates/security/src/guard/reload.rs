@@ -45,15 +45,25 @@ impl Guard {
         });
         self.write(entry)?;
         self.inner.settings.store(Arc::new(settings));
-        self.tell_subscribers();
+        self.recheck();
         Ok(())
+    }
+
+    /// Records a change of what is configured beside the settings: `action` names it, `detail` says what changed or
+    /// why it did not. Call it before the change.
+    ///
+    /// # Errors
+    /// The change cannot be recorded and must be: make none.
+    pub fn record_config_change(&self, action: &str, outcome: Outcome, detail: &str) -> Result<(), Refusal> {
+        let entry = AuditEntry::new(AuditEvent::SecurityConfigChange, outcome);
+        self.write(entry.action(action.to_owned()).detail(detail.to_owned()))
     }
 
     /// Puts other revocations in force, for every decision from now on, and tells the subscribers. Whoever changes them
     /// keeps and records them first.
     pub fn set_revocations(&self, revocations: Revocations) {
         self.inner.revocations.store(Arc::new(revocations));
-        self.tell_subscribers();
+        self.recheck();
     }
 
     /// The revocations in force.
@@ -69,7 +79,8 @@ impl Guard {
         }
     }
 
-    fn tell_subscribers(&self) {
+    /// Has open sockets and streams asked again whether they may stay, as after a change of the settings.
+    pub fn recheck(&self) {
         self.inner.generation.send_modify(|generation| *generation = generation.wrapping_add(1));
     }
 

@@ -38,6 +38,9 @@ impl TaskiqFlowConfig {
     pub(super) fn check(&self) -> Result<(), Found> {
         self.check_supported()?;
         at("host", check_host(&self.host))?;
+        self.check_tls()?;
+        at("max_connections", check_positive(self.max_connections))?;
+        at("max_connections_per_address", check_positive(self.max_connections_per_address))?;
         at("max_body_bytes", check_positive(self.max_body_bytes))?;
         at("max_concurrent_runs", check_positive(self.max_concurrent_runs))?;
         at("max_queued_runs", check_positive(self.max_queued_runs))?;
@@ -80,19 +83,22 @@ impl TaskiqFlowConfig {
         self.to_security_options().build().map_err(|error| self.found(&error))
     }
 
+    fn check_tls(&self) -> Result<(), Found> {
+        let set = |field, other, needed: bool, there: bool| match needed && !there {
+            true => at(
+                field,
+                Err(Mistake::is(format!("is set without `{other}`"))
+                    .help(format!("set `{other}` too, or neither"))),
+            ),
+            false => Ok(()),
+        };
+        let (cert, key, ca) = (self.tls_cert.is_some(), self.tls_key.is_some(), self.tls_client_ca.is_some());
+        set("tls_cert", "tls_key", cert, key)?;
+        set("tls_key", "tls_cert", key, cert)?;
+        set("tls_client_ca", "tls_cert", ca, cert)
+    }
+
     fn check_supported(&self) -> Result<(), Found> {
-        let tls = [
-            ("tls_cert", self.tls_cert.is_some()),
-            ("tls_key", self.tls_key.is_some()),
-            ("tls_client_ca", self.tls_client_ca.is_some()),
-        ];
-        for (field, set) in tls {
-            if set {
-                let mistake = Mistake::is("is set, but this version does not serve TLS itself")
-                    .help("remove it and end TLS in a reverse proxy: deploy/ has a site for nginx");
-                return at(field, Err(mistake));
-            }
-        }
         if self.jwks_url.is_some() {
             let mistake = Mistake::is("is set, but this version does not fetch keys")
                 .help("remove it and list the issuer's keys in `jwt_public_keys`");

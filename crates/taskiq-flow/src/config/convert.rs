@@ -11,6 +11,7 @@ use super::error::{ConfigError, Origin};
 use super::fields::TaskiqFlowConfig;
 use super::mistake::Mistake;
 use super::types::{self, AuditTarget, RateLimitOnError};
+use crate::tls::TlsFiles;
 
 /// Where runs are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,6 +87,17 @@ impl TaskiqFlowConfig {
     pub fn rate_limit_storage_target(&self) -> Result<RateLimitStorage, ConfigError> {
         rate_limit_storage(self)
             .map_err(|mistake| ConfigError::of_mistake(mistake, "rate_limit_storage", Origin::Program))
+    }
+
+    /// The files that TLS is served with; none: plain HTTP.
+    pub fn tls_files(&self) -> Option<TlsFiles> {
+        let (certificate, key) = (self.tls_cert.clone()?, self.tls_key.clone()?);
+        Some(TlsFiles {
+            certificate,
+            key,
+            client_ca: self.tls_client_ca.clone(),
+            client_auth: self.tls_client_auth,
+        })
     }
 
     /// What becomes of a request while the shared storage does not answer.

@@ -21,7 +21,9 @@ use super::keys::ApiKeys;
 use super::kind::Kind;
 use super::mistake::Mistake;
 use super::raw::Raw;
-use super::types::{AuditLog, AuditMode, AuditTarget, Durability, LogFormat, RateLimitOnError, Texts};
+use super::types::{
+    AuditLog, AuditMode, AuditTarget, Durability, LogFormat, RateLimitOnError, Texts, TlsClientAuth,
+};
 use super::url::ServiceUrl;
 use super::value::FieldValue;
 
@@ -118,6 +120,11 @@ fields! {
         port: u16 = 8000;
         /// The longest body of a request, in bytes.
         max_body_bytes: usize = 1 << 20;
+        /// How many connections may be open at once, WebSockets included; further ones wait.
+        max_connections: usize = 8192;
+        /// How many connections one address may have open at once, IPv6 by /64; further ones are closed. Those in
+        /// `trusted_proxies` may have any number: they carry connections of others.
+        max_connections_per_address: usize = 256;
         /// Web pages of these origins may call the API and open WebSockets, beside the server's own.
         @with { |origins: impl IntoIterator<Item = impl Into<String>>| origins.into_iter().map(Into::into).collect() }
         allowed_origins: Vec<String> = Vec::new();
@@ -175,12 +182,15 @@ fields! {
         /// Whether a WebSocket upgrade through a trusted proxy needs `X-Forwarded-Proto` to count as secure. Off,
         /// `X-Real-IP` or `X-Forwarded-For` will do, which is what the guide's nginx site sends.
         strict_forwarded_proto: bool = false;
-        /// The certificate chain, a PEM file. Not in this version: let a proxy end TLS; a start with it is refused.
+        /// The server's certificate and those that signed it, a PEM file with the server's own first. With it and
+        /// `tls_key` the server speaks TLS itself. Changed files are read again within seconds, and on SIGHUP.
         tls_cert: Option<PathBuf>;
-        /// The key of `tls_cert`, a PEM file. Not in this version.
+        /// The key of `tls_cert`, a PEM file without passphrase, readable for the server alone.
         tls_key: Option<PathBuf>;
-        /// The authority that signs client certificates, a PEM file. Not in this version.
+        /// The authorities that sign certificates of clients, a PEM file: with it, TLS is mutual.
         tls_client_ca: Option<PathBuf>;
+        /// Whether a client without such a certificate is refused by the handshake, or may come with another credential.
+        tls_client_auth: TlsClientAuth = TlsClientAuth::Required;
     }
     "Rate limits" {
         /// Whether requests are limited. Invalid credentials are limited either way, by `auth_failure_limit`.

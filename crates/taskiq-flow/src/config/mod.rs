@@ -69,5 +69,6 @@ pub use self::keys::{ApiKey, ApiKeys};
 pub use self::sources::{COMMAND_LINE_VARIABLES, ConfigWarning, DEFAULT_FILE, Loaded, Sources};
 pub use self::types::{
     AuditLog, AuditMode, AuditTarget, Durability, LogFormat, PipelineAcl, RateLimitOnError, Texts,
+    TlsClientAuth,
 };
 pub use self::url::ServiceUrl;

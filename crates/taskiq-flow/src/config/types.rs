@@ -39,6 +39,7 @@ texts!(HandshakeAuth: HandshakeAuth::Optional = "optional", HandshakeAuth::Requi
 texts!(RateLimitOnError: RateLimitOnError::Local = "local", RateLimitOnError::Deny = "deny");
 texts!(AuditMode: AuditMode::BestEffort = "best_effort", AuditMode::Required = "required");
 texts!(Durability: Durability::Strict = "strict", Durability::Relaxed = "relaxed");
+texts!(TlsClientAuth: TlsClientAuth::Required = "required", TlsClientAuth::Optional = "optional");
 texts!(LogFormat: LogFormat::Text = "text", LogFormat::Json = "json");
 
 /// What becomes of a request while the shared storage of the rate limits cannot be asked.
@@ -61,6 +62,17 @@ pub enum AuditMode {
     BestEffort,
     /// It is refused.
     Required,
+}
+
+/// Whether a client must have a certificate where `tls_client_ca` says who signs them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TlsClientAuth {
+    /// Without one there is no connection.
+    #[default]
+    Required,
+    /// Without one it needs another credential.
+    Optional,
 }
 
 /// When a step of a run counts as kept.

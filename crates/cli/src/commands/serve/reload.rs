@@ -1,17 +1,18 @@
 //! The configuration, read again while the server runs.
 
+use taskiq_flow::TlsReloader;
 use taskiq_flow::config::{ConfigError, Sources};
 use taskiq_flow::security::Guard;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// On each SIGHUP reads the configuration again and puts its security settings in force: keys, roles, ACLs, limits,
-/// HTTPS and origins. They act on the next request and on open sockets. The rest (addresses, store, audit log) stays
+/// HTTPS and origins. They act on the next request and on open sockets. The files of TLS are read again, too. The rest (addresses, store, audit log) stays
 /// as it is until a restart. Never ends; dropping it ends it.
-pub(crate) async fn on_hangup(sources: &Sources, guard: &Guard) {
+pub(crate) async fn on_hangup(sources: &Sources, guard: &Guard, tls: Option<&TlsReloader>) {
     match signal(SignalKind::hangup()) {
         Ok(mut hangups) => {
             while hangups.recv().await.is_some() {
-                reload(sources, guard);
+                reload(sources, guard, tls).await;
             }
         }
         Err(error) => {
@@ -21,15 +22,25 @@ pub(crate) async fn on_hangup(sources: &Sources, guard: &Guard) {
     std::future::pending().await
 }
 
-/// What cannot be read, checked or recorded changes nothing: the settings that were in force go on.
-fn reload(sources: &Sources, guard: &Guard) {
-    let settings = sources.load().and_then(|loaded| loaded.security_settings());
-    match settings.map(|settings| guard.reload(settings, None)) {
+/// What cannot be read, checked or recorded changes nothing: the settings that were in force go on. Settings and
+/// certificate do not hold up each other: a key can be revoked while a certificate is broken.
+async fn reload(sources: &Sources, guard: &Guard, tls: Option<&TlsReloader>) {
+    let loaded = match sources.load() {
+        Ok(loaded) => loaded,
+        Err(error) => return refuse(&error),
+    };
+    match loaded.security_settings().map(|settings| guard.reload(settings, None)) {
         Ok(Ok(())) => tracing::info!("the security settings were read again"),
         Ok(Err(refusal)) => {
             tracing::error!(reason = refusal.reason(), "the security settings were not changed");
         }
         Err(error) => refuse(&error),
+    }
+    match (tls, loaded.config.tls_files()) {
+        // What went wrong has been logged and recorded.
+        (Some(tls), Some(files)) => drop(tls.reload(files).await),
+        (None, None) => {}
+        _ => tracing::warn!("TLS is turned on and off by a restart only; nothing was changed about it"),
     }
 }
 

@@ -97,13 +97,13 @@ fn files() {
     same(
         message("c.toml", "tls_cert = 'a.pem'\n"),
         &[
-            "error: `tls_cert` is set, but this version does not serve TLS itself",
+            "error: `tls_cert` is set without `tls_key`",
             " --> c.toml:1:12",
             "  |",
             "1 | tls_cert = 'a.pem'",
             "  |            ^^^^^^^",
             "  |",
-            "  = help: remove it and end TLS in a reverse proxy: deploy/ has a site for nginx",
+            "  = help: set `tls_key` too, or neither",
         ],
     );
 }

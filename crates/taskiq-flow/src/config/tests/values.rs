@@ -13,6 +13,7 @@ fn the_defaults_are_those_of_the_contract() {
         "jwt_issuer": null, "jwt_audience": null, "jwt_leeway_seconds": 30,
         "role_permissions": {"admin": ["read", "execute", "admin"]}, "require_https": true,
         "trusted_proxies": ["127.0.0.0/8", "::1/128"], "tls_cert": null, "tls_key": null, "tls_client_ca": null,
+        "tls_client_auth": "required", "max_connections": 8192, "max_connections_per_address": 256,
         "pipeline_acls": {}, "rate_limit_enabled": true, "rate_limit_default": "100/minute", "rate_limits": {},
         "auth_failure_limit": "20/minute", "rate_limit_storage": "memory", "websocket_require_auth": true,
         "websocket_max_connections": 1000, "allowed_origins": [],

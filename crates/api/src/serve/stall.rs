@@ -12,16 +12,24 @@ use tokio::time::{Instant, Sleep};
 /// A transport that breaks when it could not be written to for too long. Without that anybody could keep connections
 /// open for ever, by asking for something and never reading it.
 #[derive(Debug)]
-pub(crate) struct Unstalled<T> {
+pub(super) struct Unstalled<T, R = ()> {
     inner: T,
+    /// Given back when the transport is closed.
+    _room: R,
     patience: Duration,
     deadline: Pin<Box<Sleep>>,
     waiting: bool,
 }
 
-impl<T> Unstalled<T> {
-    pub(crate) fn new(inner: T, patience: Duration) -> Self {
-        Self { inner, patience, deadline: Box::pin(tokio::time::sleep(patience)), waiting: false }
+impl<T, R> Unstalled<T, R> {
+    pub(super) fn new(inner: T, patience: Duration, room: R) -> Self {
+        Self {
+            inner,
+            _room: room,
+            patience,
+            deadline: Box::pin(tokio::time::sleep(patience)),
+            waiting: false,
+        }
     }
 
     fn watch<O>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<O>>) -> Poll<io::Result<O>> {
@@ -38,7 +46,7 @@ impl<T> Unstalled<T> {
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Unstalled<T> {
+impl<T: AsyncRead + Unpin, R: Unpin> AsyncRead for Unstalled<T, R> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -48,7 +56,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Unstalled<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Unstalled<T> {
+impl<T: AsyncWrite + Unpin, R: Unpin> AsyncWrite for Unstalled<T, R> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -92,7 +100,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_reads_nothing_is_cut_off() {
         let (near, _far) = tokio::io::duplex(16);
-        let mut near = Unstalled::new(near, PATIENCE);
+        let mut near = Unstalled::new(near, PATIENCE, ());
         let started = Instant::now();
         near.write_all(&[0; 16]).await.unwrap();
         let error = near.write_all(&[0; 1]).await.unwrap_err();
@@ -103,7 +111,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_reads_now_and_then_is_not_and_neither_is_who_says_nothing() {
         let (near, mut far) = tokio::io::duplex(16);
-        let mut near = Unstalled::new(near, PATIENCE);
+        let mut near = Unstalled::new(near, PATIENCE, ());
         tokio::time::sleep(10 * PATIENCE).await;
         let reader = tokio::spawn(async move {
             let mut total = 0;
