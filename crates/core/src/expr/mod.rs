@@ -38,7 +38,7 @@ use std::sync::{Arc, LazyLock};
 use minijinja::{Environment, ErrorKind, UndefinedBehavior};
 use serde_json::{Map, Value};
 
-pub use template::Template;
+pub use template::{Piece, Template};
 
 /// What one evaluation may use up. The engine counts one unit for an operation and for every 64 bytes it makes
 /// or looks through (`minijinja::Environment::set_fuel`), so this is 64 MB and some tens of milliseconds.

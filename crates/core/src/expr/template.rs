@@ -38,6 +38,25 @@ enum Part {
     Value(Expr, usize),
 }
 
+/// A piece of a rendered template.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Piece<'a> {
+    /// What the author wrote.
+    Text(&'a str),
+    /// What stood for an expression.
+    Value(String),
+}
+
+impl Piece<'_> {
+    /// Its text.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Text(text) => text,
+            Self::Value(text) => text,
+        }
+    }
+}
+
 impl Template {
     /// Compiles a template.
     ///
@@ -112,29 +131,40 @@ impl Template {
     /// # Errors
     /// Those of the expressions; a value that is `none`; more than 1 MiB of text.
     pub fn render(&self, inputs: &Inputs) -> Result<String, ExprError> {
-        let mut out = String::new();
+        let pieces = self.render_pieces(inputs)?;
+        Ok(pieces.iter().map(Piece::as_str).collect())
+    }
+
+    /// The same in pieces, for those to whom it matters what the author wrote and what was put in.
+    ///
+    /// # Errors
+    /// As [`Template::render`].
+    pub fn render_pieces(&self, inputs: &Inputs) -> Result<Vec<Piece<'_>>, ExprError> {
+        let (mut pieces, mut length) = (Vec::with_capacity(self.0.parts.len()), 0);
         for part in &self.0.parts {
-            match part {
-                Part::Text(text) => out.push_str(text),
+            let piece = match part {
+                Part::Text(text) => Piece::Text(text),
                 Part::Value(expr, start) => match expr
                     .evaluate(inputs)
                     .map_err(|error| error.moved(*start))?
                 {
-                    Value::String(text) => out.push_str(&text),
+                    Value::String(text) => Piece::Value(text),
                     Value::Null => {
                         let source = expr.source().trim();
                         let message =
                             format!("`{source}` is none: write `{{{{ {source} or '' }}}}` if it may be");
                         return Err(ExprError { message, offset: Some(*start..start + expr.source().len()) });
                     }
-                    value => out.push_str(&value.to_string()),
+                    value => Piece::Value(value.to_string()),
                 },
-            }
-            if out.len() > MAX_OUTPUT {
+            };
+            length += piece.as_str().len();
+            if length > MAX_OUTPUT {
                 return Err(ExprError::new(format!("the text becomes longer than {MAX_OUTPUT} bytes")));
             }
+            pieces.push(piece);
         }
-        Ok(out)
+        Ok(pieces)
     }
 }
 

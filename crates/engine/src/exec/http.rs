@@ -8,8 +8,11 @@ use std::time::Duration;
 use reqwest::{Client, Method, StatusCode, Url};
 use serde_json::{Map, Value, json};
 use taskiq_flow_core::definition::{HttpMethod, HttpResponse, HttpSpec};
+use taskiq_flow_core::expr::Piece;
 use taskiq_flow_core::run::{Failure, Work};
 use taskiq_flow_outbound::Reach;
+
+use super::address;
 
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -61,7 +64,9 @@ impl HttpExecutor {
     fn request(&self, spec: &HttpSpec, work: &Work) -> Result<reqwest::Request, Failure> {
         let wrong =
             |what: &str, error: &dyn std::fmt::Display| Failure::permanent(format!("{what}: {error}"));
-        let text = spec.url.render(&work.inputs).map_err(|error| wrong("url", &error))?;
+        let pieces = spec.url.render_pieces(&work.inputs).map_err(|error| wrong("url", &error))?;
+        address::check(&pieces).map_err(|error| wrong("url", &error))?;
+        let text: String = pieces.iter().map(Piece::as_str).collect();
         let mut url = Url::parse(&text).map_err(|error| wrong("url", &error))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(Failure::permanent("url: only http:// and https:// are possible"));

@@ -1,6 +1,7 @@
 //! Executors: how each kind of task is carried out. A new kind has its file here and its line in
 //! [`Executors::execute`].
 
+mod address;
 mod command;
 mod http;
 

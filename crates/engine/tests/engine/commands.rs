@@ -172,6 +172,22 @@ async fn a_request_is_made_of_templates_and_its_body_is_the_value() {
 }
 
 #[tokio::test]
+async fn whoever_starts_a_run_does_not_choose_where_its_secrets_go() {
+    let base = service(|_| answer("200 OK", "text/plain", "")).await;
+    let leak = base.trim_start_matches("http://").to_owned();
+    for (url, value) in [
+        ("http://api.example.com{{ v }}", format!("@{leak}/")),
+        ("http://127.0.0.1/users/{{ v }}", "../admin".to_owned()),
+    ] {
+        let http = json!({"url": url, "headers": {"authorization": "Bearer secret"}});
+        let definition = json!({"id": "p", "tasks": [{"name": "t", "inputs": ["v"], "http": http}]});
+        let view = engine(definition).await.run("p", json!({"v": value})).await;
+        let message = view.error.unwrap().message;
+        assert!(message.contains("a value"), "{message}");
+    }
+}
+
+#[tokio::test]
 async fn a_status_of_400_or_more_is_a_failure_unless_the_whole_answer_is_wanted() {
     let base = service(|_| answer("404 Not Found", "text/plain", "nothing")).await;
     let http = |more: Value| {
