@@ -40,7 +40,7 @@ async fn everybody_gets_what_the_contract_gives_and_nothing_else() {
         _ => shapes.fault(check.row.method, check.row.path, answer),
     };
     let deadline = Duration::from_secs(300);
-    let options = Options { scope: Scope::Full, bad_credentials_per_minute: None, deadline };
+    let options = Options { scope: Scope::Full, at_once: 16, bad_credentials_per_minute: None, deadline };
     let report = run(&matrix.client, &matrix.world, &options, Some(&mut inspect), |_| {}).await.unwrap();
     assert!(report.is_good() && report.skipped.is_empty(), "{}", report.render());
     let (routes, callers) = (ROWS.len(), matrix.world.callers.len());

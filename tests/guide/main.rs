@@ -17,6 +17,7 @@ mod example;
 mod https;
 mod overview;
 mod rate_limits;
+mod requirements;
 mod secrets;
 mod support;
 mod websocket;

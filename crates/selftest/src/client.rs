@@ -15,6 +15,8 @@ use crate::world::Credential;
 
 /// The longest an answer may take.
 const LIMIT: Duration = Duration::from_secs(60);
+/// How long a connection is kept for the next request: less than servers keep one that is idle.
+const IDLE: Duration = Duration::from_secs(2);
 /// The longest a message of a socket may take.
 const MESSAGE: Duration = Duration::from_secs(10);
 /// What differs from answer to answer and tells nothing.
@@ -91,11 +93,16 @@ impl Client {
         headers: HeaderMap,
         builder: impl Fn() -> reqwest::ClientBuilder,
     ) -> Result<Self, ClientError> {
-        let builder = || builder().redirect(reqwest::redirect::Policy::none()).connect_timeout(LIMIT);
+        let builder = || {
+            builder()
+                .redirect(reqwest::redirect::Policy::none())
+                .connect_timeout(LIMIT)
+                .pool_idle_timeout(IDLE)
+        };
         Ok(Self {
             http: builder().build().map_err(ClientError::Client)?,
-            // WebSockets are asked for in HTTP/1.1.
-            http1: builder().http1_only().build().map_err(ClientError::Client)?,
+            // WebSockets are asked for in HTTP/1.1, each on a connection of its own.
+            http1: builder().http1_only().pool_max_idle_per_host(0).build().map_err(ClientError::Client)?,
             base: base.trim_end_matches('/').to_owned(),
             headers,
         })

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use http::Method;
 use tokio::time::Instant;
 
@@ -21,6 +22,8 @@ const WINDOW: Duration = Duration::from_secs(60);
 pub struct Options {
     /// How much is asked.
     pub scope: Scope,
+    /// How many are asked at the same time, at least one.
+    pub at_once: usize,
     /// At most so many bad credentials in a minute: beyond a server's `auth_failure_limit` it refuses good ones from
     /// the same address too. None: as fast as they come.
     pub bad_credentials_per_minute: Option<u32>,
@@ -47,6 +50,13 @@ pub type Inspect<'a> = dyn FnMut(&Check, &Answer) -> Option<String> + Send + 'a;
 enum Job {
     Request(Check),
     Socket(Session),
+}
+
+/// What came of it.
+enum Outcome {
+    Answer(Answer),
+    Fault(Option<String>),
+    Later(Duration),
 }
 
 /// What must be waited for.
@@ -88,44 +98,62 @@ pub async fn run(
             report.skipped.push(format!("{} requests: there was no more time", jobs.len()));
             break;
         }
-        let Some(place) = jobs.iter().position(|job| pace.ready(job, world)) else {
+        let mut batch = Vec::new();
+        while batch.len() < options.at_once.max(1) {
+            let next =
+                jobs.iter().position(|job| pace.ready(job, world)).and_then(|place| jobs.remove(place));
+            let Some(job) = next else { break };
+            pace.spend(&job, world);
+            batch.push(job);
+        }
+        if batch.is_empty() {
             let wait = pace.wait().min(end.saturating_duration_since(Instant::now()) + WINDOW);
             tell(Progress { done: all - jobs.len(), all, waiting: Some(wait) });
             tokio::time::sleep(wait).await;
             continue;
-        };
-        let Some(job) = jobs.remove(place) else { break };
-        pace.spend(&job, world);
-        match &job {
-            Job::Request(check) => {
-                let answer = ask(client, world, check).await?;
-                if let Some(wait) = answer.retry_after() {
-                    pace.refused(check, &answer, wait);
-                    jobs.push_back(job);
-                    continue;
+        }
+        let outcomes = join_all(batch.iter().map(|job| carry_out(client, world, job))).await;
+        for (job, outcome) in batch.into_iter().zip(outcomes) {
+            match (&job, outcome?) {
+                (Job::Request(check), Outcome::Answer(answer)) => {
+                    if let Some(wait) = answer.retry_after() {
+                        pace.refused(check, &answer, wait);
+                        jobs.push_back(job);
+                        continue;
+                    }
+                    pace.learn(check, &answer);
+                    let mut fault = judge.fault(check, world, &answer);
+                    if let (None, Some(inspect)) = (&fault, &mut inspect) {
+                        fault = inspect(check, &answer);
+                    }
+                    let place = ROWS.iter().position(|row| std::ptr::eq(row, check.row));
+                    report.request(check, place.unwrap_or_default(), world, fault);
                 }
-                pace.learn(check, &answer);
-                let mut fault = judge.fault(check, world, &answer);
-                if let (None, Some(inspect)) = (&fault, &mut inspect) {
-                    fault = inspect(check, &answer);
-                }
-                let place = ROWS.iter().position(|row| std::ptr::eq(row, check.row)).unwrap_or_default();
-                report.request(check, place, world, fault);
-            }
-            Job::Socket(session) => match topics::fault(session, world, client).await? {
-                Ok(fault) => {
+                (Job::Socket(session), Outcome::Fault(fault)) => {
                     let path = if session.pipeline.is_some() { "/ws/{id}" } else { "/ws" };
                     report.socket(session.caller, path, fault);
                 }
-                Err(wait) => {
+                (_, Outcome::Later(wait)) => {
                     pace.limits.insert(SOCKETS.to_owned(), Instant::now() + wait);
                     jobs.push_back(job);
                 }
-            },
+                // A request is answered, a socket is judged.
+                _ => {}
+            }
         }
     }
     tell(Progress { done: all, all, waiting: None });
     Ok(report)
+}
+
+async fn carry_out(client: &Client, world: &World, job: &Job) -> Result<Outcome, ClientError> {
+    Ok(match job {
+        Job::Request(check) => Outcome::Answer(ask(client, world, check).await?),
+        Job::Socket(session) => match topics::fault(session, world, client).await? {
+            Ok(fault) => Outcome::Fault(fault),
+            Err(wait) => Outcome::Later(wait),
+        },
+    })
 }
 
 async fn ask(client: &Client, world: &World, check: &Check) -> Result<Answer, ClientError> {

@@ -192,7 +192,6 @@ impl Live<'_> {
             ("glob", "read and execute key, by pattern", viewer(&[&format!("{mark}-*")], &[Read, Execute])),
             ("wide", "unrestricted read key", viewer(&[], &[Read])),
             ("keeper", "key whose role the ACL lists", Rights::of_key(KEEPER, &[], &[Read])),
-            ("idle", "key without permission", viewer(&[], &[])),
             ("local", "admin of one pipeline", Rights::of_key("selftest-admin", &[mine], &[Admin])),
             ("admin", "unrestricted admin", Rights::of_key("selftest-admin", &[], &[Admin])),
         ] {
