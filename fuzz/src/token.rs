@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
-use taskiq_flow_security::jwt::{JwtVerifier, MAX_LEEWAY, VerifyingKey};
+use taskiq_flow_security::jwt::{JwtVerifier, MAX_LEEWAY, Trust, VerifyingKey};
 
 const SECRET: &str = "the secret that the corpus is signed with";
 
@@ -33,7 +33,7 @@ pub fn token(data: &[u8]) {
 
 fn verifier(secret: &str) -> JwtVerifier {
     let key = VerifyingKey::hs256(&secret.to_owned().into()).unwrap();
-    JwtVerifier::new(vec![key]).unwrap()
+    JwtVerifier::new(vec![Trust::new(vec![key]).unwrap()]).unwrap()
 }
 
 fn signed(header: &[u8], claims: &[u8]) -> String {

@@ -168,7 +168,7 @@ pub(crate) enum PermissionArg {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TokenCommand {
-    /// Make an HS256 token, signed with the configured `jwt_secret`
+    /// Make a token, signed with the configured `jwt_secret` (HS256) or with a private key
     Mint(TokenMintArgs),
 }
 
@@ -185,6 +185,27 @@ pub(crate) struct TokenMintArgs {
     /// How long it is valid, such as 15m or 8h
     #[arg(long, default_value = "1h", value_name = "DURATION")]
     pub(crate) ttl: String,
+    /// Who issues it [default: the first `jwt_issuer` of the configuration, if any]
+    #[arg(long)]
+    pub(crate) iss: Option<String>,
+    /// What it is for [default: the first `jwt_audience` of the configuration, if any]
+    #[arg(long)]
+    pub(crate) aud: Option<String>,
+    /// An id by which it can be revoked
+    #[arg(long)]
+    pub(crate) jti: Option<String>,
+    /// From when on it is valid (RFC 3339) [default: now]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) nbf: Option<String>,
+    /// Private key to sign with (PEM, PKCS #8) [default: the configured `jwt_secret`]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
+    /// Algorithm of the key [default: RS256 for an RSA key, else the only one possible]
+    #[arg(long, requires = "key")]
+    pub(crate) alg: Option<String>,
+    /// Name of the key, as the server knows it
+    #[arg(long, requires = "key")]
+    pub(crate) kid: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

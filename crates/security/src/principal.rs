@@ -7,7 +7,6 @@ use jiff::Timestamp;
 
 use crate::audit::{AuditSubject, SubjectNames};
 use crate::digest::KeyDigest;
-use crate::jwt::TokenProof;
 use crate::permission::PermissionSet;
 use crate::whitelist::Whitelist;
 
@@ -42,6 +41,7 @@ impl PrincipalKind {
 pub struct Principal {
     pub(crate) id: String,
     pub(crate) kind: PrincipalKind,
+    pub(crate) issuer: Option<String>,
     pub(crate) roles: Vec<String>,
     pub(crate) whitelist: Whitelist,
     pub(crate) permissions: PermissionSet,
@@ -56,6 +56,18 @@ pub(crate) enum Proof {
     None,
     Key(KeyDigest),
     Token(Arc<TokenProof>),
+}
+
+/// What is kept of a token, so that its bearer can be checked again later without it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TokenProof {
+    /// What it had to say: issuer, audience, type.
+    pub(crate) trust: KeyDigest,
+    /// The key that verified it.
+    pub(crate) key: KeyDigest,
+    pub(crate) issuer: Option<String>,
+    pub(crate) jti: Option<String>,
+    pub(crate) issued_at: Option<Timestamp>,
 }
 
 impl Principal {
@@ -73,6 +85,7 @@ impl Principal {
         Principal {
             id: id.to_owned(),
             kind,
+            issuer: None,
             roles: Vec::new(),
             whitelist: Whitelist::Unrestricted,
             permissions: PermissionSet::EMPTY,
@@ -84,6 +97,11 @@ impl Principal {
     /// The key's id, or the token's `sub`. Never a credential.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// The issuer of the token (`iss`), where tokens of several are accepted: their subjects may have the same names.
+    pub fn issuer(&self) -> Option<&str> {
+        self.issuer.as_deref()
     }
 
     /// How it proved who it is.
@@ -127,16 +145,27 @@ impl Principal {
         self.is_authenticated() && self.kind != PrincipalKind::Jwt
     }
 
-    /// The name of the principal's own rate-limit bucket; kinds are apart, so that a token cannot spend the quota of
-    /// a key by choosing its id as `sub`.
-    pub(crate) fn bucket(&self) -> String {
-        format!("{}:{}", self.kind.as_str(), self.id)
+    /// A name that no other principal has, for counting requests and remembering what was asked before. Kinds are
+    /// apart, so that a token cannot spend the quota of a key by choosing its id as `sub`; issuers are, so that the
+    /// subject of one is not taken for that of another.
+    pub fn unique_name(&self) -> String {
+        let kind = self.kind.as_str();
+        match &self.issuer {
+            // The length keeps the two texts apart, the `@` those that have an issuer from those that have none.
+            Some(issuer) => format!("{kind}@{}:{issuer}:{}", issuer.len(), self.id),
+            None => format!("{kind}:{}", self.id),
+        }
     }
 }
 
 /// How audit records name the principal.
 impl AuditSubject for Principal {
     fn names(&self) -> SubjectNames<'_> {
-        SubjectNames { id: Cow::Borrowed(&self.id), kind: self.kind.as_str(), roles: &self.roles }
+        SubjectNames {
+            id: Cow::Borrowed(&self.id),
+            kind: self.kind.as_str(),
+            issuer: self.issuer.as_deref(),
+            roles: &self.roles,
+        }
     }
 }

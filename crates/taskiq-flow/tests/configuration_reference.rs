@@ -77,9 +77,22 @@ The name of an entry is the key itself, or `sha256:` and the hex digest of it, w
 
 | name | meaning |
 |---|---|
-| `algorithm` | `RS256`, `ES256` or `EdDSA` |
+| `algorithm` | `RS256`, `RS384`, `RS512`, `PS256`, `PS384`, `PS512`, `ES256`, `ES384` or `EdDSA` (also called `Ed25519`) |
 | `pem` | the public key; `file:/path` as ever |
 | `kid` | the `kid` of the tokens it checks |
+
+## Entries of `jwt_issuers`
+
+How they are used: [Tokens](tokens.md).
+
+| name | meaning |
+|---|---|
+| `issuer` | what its tokens have in `iss`, exactly |
+| `audiences` | the audiences of which its tokens must name one; absent: only tokens without audience |
+| `algorithms` | the accepted algorithms; absent: every one with a public key |
+| `public_keys` | its public keys, as in `jwt_public_keys` |
+| `jwks_url` | where it publishes its keys |
+| `required_type` | the `typ` its tokens must have; absent: that of `jwt_required_type` |
 
 "#;
 

@@ -35,6 +35,8 @@ struct Checks {
     audit: Check,
     /// Whether requests can be counted, where that needs another server.
     rate_limit: Check,
+    /// Whether there are keys to check tokens with, where they are fetched from the issuer.
+    tokens: Check,
 }
 
 /// `ok` or `failed`.
@@ -53,6 +55,9 @@ pub(crate) struct Me {
     /// `api_key`, `jwt` or, while security is off, `open`.
     #[serde(rename = "type")]
     kind: &'static str,
+    /// Who issued the token, where tokens of several issuers are accepted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issuer: Option<String>,
     roles: Vec<String>,
     /// The pipelines the credential is limited to; `*`: all.
     pipelines: Vec<String>,
@@ -82,14 +87,19 @@ pub(crate) async fn ready(State(state): State<AppState>) -> Response {
         engine: check(engine.is_ok()),
         audit: check(audit.mode() != AuditMode::Required || audit.healthy()),
         rate_limit: check(state.guard().limiter().ready().await),
+        tokens: check(state.guard().tokens_ready()),
     };
-    let all = [checks.engine, checks.audit, checks.rate_limit].iter().all(|check| *check == Check::Ok);
-    if all {
+    let all = [
+        ("engine", checks.engine),
+        ("audit", checks.audit),
+        ("rate_limit", checks.rate_limit),
+        ("tokens", checks.tokens),
+    ];
+    let failed: Vec<&str> =
+        all.iter().filter(|(_, check)| *check == Check::Failed).map(|(name, _)| *name).collect();
+    if failed.is_empty() {
         return Json(Readiness { status: "ready", checks }).into_response();
     }
-    let failed = [("engine", checks.engine), ("audit", checks.audit), ("rate_limit", checks.rate_limit)];
-    let failed: Vec<&str> =
-        failed.iter().filter(|(_, check)| *check == Check::Failed).map(|(name, _)| *name).collect();
     Problem::unavailable(format!("Not ready: {}.", failed.join(", "))).into_response()
 }
 
@@ -100,6 +110,7 @@ pub(crate) async fn me(State(state): State<AppState>, Extension(permit): Allowed
     Json(Me {
         id: principal.id().to_owned(),
         kind: principal.kind().as_str(),
+        issuer: principal.issuer().map(str::to_owned),
         roles: principal.roles().to_vec(),
         pipelines: principal.whitelist().to_list(),
         permissions: state.guard().settings().policy().permissions_of(principal),

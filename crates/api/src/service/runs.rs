@@ -41,8 +41,16 @@ pub(crate) async fn start(
 /// The caller's own key: two callers may choose the same one, and schedules and sub-pipelines find their runs by keys
 /// too, which nobody else may take. The length keeps ids apart from keys.
 fn key_of(principal: &Principal, key: &str) -> String {
-    let (kind, id) = (principal.kind().as_str(), principal.id());
-    format!("request:{kind}:{}:{id}:{key}", id.len())
+    match principal.issuer() {
+        None => {
+            let (kind, id) = (principal.kind().as_str(), principal.id());
+            format!("request:{kind}:{}:{id}:{key}", id.len())
+        }
+        Some(_) => {
+            let name = principal.unique_name();
+            format!("request:issued:{}:{name}:{key}", name.len())
+        }
+    }
 }
 
 /// Waits for a run that the holder of the permit started; none: it has not ended by then. Its result is for those who

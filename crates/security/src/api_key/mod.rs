@@ -61,6 +61,7 @@ impl KeyRecord {
         Principal {
             id: self.id.clone(),
             kind: PrincipalKind::ApiKey,
+            issuer: None,
             roles: self.roles.clone(),
             whitelist: self.whitelist.clone(),
             permissions: self.permissions,

@@ -21,6 +21,8 @@ pub struct SubjectNames<'a> {
     pub id: Cow<'a, str>,
     /// `api_key`, `jwt` or `anonymous`.
     pub kind: &'a str,
+    /// Who issued the token, where tokens of several issuers are accepted.
+    pub issuer: Option<&'a str>,
     /// Its roles.
     pub roles: &'a [String],
 }

@@ -186,7 +186,7 @@ impl Flood {
 
     fn key(&self, entry: &AuditEntry) -> u64 {
         let principal = entry.principal.as_ref().map(|principal| principal.names());
-        let principal = principal.as_ref().map(|names| (names.kind, &*names.id));
+        let principal = principal.as_ref().map(|names| (names.kind, names.issuer, &*names.id));
         let endpoint = entry.facts().and_then(|facts| facts.endpoint);
         self.hasher.hash_one((entry.event, entry.client().map(network), principal, endpoint))
     }
@@ -321,7 +321,8 @@ mod tests {
         // One /64 is one client.
         let taken: Vec<bool> = (0..5).map(|n| admitted(denial([1, 2, 3, 4, n, n, n, n]))).collect();
         assert_eq!(taken, [true, true, true, false, false]);
-        let principal = |id: &str| AuditPrincipal { id: id.into(), kind: "api_key".into(), roles: vec![] };
+        let principal =
+            |id: &str| AuditPrincipal { id: id.into(), kind: "api_key".into(), issuer: None, roles: vec![] };
         assert!(admitted(denial([1, 2, 3, 5, 0, 0, 0, 0])));
         assert!(admitted(denial([1, 2, 3, 4, 0, 0, 0, 0]).principal(principal("a"))));
         assert!(admitted(AuditEntry {

@@ -165,7 +165,7 @@ mod tests {
                 _ => (AuditEvent::AuthorizationDenied, Outcome::Denied),
             };
             let id = if n % 2 == 0 { "even" } else { "odd" };
-            let principal = AuditPrincipal { id: id.into(), kind: "jwt".into(), roles: vec![] };
+            let principal = AuditPrincipal { id: id.into(), kind: "jwt".into(), issuer: None, roles: vec![] };
             log.record(
                 AuditEntry::new(event, outcome).principal(principal).pipeline_id(format!("p{}", n % 10)),
             )

@@ -28,6 +28,9 @@ pub struct AuditPrincipal {
     /// `api_key`, `jwt` or `anonymous`.
     #[serde(rename = "type")]
     pub kind: String,
+    /// Who issued the token, where tokens of several issuers are accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
     /// Its roles.
     pub roles: Vec<String>,
 }
@@ -103,12 +106,19 @@ pub(crate) struct PrincipalView<'a> {
     pub(crate) id: Cow<'a, str>,
     #[serde(rename = "type")]
     pub(crate) kind: Cow<'a, str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) issuer: Option<Cow<'a, str>>,
     pub(crate) roles: Vec<Cow<'a, str>>,
 }
 
 impl AuditSubject for AuditPrincipal {
     fn names(&self) -> SubjectNames<'_> {
-        SubjectNames { id: Cow::Borrowed(&self.id), kind: &self.kind, roles: &self.roles }
+        SubjectNames {
+            id: Cow::Borrowed(&self.id),
+            kind: &self.kind,
+            issuer: self.issuer.as_deref(),
+            roles: &self.roles,
+        }
     }
 }
 
@@ -156,6 +166,7 @@ impl<'a> PrincipalView<'a> {
         Self {
             id: cut(&names.id, MAX_NAME),
             kind: cut(names.kind, MAX_NAME),
+            issuer: names.issuer.map(|issuer| cut(issuer, MAX_NAME)),
             roles: names.roles.iter().take(count).map(|role| cut(role, length)).collect(),
         }
     }
@@ -206,6 +217,7 @@ mod tests {
             .principal(AuditPrincipal {
                 id: "i".repeat(999),
                 kind: "jwt".into(),
+                issuer: None,
                 roles: vec!["r".repeat(99); 99],
             });
         let record = sealed(&entry);

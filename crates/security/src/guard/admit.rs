@@ -197,7 +197,7 @@ impl Guard {
                 ));
             }
         }
-        match self.verify(passage.settings, presented) {
+        match self.verify(passage.settings, presented).await {
             Ok(principal) => {
                 self.record_authentication(&passage.request, &principal, presented.method())?;
                 Ok(principal)
@@ -212,7 +212,11 @@ impl Guard {
     }
 
     /// Whose credential this is, by the settings in force now.
-    fn verify(&self, settings: &Settings, presented: Presented<'_>) -> Result<Arc<Principal>, BadCredential> {
+    async fn verify(
+        &self,
+        settings: &Settings,
+        presented: Presented<'_>,
+    ) -> Result<Arc<Principal>, BadCredential> {
         let now = Timestamp::now();
         match presented {
             Presented::ApiKey(key) if settings.provider == AuthProvider::ApiKey => {
@@ -232,8 +236,8 @@ impl Guard {
                 let Some(tokens) = settings.tokens.as_ref() else {
                     return Err(bad_token("tokens are not accepted".to_owned(), None));
                 };
-                let principal =
-                    tokens.verify(token, now).map_err(|error| bad_token(error.to_string(), None))?;
+                let verified = tokens.verify_or_fetch(token, now).await;
+                let principal = verified.map_err(|error| bad_token(error.to_string(), None))?;
                 match self.check_revoked(&principal, now) {
                     Ok(()) => Ok(principal),
                     Err(error) => Err(bad_token(error.to_string(), Some(principal))),
@@ -251,7 +255,7 @@ impl Guard {
         if passage.settings.limits.key == RateLimitKey::Ip {
             return Ok(());
         }
-        self.spend(passage, &format!("principal|{}", principal.bucket()), Some(principal)).await
+        self.spend(passage, &format!("principal|{}", principal.unique_name()), Some(principal)).await
     }
 
     async fn spend(

@@ -79,7 +79,7 @@ struct Inner {
     revocations: ArcSwap<Revocations>,
     limiter: RateLimiter,
     audit: AuditLogger,
-    /// Counts the changes of settings and revocations.
+    /// Counts the changes of settings, revocations and fetched keys.
     generation: watch::Sender<u64>,
 }
 
@@ -136,9 +136,11 @@ struct Request {
 }
 
 impl Guard {
-    /// A guard with these settings, counting in `limiter` and recording in `audit`.
+    /// A guard with these settings, counting in `limiter` and recording in `audit`. Keys of tokens that are fetched begin
+    /// to be, within the Tokio runtime this is called in.
     pub fn new(settings: Settings, limiter: RateLimiter, audit: AuditLogger) -> Self {
         let (generation, _) = watch::channel(0);
+        settings.start_key_sources(&generation);
         Guard {
             inner: Arc::new(Inner {
                 settings: ArcSwap::from_pointee(settings),

@@ -8,7 +8,9 @@ use tokio::sync::watch;
 
 use super::{Admission, CredentialState, Guard};
 use crate::audit::{AuditEntry, AuditEvent, Outcome};
-use crate::jwt::{JwtAlgorithm, JwtError, JwtVerifier, Revocations, VerifyingKey};
+use crate::digest::KeyDigest;
+use crate::jwt::jwks::KeySource;
+use crate::jwt::{JwtAlgorithm, JwtError, Revocations, VerifyingKey};
 use crate::principal::{Principal, Proof};
 use crate::refusal::Refusal;
 use crate::settings::{AuthProvider, HandshakeAuth, Settings};
@@ -31,7 +33,7 @@ impl Guard {
     ///
     /// # Errors
     /// The change cannot be recorded and must be; the settings stay as they were.
-    pub fn reload(&self, settings: Settings, by: Option<&Admission>) -> Result<(), Refusal> {
+    pub fn reload(&self, mut settings: Settings, by: Option<&Admission>) -> Result<(), Refusal> {
         let changed = changed_fields(&self.settings(), &settings);
         let (event, outcome) = (AuditEvent::SecurityConfigChange, Outcome::Success);
         let mut entry = match by {
@@ -44,6 +46,8 @@ impl Guard {
             fields => format!("changed: {}", fields.join(", ")).into(),
         });
         self.write(entry)?;
+        settings.take_over_key_sources(&self.settings());
+        settings.start_key_sources(&self.inner.generation);
         self.inner.settings.store(Arc::new(settings));
         self.recheck();
         Ok(())
@@ -79,6 +83,17 @@ impl Guard {
         }
     }
 
+    /// Whether there is a key for the tokens of every issuer: while one's keys could not be fetched, its tokens are
+    /// refused.
+    pub fn tokens_ready(&self) -> bool {
+        self.inner
+            .settings
+            .load()
+            .tokens
+            .as_ref()
+            .is_none_or(|tokens| tokens.sources().all(KeySource::is_ready))
+    }
+
     /// Has open sockets and streams asked again whether they may stay, as after a change of the settings.
     pub fn recheck(&self) {
         self.inner.generation.send_modify(|generation| *generation = generation.wrapping_add(1));
@@ -104,7 +119,7 @@ impl Guard {
             }
             Proof::Key(_) => return None,
             Proof::Token(token) => {
-                let trusted = settings.tokens.as_ref().is_some_and(|tokens| tokens.still_trusts(&token.mark));
+                let trusted = settings.tokens.as_ref().is_some_and(|tokens| tokens.still_trusts(token));
                 let welcome = trusted
                     && !caller.principal.is_expired_at(now)
                     && self.check_revoked(&caller.principal, now).is_ok();
@@ -133,15 +148,15 @@ fn changed_fields(old: &Settings, new: &Settings) -> Vec<String> {
     let differs = |field: &str| match field {
         "api_keys" => !old.keys.same_keys(&new.keys),
         "jwt_secret" => fingerprints(old, true) != fingerprints(new, true),
-        "jwt_public_keys" => fingerprints(old, false) != fingerprints(new, false),
+        "jwt_public_keys" | "jwt_issuers" => fingerprints(old, false) != fingerprints(new, false),
         _ => false,
     };
     let changed = |(field, value): &(&String, &Value)| before.get(*field) != Some(*value) || differs(field);
     after.iter().filter(changed).map(|(field, _)| field.clone()).collect()
 }
 
-fn fingerprints(settings: &Settings, symmetric: bool) -> Vec<String> {
-    let keys = settings.tokens.as_ref().map_or(&[][..], JwtVerifier::keys).iter();
+fn fingerprints(settings: &Settings, symmetric: bool) -> Vec<KeyDigest> {
+    let keys = settings.tokens.iter().flat_map(|tokens| tokens.keys());
     keys.filter(|key| (key.algorithm() == JwtAlgorithm::HS256) == symmetric)
         .map(VerifyingKey::fingerprint)
         .collect()

@@ -19,8 +19,10 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::claims::{JwtError, is_name};
-use super::{MAX_LEEWAY, TokenProof};
+use super::error::JwtError;
+use super::members::is_name;
+use super::verifier::MAX_LEEWAY;
+use crate::principal::TokenProof;
 
 /// The most rules held at once; one takes about 200 bytes and its texts, which are at most 256 characters each.
 pub const MAX_REVOCATIONS: usize = 100_000;
@@ -194,7 +196,8 @@ mod tests {
 
     fn proof(jti: Option<&str>, issuer: Option<&str>, issued_at: Option<&str>) -> TokenProof {
         TokenProof {
-            mark: KeyDigest::of("key"),
+            trust: KeyDigest::of("trust"),
+            key: KeyDigest::of("key"),
             issuer: issuer.map(str::to_owned),
             jti: jti.map(str::to_owned),
             issued_at: issued_at.map(at),

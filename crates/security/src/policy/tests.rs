@@ -20,6 +20,7 @@ fn token(roles: &[&str]) -> Arc<Principal> {
     Arc::new(Principal {
         id: "ada".to_owned(),
         kind: PrincipalKind::Jwt,
+        issuer: None,
         roles: roles.iter().map(|role| (*role).to_owned()).collect(),
         whitelist: Whitelist::Unrestricted,
         permissions: PermissionSet::EMPTY,
@@ -290,6 +291,7 @@ mod explained {
                 Principal {
                     id: "someone".to_owned(),
                     kind,
+                    issuer: None,
                     roles,
                     whitelist: if own { Whitelist::parse(&list).unwrap() } else { Whitelist::Unrestricted },
                     permissions: if own { permissions } else { PermissionSet::EMPTY },

@@ -4,17 +4,15 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use jiff::SignedDuration;
-use secrecy::ExposeSecret;
 
 use super::{
-    AllowedOrigins, ApiKeyEntry, AuthProvider, HandshakeAuth, RateLimits, STRONG_SECRET_BYTES,
-    SecurityOptions, Settings, SettingsError, Severity, Warning, max_leeway_seconds, redact,
+    AllowedOrigins, ApiKeyEntry, AuthProvider, HandshakeAuth, RateLimits, SecurityOptions, Settings,
+    SettingsError, Severity, Warning, redact, tokens,
 };
 use crate::api_key::{DIGEST_PREFIX, KeyDigest, KeyRecord, KeyRing};
 use crate::guard::endpoint;
 use crate::https::TrustedProxies;
-use crate::jwt::{JwtAlgorithm, JwtVerifier, VerifyingKey};
+use crate::jwt::JwtVerifier;
 use crate::policy::{Acl, Policy};
 use crate::rate_limit::{Limit, guide_limits};
 use crate::whitelist::Whitelist;
@@ -40,7 +38,7 @@ impl SecurityOptions {
     pub fn build(self) -> Result<Settings, SettingsError> {
         let mut warnings = Vec::new();
         let keys = self.build_keys(&mut warnings)?;
-        let tokens = self.build_tokens(&mut warnings)?;
+        let tokens = tokens::build(&self, &mut warnings)?;
         let policy = self.build_policy()?;
         let limits = self.build_limits(&mut warnings)?;
         let origins = AllowedOrigins::parse(&self.allowed_origins)
@@ -88,75 +86,6 @@ impl SecurityOptions {
             records.push(record);
         }
         KeyRing::new(records).map_err(|error| SettingsError::new("api_keys", error))
-    }
-
-    fn build_tokens(&self, warnings: &mut Vec<Warning>) -> Result<Option<JwtVerifier>, SettingsError> {
-        let accepted = |algorithm| self.jwt_algorithms.as_ref().is_none_or(|list| list.contains(&algorithm));
-        let mut keys = Vec::new();
-        if let Some(secret) = &self.jwt_secret {
-            let key = VerifyingKey::hs256(secret).map_err(|error| SettingsError::new("jwt_secret", error))?;
-            let bytes = secret.expose_secret().len();
-            if bytes < STRONG_SECRET_BYTES {
-                let message = format!(
-                    "the secret has {bytes} bytes and can be guessed, and with it every token forged; use at least \
-                     {STRONG_SECRET_BYTES} random bytes (`openssl rand -base64 48`)"
-                );
-                if self.require_strong_jwt_secret {
-                    return Err(SettingsError::new("jwt_secret", message));
-                }
-                warnings.push(warning("jwt-secret-weak", Severity::High, "jwt_secret", &message));
-            }
-            if accepted(JwtAlgorithm::HS256) {
-                keys.push(key);
-            } else {
-                let message =
-                    "the secret is not used, `jwt_algorithms` leaves out HS256; remove it or add HS256";
-                warnings.push(warning("jwt-secret-unused", Severity::Low, "jwt_secret", message));
-            }
-        }
-        for (at, entry) in self.jwt_public_keys.iter().enumerate() {
-            let field = format!("jwt_public_keys[{at}]");
-            if !accepted(entry.algorithm) {
-                let message = format!(
-                    "`jwt_algorithms` leaves out {0}; add \"{0}\" or remove the key",
-                    entry.algorithm
-                );
-                return Err(SettingsError::new(field, message));
-            }
-            let key = VerifyingKey::public(entry.algorithm, entry.kid.clone(), &entry.pem)
-                .map_err(|error| SettingsError::new(field, error))?;
-            keys.push(key);
-        }
-        let leeway = self.jwt_leeway_seconds;
-        if leeway > max_leeway_seconds() {
-            let message = format!("{leeway} is too long; write at most {}", max_leeway_seconds());
-            return Err(SettingsError::new("jwt_leeway_seconds", message));
-        }
-        for (field, texts) in [("jwt_issuer", &self.jwt_issuer), ("jwt_audience", &self.jwt_audience)] {
-            if texts.iter().any(String::is_empty) {
-                return Err(SettingsError::new(
-                    field,
-                    "an entry is empty; write the exact text, or leave the field out",
-                ));
-            }
-        }
-        if keys.is_empty() {
-            if self.auth_provider == AuthProvider::Jwt && self.security_enabled {
-                let message =
-                    "\"jwt\" has nothing to check tokens with; set `jwt_secret` or `jwt_public_keys`";
-                return Err(SettingsError::new("auth_provider", message));
-            }
-            return Ok(None);
-        }
-        let verifier =
-            JwtVerifier::new(keys).map_err(|error| SettingsError::new("jwt_public_keys", error))?;
-        let leeway = SignedDuration::from_secs(i64::try_from(leeway).unwrap_or(i64::MAX));
-        Ok(Some(
-            verifier
-                .with_issuers(self.jwt_issuer.clone())
-                .with_audiences(self.jwt_audience.clone())
-                .with_leeway(leeway),
-        ))
     }
 
     fn build_policy(&self) -> Result<Policy, SettingsError> {
@@ -211,7 +140,7 @@ impl SecurityOptions {
         }
         let keys_count = self.auth_provider == AuthProvider::ApiKey && !keys.is_empty();
         if !keys_count && tokens.is_none() {
-            let message = "nobody can authenticate: there is neither a key nor a `jwt_secret`; \
+            let message = "nobody can authenticate: there is neither a key nor anything to check tokens with; \
                            `taskiq-flow key new` makes a key";
             warn("nobody-can-authenticate", Severity::Medium, "api_keys", message);
         }
@@ -316,6 +245,6 @@ fn check_acl(field: &str, pipeline: &str, acl: &Acl) -> Result<(), SettingsError
 }
 
 /// `id` must stand in the catalog of checks (`taskiq_flow::posture`), where a test looks for it.
-fn warning(id: &'static str, severity: Severity, field: &str, message: &str) -> Warning {
+pub(super) fn warning(id: &'static str, severity: Severity, field: &str, message: &str) -> Warning {
     Warning { id, severity, field: field.to_owned(), message: message.to_owned() }
 }

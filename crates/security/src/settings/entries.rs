@@ -8,6 +8,7 @@ use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::jwt::JwtAlgorithm;
+use crate::jwt::jwks::JwksUrl;
 use crate::permission::PermissionSet;
 
 /// What `api_keys` says about one key.
@@ -110,6 +111,23 @@ pub struct PublicKeyEntry {
     pub algorithm: JwtAlgorithm,
     /// `-----BEGIN PUBLIC KEY-----` and so on.
     pub pem: String,
+}
+
+/// One of `jwt_issuers`: an issuer that is bound to its own keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IssuerEntry {
+    /// What its tokens have in `iss`, exactly.
+    pub issuer: String,
+    /// The audiences of which its tokens must name one in `aud`; empty: only tokens without audience are accepted.
+    pub audiences: Vec<String>,
+    /// The accepted algorithms; `None`: those of its public keys, and every one with a public key for fetched ones.
+    pub algorithms: Option<Vec<JwtAlgorithm>>,
+    /// Its public keys.
+    pub public_keys: Vec<PublicKeyEntry>,
+    /// Where it publishes its keys.
+    pub jwks_url: Option<JwksUrl>,
+    /// The `typ` its tokens must have; `None`: that of `jwt_required_type`.
+    pub required_type: Option<String>,
 }
 
 /// One text, or a list of texts.

@@ -105,6 +105,7 @@ fn supposed(
     Arc::new(Principal {
         id: "(supposed)".to_owned(),
         kind,
+        issuer: None,
         roles: roles.to_vec(),
         whitelist,
         permissions,

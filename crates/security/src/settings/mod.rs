@@ -26,6 +26,7 @@ mod origins;
 mod redact;
 #[cfg(test)]
 mod tests;
+mod tokens;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -33,23 +34,22 @@ use std::net::IpAddr;
 
 use http::HeaderMap;
 use ipnet::IpNet;
-use jiff::SignedDuration;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use crate::api_key::KeyRing;
 use crate::https::{ClientInfo, TrustedProxies};
+use crate::jwt::jwks::JwksUrl;
 use crate::jwt::{JwtAlgorithm, JwtVerifier};
 use crate::permission::PermissionSet;
 use crate::policy::{Acl, Policy};
 use crate::rate_limit::Limit;
 
-pub use self::entries::{ApiKeyEntry, ApiKeyMap, OneOrMany, PublicKeyEntry};
+pub use self::entries::{ApiKeyEntry, ApiKeyMap, IssuerEntry, OneOrMany, PublicKeyEntry};
 pub use self::explain::{Subject, SubjectError};
 pub use self::origins::{AllowedOrigins, OriginError};
-
-/// A `jwt_secret` below this many bytes is weak: RFC 7518 section 3.2 asks for as many as HMAC-SHA256 puts out.
-pub const STRONG_SECRET_BYTES: usize = 32;
+pub use self::tokens::STRONG_SECRET_BYTES;
 
 /// Which credentials are accepted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,12 +101,24 @@ pub struct SecurityOptions {
     pub require_strong_jwt_secret: bool,
     /// The accepted algorithms; `None` accepts those of the keys that are configured.
     pub jwt_algorithms: Option<Vec<JwtAlgorithm>>,
-    /// Public keys of RS256, ES256 and EdDSA tokens.
+    /// Public keys that check tokens.
     pub jwt_public_keys: Vec<PublicKeyEntry>,
+    /// Where the issuer publishes its keys.
+    pub jwks_url: Option<JwksUrl>,
+    /// From how old on fetched keys are fetched anew, in seconds.
+    pub jwks_refresh_seconds: u64,
+    /// From how old on fetched keys are no longer used, in seconds.
+    pub jwks_max_age_seconds: u64,
+    /// Keys may be fetched from private networks and, by a name that resolves to it, from this machine.
+    pub allow_private_jwks: bool,
     /// Accepted `iss`; empty accepts any.
     pub jwt_issuer: Vec<String>,
     /// Accepted `aud`; empty accepts only tokens without one.
     pub jwt_audience: Vec<String>,
+    /// The `typ` a token must have, such as `at+jwt`.
+    pub jwt_required_type: Option<String>,
+    /// Further issuers, each bound to its own keys.
+    pub jwt_issuers: Vec<IssuerEntry>,
     /// How far clocks may be apart, in seconds.
     pub jwt_leeway_seconds: u64,
     /// What a token's roles may do where no ACL speaks.
@@ -147,8 +159,14 @@ impl Default for SecurityOptions {
             require_strong_jwt_secret: false,
             jwt_algorithms: None,
             jwt_public_keys: Vec::new(),
+            jwks_url: None,
+            jwks_refresh_seconds: 300,
+            jwks_max_age_seconds: 86_400,
+            allow_private_jwks: false,
             jwt_issuer: Vec::new(),
             jwt_audience: Vec::new(),
+            jwt_required_type: None,
+            jwt_issuers: Vec::new(),
             jwt_leeway_seconds: 30,
             role_permissions: BTreeMap::from([("admin".to_owned(), PermissionSet::ALL)]),
             require_https: true,
@@ -273,6 +291,24 @@ impl Settings {
         self.tokens.as_ref()
     }
 
+    /// Goes on with the keys that `earlier` settings have fetched.
+    pub(crate) fn take_over_key_sources(&mut self, earlier: &Settings) {
+        if let (Some(tokens), Some(earlier)) = (&mut self.tokens, &earlier.tokens) {
+            tokens.take_over_sources(earlier);
+        }
+    }
+
+    /// Begins to fetch the keys that issuers publish; each change of them is counted in `changes`.
+    pub(crate) fn start_key_sources(&self, changes: &watch::Sender<u64>) {
+        if !self.enabled {
+            return;
+        }
+        for source in self.tokens.iter().flat_map(JwtVerifier::sources) {
+            let changes = changes.clone();
+            source.start(move || changes.send_modify(|count| *count = count.wrapping_add(1)));
+        }
+    }
+
     /// Who may do what.
     pub fn policy(&self) -> &Policy {
         &self.policy
@@ -328,9 +364,4 @@ impl Settings {
     pub fn redacted(&self) -> &serde_json::Value {
         &self.redacted
     }
-}
-
-/// The greatest `jwt_leeway_seconds` accepted.
-fn max_leeway_seconds() -> u64 {
-    SignedDuration::as_secs(&crate::jwt::MAX_LEEWAY).unsigned_abs()
 }

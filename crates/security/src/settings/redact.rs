@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::{AllowedOrigins, RateLimits, SecurityOptions};
+use super::{AllowedOrigins, IssuerEntry, PublicKeyEntry, RateLimits, SecurityOptions};
 use crate::api_key::KeyRing;
-use crate::jwt::JwtVerifier;
+use crate::jwt::{JwtAlgorithm, JwtVerifier};
 
 /// What stands where a secret would.
 const REDACTED: &str = "[redacted]";
@@ -35,14 +35,8 @@ pub(super) fn redacted(
         .collect();
     let rate_limits: serde_json::Map<String, Value> =
         limits.by_endpoint.iter().map(|(name, limit)| (name.clone(), json!(limit.to_string()))).collect();
-    let mut algorithms: Vec<_> =
-        tokens.map_or(&[][..], JwtVerifier::keys).iter().map(|key| key.algorithm().as_str()).collect();
-    algorithms.dedup();
-    let public_keys: Vec<Value> = options
-        .jwt_public_keys
-        .iter()
-        .map(|key| json!({ "kid": key.kid, "algorithm": key.algorithm, "pem": REDACTED }))
-        .collect();
+    let accepted = |algorithm: &&JwtAlgorithm| tokens.is_some_and(|tokens| tokens.accepts(**algorithm));
+    let algorithms: Vec<_> = JwtAlgorithm::ALL.iter().filter(accepted).map(|a| a.as_str()).collect();
     json!({
         "security_enabled": options.security_enabled,
         "auth_provider": options.auth_provider,
@@ -50,9 +44,15 @@ pub(super) fn redacted(
         "jwt_secret": options.jwt_secret.as_ref().map(|_| REDACTED),
         "require_strong_jwt_secret": options.require_strong_jwt_secret,
         "jwt_algorithms": algorithms,
-        "jwt_public_keys": public_keys,
+        "jwt_public_keys": public_keys(&options.jwt_public_keys),
+        "jwks_url": options.jwks_url.as_ref().map(ToString::to_string),
+        "jwks_refresh_seconds": options.jwks_refresh_seconds,
+        "jwks_max_age_seconds": options.jwks_max_age_seconds,
+        "allow_private_jwks": options.allow_private_jwks,
         "jwt_issuer": options.jwt_issuer,
         "jwt_audience": options.jwt_audience,
+        "jwt_required_type": options.jwt_required_type,
+        "jwt_issuers": options.jwt_issuers.iter().map(issuer).collect::<Vec<_>>(),
         "jwt_leeway_seconds": options.jwt_leeway_seconds,
         "role_permissions": options.role_permissions,
         "require_https": options.require_https,
@@ -67,5 +67,20 @@ pub(super) fn redacted(
         "websocket_require_auth": options.websocket_require_auth,
         "websocket_handshake_auth": options.websocket_handshake_auth,
         "allowed_origins": origins.iter().collect::<Vec<_>>(),
+    })
+}
+
+fn public_keys(keys: &[PublicKeyEntry]) -> Vec<Value> {
+    keys.iter().map(|key| json!({ "kid": key.kid, "algorithm": key.algorithm, "pem": REDACTED })).collect()
+}
+
+fn issuer(entry: &IssuerEntry) -> Value {
+    json!({
+        "issuer": entry.issuer,
+        "audiences": entry.audiences,
+        "algorithms": entry.algorithms,
+        "public_keys": public_keys(&entry.public_keys),
+        "jwks_url": entry.jwks_url.as_ref().map(ToString::to_string),
+        "required_type": entry.required_type,
     })
 }

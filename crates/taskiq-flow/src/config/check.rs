@@ -99,11 +99,6 @@ impl TaskiqFlowConfig {
     }
 
     fn check_supported(&self) -> Result<(), Found> {
-        if self.jwks_url.is_some() {
-            let mistake = Mistake::is("is set, but this version does not fetch keys")
-                .help("remove it and list the issuer's keys in `jwt_public_keys`");
-            return at("jwks_url", Err(mistake));
-        }
         at("broker_url", check_broker(&self.broker_url.scheme()))
     }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use secrecy::SecretString;
 use taskiq_flow_security::audit::{AuditMode, AuditOptions, AuditSink, FloodLimit, FloodLimitError};
+use taskiq_flow_security::jwt::jwks::JwksUrl;
 use taskiq_flow_security::rate_limit::OnStorageError;
 use taskiq_flow_security::settings::{SecurityOptions, Settings};
 
@@ -122,8 +123,14 @@ impl TaskiqFlowConfig {
             require_strong_jwt_secret: self.require_strong_jwt_secret,
             jwt_algorithms: self.jwt_algorithms.clone(),
             jwt_public_keys: self.jwt_public_keys.clone(),
+            jwks_url: self.jwks_url.as_ref().map(|url| JwksUrl::from(url.expose())),
+            jwks_refresh_seconds: u64::from(self.jwks_refresh_seconds),
+            jwks_max_age_seconds: u64::from(self.jwks_max_age_seconds),
+            allow_private_jwks: self.allow_private_jwks,
             jwt_issuer: self.jwt_issuer.as_slice().to_vec(),
             jwt_audience: self.jwt_audience.as_slice().to_vec(),
+            jwt_required_type: self.jwt_required_type.clone(),
+            jwt_issuers: self.jwt_issuers.clone(),
             jwt_leeway_seconds: u64::from(self.jwt_leeway_seconds),
             role_permissions: self.role_permissions.clone(),
             require_https: self.require_https,

@@ -14,7 +14,7 @@ use taskiq_flow_security::jwt::JwtAlgorithm;
 use taskiq_flow_security::permission::{Permission, PermissionSet};
 use taskiq_flow_security::policy::Acl;
 use taskiq_flow_security::settings::{
-    ApiKeyEntry, AuthProvider, HandshakeAuth, PublicKeyEntry, RateLimitKey,
+    ApiKeyEntry, AuthProvider, HandshakeAuth, IssuerEntry, PublicKeyEntry, RateLimitKey,
 };
 
 use super::keys::ApiKeys;
@@ -158,18 +158,36 @@ fields! {
         jwt_secret: Option<SecretString>;
         /// Whether a `jwt_secret` of fewer than 32 bytes is refused at start.
         require_strong_jwt_secret: bool = false;
-        /// The accepted algorithms. Not set: HS256 for `jwt_secret`, and those of `jwt_public_keys`.
+        /// The accepted algorithms. Not set: HS256 for `jwt_secret`, those of `jwt_public_keys`, and every one with a
+        /// public key for fetched keys.
         @with { |algorithms: impl IntoIterator<Item = JwtAlgorithm>| algorithms.into_iter().collect() }
         jwt_algorithms: Option<Vec<JwtAlgorithm>>;
         /// Public keys that check tokens, each for one algorithm.
         @with { |keys: impl IntoIterator<Item = PublicKeyEntry>| keys.into_iter().collect() }
         jwt_public_keys: Vec<PublicKeyEntry> = Vec::new();
-        /// Where the issuer publishes its keys. Not in this version: a start with it is refused.
+        /// Where the issuer publishes its keys (JWKS): an `https://` address, or `http://` on this machine. They are
+        /// fetched in the background and kept fresh; until they are there, tokens are refused.
         jwks_url: Option<ServiceUrl>;
+        /// From how old on fetched keys are fetched anew, in seconds; the issuer's `Cache-Control: max-age` can ask for
+        /// it sooner, down to 60 seconds.
+        jwks_refresh_seconds: u32 = 300;
+        /// From how old on fetched keys are no longer used, in seconds: for so long tokens pass while their issuer does
+        /// not answer.
+        jwks_max_age_seconds: u32 = 86_400;
+        /// Whether keys may be fetched from private networks, and by names that resolve to this machine. Link-local
+        /// addresses, where clouds keep credentials, are never reached.
+        allow_private_jwks: bool = false;
         /// The issuer a token must name (`iss`), or several. Not set: any.
         jwt_issuer: Texts = Texts::default();
         /// The audience a token must name (`aud`), or several. Not set: only tokens without one are accepted.
         jwt_audience: Texts = Texts::default();
+        /// The type a token must have (`typ`), such as `at+jwt` for access tokens of RFC 9068, which must then have all
+        /// that it asks for. Not set: `JWT`, `at+jwt` or none.
+        jwt_required_type: Option<String>;
+        /// Further issuers, each bound to its own keys: a token that names one of them passes with a key of that one
+        /// only.
+        @with { |issuers: impl IntoIterator<Item = IssuerEntry>| issuers.into_iter().collect() }
+        jwt_issuers: Vec<IssuerEntry> = Vec::new();
         /// How far the clocks of issuer and server may be apart, in seconds; at most 600.
         jwt_leeway_seconds: u32 = 30;
     }

@@ -5,12 +5,16 @@ use std::fmt;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use taskiq_flow_security::api_key::DIGEST_PREFIX;
+use taskiq_flow_security::jwt::JwtAlgorithm;
+use taskiq_flow_security::jwt::jwks::JwksUrl;
 use taskiq_flow_security::permission::{Permission, PermissionSet};
-use taskiq_flow_security::settings::{ApiKeyEntry, ApiKeyMap, PublicKeyEntry};
+use taskiq_flow_security::settings::{ApiKeyEntry, ApiKeyMap, IssuerEntry, PublicKeyEntry};
 
 use super::kind::Kind;
 use super::mistake::{Mistake, Segment};
 use super::raw::{Raw, RawKey, RawValue};
+use super::types::Texts;
+use super::url::ServiceUrl;
 use super::value::{FieldValue, Members, REDACTED};
 
 /// What one API key may do, put together piece by piece.
@@ -195,3 +199,36 @@ impl FieldValue for PublicKeyEntry {
 }
 
 const NAMES_OF_PUBLIC_KEY: &[&str] = &["algorithm", "pem", "kid"];
+
+impl FieldValue for IssuerEntry {
+    const KIND: Kind = Kind::Struct(NAMES_OF_ISSUER);
+    const SECRET: bool = true;
+
+    fn decode(raw: &Raw) -> Result<Self, Mistake> {
+        let members = Members::of(raw, NAMES_OF_ISSUER, true)?;
+        let audiences: Option<Texts> = members.optional("audiences")?;
+        let jwks_url: Option<ServiceUrl> = members.optional("jwks_url")?;
+        Ok(Self {
+            issuer: members.required("issuer")?,
+            audiences: audiences.unwrap_or_default().as_slice().to_vec(),
+            algorithms: members.optional("algorithms")?,
+            public_keys: members.optional("public_keys")?.unwrap_or_default(),
+            jwks_url: jwks_url.map(|url| JwksUrl::from(url.expose())),
+            required_type: members.optional("required_type")?,
+        })
+    }
+
+    fn show(&self) -> Value {
+        json!({
+            "issuer": self.issuer,
+            "audiences": self.audiences,
+            "algorithms": self.algorithms.as_ref().map(Vec::<JwtAlgorithm>::show),
+            "public_keys": self.public_keys.show(),
+            "jwks_url": self.jwks_url.as_ref().map(ToString::to_string),
+            "required_type": self.required_type,
+        })
+    }
+}
+
+const NAMES_OF_ISSUER: &[&str] =
+    &["issuer", "audiences", "algorithms", "public_keys", "jwks_url", "required_type"];

@@ -56,10 +56,11 @@ mod value;
 pub use ipnet::IpNet;
 pub use secrecy::SecretString;
 pub use taskiq_flow_security::jwt::JwtAlgorithm;
+pub use taskiq_flow_security::jwt::jwks::JwksUrl;
 pub use taskiq_flow_security::permission::{Permission, PermissionSet};
 pub use taskiq_flow_security::policy::Acl;
 pub use taskiq_flow_security::settings::{
-    ApiKeyEntry, AuthProvider, HandshakeAuth, PublicKeyEntry, RateLimitKey,
+    ApiKeyEntry, AuthProvider, HandshakeAuth, IssuerEntry, PublicKeyEntry, RateLimitKey,
 };
 
 pub use self::convert::{RateLimitStorage, StoreTarget};

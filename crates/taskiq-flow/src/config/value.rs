@@ -160,7 +160,9 @@ impl FieldValue for PermissionSet {
 }
 
 impl FieldValue for JwtAlgorithm {
-    const KIND: Kind = Kind::Choice(&["HS256", "RS256", "ES256", "EdDSA"]);
+    const KIND: Kind = Kind::Choice(&[
+        "HS256", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA",
+    ]);
 
     fn decode(raw: &Raw) -> Result<Self, Mistake> {
         text(raw, &Self::KIND, false)?.parse().map_err(|_| Mistake::kind(&Self::KIND, raw, false))

@@ -105,21 +105,23 @@ pub(super) fn token_audience(facts: &Facts<'_>) -> Vec<Found> {
         return Vec::new();
     }
     let config = facts.config;
+    const ANYTHING: &str =
+        "tokens need not be made for this server: one made for another service, without `aud`, is good here";
     // A shared secret may be this server's alone; an issuer's public key checks tokens for everybody it serves.
-    let shared = config.jwt_public_keys.is_empty() && config.jwks_url.is_none();
-    let found = |field: &str, what: &str| match shared {
-        true => Found::low(field, what),
-        false => Found::medium(field, what),
+    let published = !config.jwt_public_keys.is_empty() || config.jwks_url.is_some();
+    let found = |field: &str, what: &str| match published {
+        false => Found::low(field, what),
+        true => Found::medium(field, what),
     };
-    let audience = config.jwt_audience.as_slice().is_empty().then(|| {
-        found("jwt_audience", "tokens need not be made for this server: one made for another service, without `aud`, is good here")
-    });
-    let issuer = config
-        .jwt_issuer
-        .as_slice()
-        .is_empty()
+    let simple = published || config.jwt_secret.is_some();
+    let audience =
+        (simple && config.jwt_audience.as_slice().is_empty()).then(|| found("jwt_audience", ANYTHING));
+    let issuer = (simple && config.jwt_issuer.as_slice().is_empty())
         .then(|| found("jwt_issuer", "tokens of any issuer are taken that the key checks"));
-    audience.into_iter().chain(issuer).collect()
+    let of_issuers = config.jwt_issuers.iter().enumerate().filter(|(_, entry)| entry.audiences.is_empty());
+    let of_issuers =
+        of_issuers.map(|(at, _)| Found::medium(format!("jwt_issuers[{at}].audiences"), ANYTHING));
+    audience.into_iter().chain(issuer).chain(of_issuers).collect()
 }
 
 pub(super) fn token_leeway(facts: &Facts<'_>) -> Vec<Found> {

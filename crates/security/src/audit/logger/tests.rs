@@ -58,8 +58,12 @@ fn records_all_fields_in_order_and_only_for_the_owner() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("audit.jsonl");
         let log = open(mode, &[&file]);
-        let principal =
-            AuditPrincipal { id: "viewer".into(), kind: "api_key".into(), roles: vec!["viewer".into()] };
+        let principal = AuditPrincipal {
+            id: "viewer".into(),
+            kind: "api_key".into(),
+            issuer: None,
+            roles: vec!["viewer".into()],
+        };
         log.record(
             AuditEntry::new(AuditEvent::AuthorizationDenied, Outcome::Denied)
                 .principal(principal)
@@ -212,7 +216,12 @@ fn nothing_a_client_sends_forges_a_line_or_a_giant_one() {
     let forged = "x\r\n{\"logger\":\"taskiq_flow.audit\",\"seq\":9}\u{2028}\u{202e}\u{1b}[2J|=\0\u{85}";
     let giant = "\u{1}".repeat(1_000_000);
     for text in [forged, giant.as_str()] {
-        let principal = AuditPrincipal { id: text.into(), kind: text.into(), roles: vec![text.into(); 100] };
+        let principal = AuditPrincipal {
+            id: text.into(),
+            kind: text.into(),
+            issuer: None,
+            roles: vec![text.into(); 100],
+        };
         let mut entry = AuditEntry::new(AuditEvent::AuthenticationFailure, Outcome::Failure)
             .principal(principal)
             .action(text.to_owned())
@@ -252,8 +261,12 @@ fn every_record_is_a_tracing_event_with_fields() {
     let writer = captured.clone();
     let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
     tracing::subscriber::with_default(subscriber, || {
-        let principal =
-            AuditPrincipal { id: "ci".into(), kind: "jwt".into(), roles: vec!["a".into(), "b".into()] };
+        let principal = AuditPrincipal {
+            id: "ci".into(),
+            kind: "jwt".into(),
+            issuer: None,
+            roles: vec!["a".into(), "b".into()],
+        };
         let entry = AuditEntry::new(AuditEvent::AuthorizationDenied, Outcome::Denied)
             .principal(principal)
             .pipeline_id("etl\u{1b}[2J")

@@ -2,120 +2,102 @@
 
 use std::sync::OnceLock;
 
-use aws_lc_rs::encoding::AsDer;
-use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use jsonwebtoken::EncodingKey;
-use jsonwebtoken::crypto::aws_lc;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use taskiq_flow_testkit::signing::{SigningKey, pem};
 
 use super::*;
 
-struct Pair {
-    algorithm: JwtAlgorithm,
-    public_pem: String,
-    signing: EncodingKey,
-}
-
-impl Pair {
-    fn sign(&self, header: &str, claims: &str) -> String {
-        let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
-        let signer =
-            (aws_lc::DEFAULT_PROVIDER.signer_factory)(&self.algorithm.library(), &self.signing).unwrap();
-        format!("{message}.{}", URL_SAFE_NO_PAD.encode(signer.try_sign(message.as_bytes()).unwrap()))
-    }
-
-    fn verifier(&self, kid: Option<&str>) -> VerifyingKey {
-        VerifyingKey::public(self.algorithm, kid.map(str::to_owned), &self.public_pem).unwrap()
-    }
-}
-
-fn pem(label: &str, der: &[u8]) -> String {
-    let text = STANDARD.encode(der);
-    let lines: Vec<&str> =
-        text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
-    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
-}
-
-fn pairs() -> &'static [Pair; 3] {
-    static PAIRS: OnceLock<[Pair; 3]> = OnceLock::new();
-    PAIRS.get_or_init(|| {
-        let rsa = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
-        let rsa_public =
-            AsDer::<aws_lc_rs::encoding::PublicKeyX509Der<'_>>::as_der(rsa.public_key()).unwrap();
-        let rsa_private = AsDer::<aws_lc_rs::encoding::Pkcs8V1Der<'_>>::as_der(&rsa).unwrap();
-        let ec = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
-        let ec_public = AsDer::<aws_lc_rs::encoding::PublicKeyX509Der<'_>>::as_der(ec.public_key()).unwrap();
-        let ec_private = ec.to_pkcs8v1().unwrap();
-        let ed = Ed25519KeyPair::generate().unwrap();
-        let ed_public = AsDer::<aws_lc_rs::encoding::PublicKeyX509Der<'_>>::as_der(ed.public_key()).unwrap();
-        let ed_private = ed.to_pkcs8v1().unwrap();
-        [
-            Pair {
-                algorithm: JwtAlgorithm::RS256,
-                public_pem: pem("PUBLIC KEY", rsa_public.as_ref()),
-                signing: EncodingKey::from_rsa_pem(pem("PRIVATE KEY", rsa_private.as_ref()).as_bytes())
-                    .unwrap(),
-            },
-            Pair {
-                algorithm: JwtAlgorithm::ES256,
-                public_pem: pem("PUBLIC KEY", ec_public.as_ref()),
-                signing: EncodingKey::from_ec_der(ec_private.as_ref()),
-            },
-            Pair {
-                algorithm: JwtAlgorithm::EdDSA,
-                public_pem: pem("PUBLIC KEY", ed_public.as_ref()),
-                signing: EncodingKey::from_ed_der(ed_private.as_ref()),
-            },
-        ]
+/// A key for each algorithm that has a public one.
+pub(super) fn keys() -> &'static [SigningKey] {
+    static KEYS: OnceLock<Vec<SigningKey>> = OnceLock::new();
+    KEYS.get_or_init(|| {
+        let public = JwtAlgorithm::ALL.iter().filter(|algorithm| **algorithm != JwtAlgorithm::HS256);
+        public.map(|algorithm| SigningKey::generate(algorithm.as_str(), "k")).collect()
     })
+}
+
+pub(super) fn key(algorithm: &str) -> &'static SigningKey {
+    keys().iter().find(|key| key.algorithm() == algorithm).unwrap()
+}
+
+pub(super) fn verifying(key: &SigningKey, kid: Option<&str>) -> VerifyingKey {
+    let algorithm = key.algorithm().parse().unwrap();
+    VerifyingKey::public(algorithm, kid.map(str::to_owned), &key.public_pem()).unwrap()
+}
+
+fn header(algorithm: &str) -> String {
+    json!({ "alg": algorithm }).to_string()
 }
 
 #[test]
 fn each_asymmetric_algorithm_verifies_and_only_with_its_own_key() {
-    let good = claims().to_string();
-    for pair in pairs() {
-        let verifier = JwtVerifier::new(vec![pair.verifier(None)]).unwrap();
-        let header = format!(r#"{{"alg":"{}"}}"#, pair.algorithm);
-        assert!(verifier.verify(&pair.sign(&header, &good), now()).is_ok(), "{header}");
-        for other in pairs().iter().filter(|other| other.algorithm != pair.algorithm) {
+    for key in keys() {
+        let verifier = checking(vec![verifying(key, None)]);
+        let named = header(key.algorithm());
+        assert!(verifier.verify(&key.signed(&named, &claims()), now()).is_ok(), "{named}");
+        for other in keys().iter().filter(|other| other.algorithm() != key.algorithm()) {
             // The header lies about what made the signature.
-            assert_eq!(verifier.verify(&other.sign(&header, &good), now()).unwrap_err(), JwtError::Signature);
+            let lie = verifier.verify(&other.signed(&named, &claims()), now()).unwrap_err();
+            assert_eq!(lie, JwtError::Signature, "{} as {named}", other.algorithm());
         }
     }
 }
 
 #[test]
+fn one_key_has_one_algorithm() {
+    // An RSA key could serve six; the one it is configured for is the only one.
+    let rsa = key("RS256");
+    let verifier = checking(vec![verifying(rsa, None), verifying(key("PS256"), None)]);
+    for other in ["RS384", "RS512", "PS384", "PS512"] {
+        let token = rsa.signed(&header(other), &claims());
+        assert_eq!(verifier.verify(&token, now()).unwrap_err(), JwtError::Algorithm, "{other}");
+    }
+    let as_pss = rsa.signed(&header("PS256"), &claims());
+    assert_eq!(verifier.verify(&as_pss, now()).unwrap_err(), JwtError::Signature);
+}
+
+#[test]
+fn ed25519_has_two_names() {
+    let key = key("EdDSA");
+    let verifier = checking(vec![verifying(key, None)]);
+    for name in ["EdDSA", "Ed25519"] {
+        assert!(verifier.verify(&key.signed(&header(name), &claims()), now()).is_ok(), "{name}");
+        assert_eq!(name.parse(), Ok(JwtAlgorithm::EdDSA));
+        assert_eq!(serde_json::from_value::<JwtAlgorithm>(json!(name)).unwrap(), JwtAlgorithm::EdDSA);
+    }
+    for name in ["Ed448", "eddsa", "ed25519"] {
+        let token = key.signed(&header(name), &claims());
+        assert_eq!(verifier.verify(&token, now()).unwrap_err(), JwtError::Algorithm, "{name}");
+    }
+}
+
+#[test]
 fn a_public_key_is_no_hmac_secret() {
-    let good = claims().to_string();
-    for pair in pairs() {
-        let confused = sign(&pair.public_pem.as_str().into(), HS256, &good).unwrap();
-        let alone = JwtVerifier::new(vec![pair.verifier(None)]).unwrap();
-        assert_eq!(alone.verify(&confused, now()).unwrap_err(), JwtError::Algorithm);
-        let both =
-            JwtVerifier::new(vec![pair.verifier(None), VerifyingKey::hs256(&secret()).unwrap()]).unwrap();
-        assert_eq!(both.verify(&confused, now()).unwrap_err(), JwtError::Signature);
+    for key in keys() {
+        let secrets = [key.public_pem(), key.public_pem().trim_end().to_owned(), key.jwk().to_string()];
+        for secret in secrets {
+            let confused = sign(&secret.as_str().into(), HS256, &claims().to_string()).unwrap();
+            let alone = checking(vec![verifying(key, None)]);
+            assert_eq!(alone.verify(&confused, now()).unwrap_err(), JwtError::Algorithm);
+            let both = checking(vec![verifying(key, None), shared_key()]);
+            assert_eq!(both.verify(&confused, now()).unwrap_err(), JwtError::Signature);
+        }
         // And the other way: an HMAC signature under a header that names the public key's algorithm.
-        let header = format!(r#"{{"alg":"{}"}}"#, pair.algorithm);
-        assert_eq!(both.verify(&signed(&header, &good), now()).unwrap_err(), JwtError::Signature);
-        assert_eq!(
-            VerifyingKey::hs256(&pair.public_pem.as_str().into()).unwrap_err(),
-            JwtKeyError::PemAsSecret
-        );
+        let both = checking(vec![verifying(key, None), shared_key()]);
+        let token = signed(&header(key.algorithm()), &claims().to_string());
+        assert_eq!(both.verify(&token, now()).unwrap_err(), JwtError::Signature);
+        let as_secret = VerifyingKey::hs256(&key.public_pem().as_str().into()).unwrap_err();
+        assert_eq!(as_secret, JwtKeyError::PemAsSecret);
     }
 }
 
 #[test]
 fn the_kid_selects_the_key() {
-    let [_, ec, ed] = pairs();
-    let good = claims().to_string();
-    let other = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
-    let other_der = AsDer::<aws_lc_rs::encoding::PublicKeyX509Der<'_>>::as_der(other.public_key()).unwrap();
-    let other_pem = pem("PUBLIC KEY", other_der.as_ref());
-    let other = VerifyingKey::public(JwtAlgorithm::ES256, Some("new".to_owned()), &other_pem).unwrap();
-    let verifier =
-        JwtVerifier::new(vec![ec.verifier(Some("old")), other.clone(), ed.verifier(None)]).unwrap();
+    let (ec, ed) = (key("ES256"), key("EdDSA"));
+    let other = verifying(&SigningKey::generate("ES256", "new"), Some("new"));
+    let verifier = checking(vec![verifying(ec, Some("old")), other.clone(), verifying(ed, None)]);
     for (header, result) in [
         (r#"{"alg":"ES256","kid":"old"}"#, Ok(())),
         (r#"{"alg":"ES256","kid":"new"}"#, Err(JwtError::Signature)),
@@ -124,55 +106,94 @@ fn the_kid_selects_the_key() {
         // A kid of another algorithm's key does not lend it to this one.
         (r#"{"alg":"EdDSA","kid":"old"}"#, Err(JwtError::Signature)),
     ] {
-        assert_eq!(verifier.verify(&ec.sign(header, &good), now()).map(|_| ()), result, "{header}");
+        assert_eq!(verifier.verify(&ec.signed(header, &claims()), now()).map(|_| ()), result, "{header}");
     }
-    let twice = JwtVerifier::new(vec![ec.verifier(Some("new")), other]).unwrap_err();
+    let twice = Trust::new(vec![verifying(ec, Some("new")), other]).unwrap_err();
     assert_eq!(twice, JwtKeyError::SameKid("new".to_owned()));
-    assert_eq!(JwtVerifier::new(Vec::new()).unwrap_err(), JwtKeyError::NoKey);
+    assert_eq!(JwtVerifier::new(vec![Trust::new(Vec::new()).unwrap()]).unwrap_err(), JwtKeyError::NoKey);
 }
 
 #[test]
 fn a_key_in_the_token_is_not_used() {
-    let [_, ec, _] = pairs();
-    let attacker = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
-    let point = attacker.public_key().as_ref();
-    let header = json!({
-        "alg": "ES256",
-        "jwk": {
-            "kty": "EC", "crv": "P-256",
-            "x": URL_SAFE_NO_PAD.encode(&point[1..33]), "y": URL_SAFE_NO_PAD.encode(&point[33..]),
-        },
-    });
-    let private = attacker.to_pkcs8v1().unwrap();
-    let signing = EncodingKey::from_ec_der(private.as_ref());
-    let forged = Pair { algorithm: JwtAlgorithm::ES256, public_pem: String::new(), signing };
-    let token = forged.sign(&header.to_string(), &claims().to_string());
-    let verifier = JwtVerifier::new(vec![ec.verifier(None)]).unwrap();
-    assert_eq!(verifier.verify(&token, now()).unwrap_err(), JwtError::Signature);
+    let attacker = SigningKey::generate("ES256", "k");
+    let verifier = checking(vec![verifying(key("ES256"), None)]);
+    for header in [
+        json!({ "alg": "ES256", "jwk": attacker.jwk() }),
+        json!({ "alg": "ES256", "kid": "k", "jwk": attacker.jwk() }),
+        json!({ "alg": "ES256", "jku": "https://evil.example/jwks.json", "x5u": "https://evil.example/x" }),
+        json!({ "alg": "ES256", "x5c": ["MIIB"], "x5t": "x" }),
+    ] {
+        let token = attacker.signed(&header.to_string(), &claims());
+        assert_eq!(verifier.verify(&token, now()).unwrap_err(), JwtError::Signature, "{header}");
+    }
 }
 
 #[test]
 fn keys_that_are_not_what_they_should_be_are_refused() {
-    let [rsa, ec, ed] = pairs();
-    use JwtAlgorithm::{ES256, EdDSA, HS256, RS256};
+    use JwtAlgorithm::{ES256, ES384, EdDSA, HS256, PS512, RS256};
+    let (rsa, ec, ed) = (key("RS256").public_pem(), key("ES256").public_pem(), key("EdDSA").public_pem());
     for (algorithm, text, error) in [
-        (HS256, rsa.public_pem.clone(), JwtKeyError::SymmetricPublicKey),
-        (RS256, ec.public_pem.clone(), JwtKeyError::NotAPublicKey(RS256)),
-        (ES256, ed.public_pem.clone(), JwtKeyError::NotAPublicKey(ES256)),
-        (EdDSA, rsa.public_pem.clone(), JwtKeyError::NotAPublicKey(EdDSA)),
+        (HS256, rsa.clone(), JwtKeyError::SymmetricPublicKey),
+        (RS256, ec.clone(), JwtKeyError::NotAPublicKey(RS256)),
+        (ES256, ed.clone(), JwtKeyError::NotAPublicKey(ES256)),
+        (EdDSA, rsa.clone(), JwtKeyError::NotAPublicKey(EdDSA)),
         (RS256, String::new(), JwtKeyError::NotAPublicKey(RS256)),
         (ES256, "hello".to_owned(), JwtKeyError::NotAPublicKey(ES256)),
-        (RS256, rsa.public_pem.replace("PUBLIC", "PRIVATE"), JwtKeyError::PrivateKey),
+        (RS256, rsa.replace("PUBLIC", "PRIVATE"), JwtKeyError::PrivateKey),
         (ES256, pem("EC PRIVATE KEY", b"x"), JwtKeyError::PrivateKey),
         // Made once with openssl: a P-384 key, and an RSA key of 1024 bits.
         (ES256, pem("PUBLIC KEY", &hex::decode(P384).unwrap()), JwtKeyError::NotAPublicKey(ES256)),
         (RS256, pem("PUBLIC KEY", &hex::decode(RSA_1024).unwrap()), JwtKeyError::ShortRsa),
+        (PS512, pem("PUBLIC KEY", &hex::decode(RSA_1024).unwrap()), JwtKeyError::ShortRsa),
+        (ES384, ec.clone(), JwtKeyError::NotAPublicKey(ES384)),
+        // As long as a key of P-256, and a point of another curve (secp256k1's generator).
+        (ES256, pem("PUBLIC KEY", &hex::decode(SECP256K1).unwrap()), JwtKeyError::NotAPublicKey(ES256)),
     ] {
         assert_eq!(VerifyingKey::public(algorithm, None, &text).unwrap_err(), error, "{algorithm}");
     }
     assert_eq!(VerifyingKey::hs256(&"".into()).unwrap_err(), JwtKeyError::EmptySecret);
     assert!(!format!("{:?}", VerifyingKey::hs256(&secret()).unwrap()).contains("secret of"));
 }
+
+#[test]
+fn a_point_that_is_not_on_its_curve_is_refused() {
+    let good = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+    let good = good.public_key().as_ref().to_vec();
+    assert!(VerifyingKey::point(JwtAlgorithm::ES256, None, &good).is_ok());
+    let mut off = good.clone();
+    off[64] ^= 1;
+    let compressed = [&[2], &good[1..33]].concat();
+    for point in [off, compressed, vec![0], vec![4; 65], [&good[..], &[0]].concat(), Vec::new()] {
+        let refused = VerifyingKey::point(JwtAlgorithm::ES256, None, &point).unwrap_err();
+        assert_eq!(refused, JwtKeyError::NotAPublicKey(JwtAlgorithm::ES256), "{point:?}");
+    }
+}
+
+#[test]
+fn signatures_that_are_almost_right_are_none() {
+    for key in keys() {
+        let verifier = checking(vec![verifying(key, None)]);
+        let token = key.signed(&header(key.algorithm()), &claims());
+        let (message, signature) = token.rsplit_once('.').unwrap();
+        let bytes = URL_SAFE_NO_PAD.decode(signature).unwrap();
+        let zeros = vec![0; bytes.len()];
+        // r = s = 0 passed in Java for a while (CVE-2022-21449); DER is how others write ECDSA signatures.
+        for forged in [
+            zeros,
+            bytes[..bytes.len() - 1].to_vec(),
+            [&bytes[..], &[0]].concat(),
+            [&[0x30, 0x44, 0x02, 0x20], &bytes[..]].concat(),
+        ] {
+            let forged = format!("{message}.{}", URL_SAFE_NO_PAD.encode(forged));
+            assert_eq!(verifier.verify(&forged, now()).unwrap_err(), JwtError::Signature, "{forged}");
+        }
+    }
+}
+
+const SECP256K1: &str = concat!(
+    "3056301006072a8648ce3d020106052b8104000a0342000479be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d9",
+    "59f2815b16f81798483ada7726a3c4655da4fbfc0e1108a8fd17b448a68554199c47d08ffb10d4b8",
+);
 
 const P384: &str = concat!(
     "3076301006072a8648ce3d020106052b8104002203620004313e5ea83f466dde079098bb0f8a18a95a630beb6aac2935",

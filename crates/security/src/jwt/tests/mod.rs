@@ -2,14 +2,20 @@
 
 mod asymmetric;
 mod hostile;
+mod issuers;
+mod rfc8725;
 
 use std::time::Duration;
 
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
+use jiff::{SignedDuration, Timestamp};
+
+use super::key::KeyFamily;
 use super::mint::sign;
 use super::*;
+use crate::principal::{PrincipalKind, Proof};
 
 const SECRET: &str = "a secret of at least thirty-two bytes";
 const HS256: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
@@ -24,8 +30,26 @@ fn now() -> Timestamp {
     Timestamp::from_second(NOW).unwrap()
 }
 
+fn shared_key() -> VerifyingKey {
+    VerifyingKey::hs256(&secret()).unwrap()
+}
+
+/// Trusts the shared secret.
+fn trust() -> Trust {
+    Trust::new(vec![shared_key()]).unwrap()
+}
+
 fn verifier() -> JwtVerifier {
-    JwtVerifier::new(vec![VerifyingKey::hs256(&secret()).unwrap()]).unwrap()
+    JwtVerifier::new(vec![trust()]).unwrap()
+}
+
+fn checking(keys: Vec<VerifyingKey>) -> JwtVerifier {
+    JwtVerifier::new(vec![Trust::new(keys).unwrap()]).unwrap()
+}
+
+fn strict(issuer: &str, audience: &str) -> JwtVerifier {
+    let trust = trust().with_issuers(vec![issuer.to_owned()]).with_audiences(vec![audience.to_owned()]);
+    JwtVerifier::new(vec![trust]).unwrap()
 }
 
 fn claims() -> Value {
@@ -89,7 +113,7 @@ fn times_are_held_to_with_the_leeway_and_no_more() {
 
 #[test]
 fn issuer_and_audience() {
-    let strict = verifier().with_issuers(vec!["idp".to_owned()]).with_audiences(vec!["flow".to_owned()]);
+    let strict = strict("idp", "flow");
     for (changes, error) in [
         (json!({ "iss": "idp", "aud": "flow" }), None),
         (json!({ "iss": "idp", "aud": ["other", "flow"] }), None),
@@ -107,17 +131,21 @@ fn issuer_and_audience() {
 }
 
 #[test]
-fn a_changed_key_issuer_or_audience_ends_the_trust() {
+fn a_changed_key_issuer_audience_or_type_ends_the_trust() {
     let first = verifier();
     let principal = first.verify(&signed(HS256, &claims().to_string()), now()).unwrap();
     let Proof::Token(token) = &principal.proof else { panic!("a token's principal is marked") };
-    let mark = &token.mark;
-    assert!(first.still_trusts(mark));
-    assert!(verifier().still_trusts(mark));
-    assert!(!verifier().with_issuers(vec!["idp".to_owned()]).still_trusts(mark));
-    assert!(!verifier().with_audiences(vec!["flow".to_owned()]).still_trusts(mark));
-    let rotated = VerifyingKey::hs256(&"another secret of thirty-two bytes..".into()).unwrap();
-    assert!(!JwtVerifier::new(vec![rotated]).unwrap().still_trusts(mark));
+    assert!(first.still_trusts(token));
+    assert!(verifier().still_trusts(token));
+    for changed in [
+        trust().with_issuers(vec!["idp".to_owned()]),
+        trust().with_audiences(vec!["flow".to_owned()]),
+        trust().with_required_type(Some("at+jwt")),
+        Trust::new(vec![VerifyingKey::hs256(&"another secret of thirty-two bytes..".into()).unwrap()])
+            .unwrap(),
+    ] {
+        assert!(!JwtVerifier::new(vec![changed]).unwrap().still_trusts(token));
+    }
 }
 
 #[test]
@@ -126,7 +154,7 @@ fn minted_tokens_are_accepted_and_bad_ones_not_minted() {
     claims.issuer = Some("idp".to_owned());
     claims.audience = Some("flow".to_owned());
     let token = mint(&secret(), &claims).unwrap();
-    let verifier = verifier().with_issuers(vec!["idp".into()]).with_audiences(vec!["flow".into()]);
+    let verifier = strict("idp", "flow");
     let principal = verifier.verify(&token, Timestamp::now()).unwrap();
     assert_eq!((principal.id(), principal.roles().len()), ("ada", 2));
 
@@ -141,4 +169,41 @@ fn minted_tokens_are_accepted_and_bad_ones_not_minted() {
     ] {
         assert_eq!(mint(&secret.into(), &claims).unwrap_err(), error);
     }
+}
+
+#[test]
+fn a_private_key_signs_what_its_public_key_verifies() {
+    let mut claims = MintClaims::new("ada", ["viewer"], Duration::from_secs(60));
+    claims.token_id = Some("t-1".to_owned());
+    claims.not_before = Some(Timestamp::now());
+    for key in asymmetric::keys() {
+        let algorithm: JwtAlgorithm = key.algorithm().parse().unwrap();
+        let pem = key.private_pem().as_str().into();
+        let signing = MintKey::private(&pem, Some(algorithm), Some("k".to_owned())).unwrap();
+        let verifier = checking(vec![asymmetric::verifying(key, Some("k"))]);
+        let token = signing.mint(&claims).unwrap();
+        assert!(verifier.verify(&token, Timestamp::now()).is_ok(), "{algorithm}");
+        // Without a word about it: RS256 for every RSA key, else the only one possible.
+        let guessed = MintKey::private(&pem, None, None).unwrap().mint(&claims).unwrap();
+        let same = verifier.verify(&guessed, Timestamp::now()).is_ok();
+        let first_choice = algorithm.family() != KeyFamily::Rsa || algorithm == JwtAlgorithm::RS256;
+        assert_eq!(same, first_choice, "{algorithm}");
+        for wrong in JwtAlgorithm::ALL.iter().filter(|wrong| wrong.family() != algorithm.family()) {
+            let error = MintKey::private(&pem, Some(*wrong), None).unwrap_err();
+            assert_eq!(error, MintError::Algorithm(*wrong));
+        }
+        let public = MintKey::private(&key.public_pem().as_str().into(), None, None).unwrap_err();
+        assert_eq!(public, MintError::NotAPrivateKey, "{algorithm}");
+        assert!(!format!("{signing:?}").contains("PRIVATE"));
+    }
+    let mut late = claims.clone();
+    late.not_before = Some(Timestamp::now() + SignedDuration::from_hours(1));
+    assert_eq!(mint(&secret(), &late).unwrap_err(), MintError::NeverValid);
+    let mut access = claims;
+    access.token_type = Some("at+jwt".to_owned());
+    access.issuer = Some("idp".to_owned());
+    access.audience = Some("flow".to_owned());
+    let required = trust().with_audiences(vec!["flow".to_owned()]).with_required_type(Some("at+jwt"));
+    let verifier = JwtVerifier::new(vec![required]).unwrap();
+    assert!(verifier.verify(&mint(&secret(), &access).unwrap(), Timestamp::now()).is_ok());
 }

@@ -208,7 +208,7 @@ fn the_environment() {
     same(
         env_message("TASKIQ_FLOW_AUTH_PROVIDER", "jwt"),
         &[
-            "error: `auth_provider`: \"jwt\" has nothing to check tokens with; set `jwt_secret` or `jwt_public_keys`",
+            "error: `auth_provider`: \"jwt\" has nothing to check tokens with; set `jwt_secret`, `jwt_public_keys`, `jwks_url` or `jwt_issuers`",
             "--> environment variable TASKIQ_FLOW_AUTH_PROVIDER",
         ],
     );

@@ -10,7 +10,9 @@ fn the_defaults_are_those_of_the_contract() {
         r#"{
         "host": "127.0.0.1", "port": 8000, "security_enabled": true, "auth_provider": "api_key", "api_keys": {},
         "jwt_secret": null, "require_strong_jwt_secret": false, "jwt_public_keys": [], "jwks_url": null,
-        "jwt_issuer": null, "jwt_audience": null, "jwt_leeway_seconds": 30,
+        "jwt_issuer": null, "jwt_audience": null, "jwt_leeway_seconds": 30, "jwt_issuers": [],
+        "jwt_required_type": null, "jwks_refresh_seconds": 300, "jwks_max_age_seconds": 86400,
+        "allow_private_jwks": false,
         "role_permissions": {"admin": ["read", "execute", "admin"]}, "require_https": true,
         "trusted_proxies": ["127.0.0.0/8", "::1/128"], "tls_cert": null, "tls_key": null, "tls_client_ca": null,
         "tls_client_auth": "required", "max_connections": 8192, "max_connections_per_address": 256,
@@ -45,6 +47,7 @@ fn every_field_is_described_and_secrets_are_marked() {
         "jwt_secret",
         "jwt_public_keys",
         "jwks_url",
+        "jwt_issuers",
         "rate_limit_storage",
         "store_url",
         "broker_url",
@@ -180,7 +183,7 @@ fn public_keys_may_stand_in_files() {
     let loaded =
         load_env(&[("TASKIQ_FLOW_JWT_PUBLIC_KEYS", &keys)]).unwrap_or_else(|error| panic!("{error}"));
     let settings = loaded.security_settings().unwrap();
-    assert_eq!(settings.tokens().unwrap().keys()[0].kid(), Some("k1"));
+    assert_eq!(settings.tokens().unwrap().keys().next().unwrap().kid(), Some("k1"));
     let config = TaskiqFlowConfig::builder()
         .jwt_public_keys([PublicKeyEntry { kid: None, algorithm: JwtAlgorithm::ES256, pem: pem.to_owned() }])
         .build();
