@@ -5,6 +5,7 @@
 //! test (`crates/api/tests/fuzz`), so that what was once found stays mended without special tools.
 
 mod audit;
+mod certificate;
 mod definition;
 mod forwarded;
 mod request;
@@ -15,7 +16,7 @@ mod token;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     ("token", token::token),
     ("forwarded", forwarded::forwarded),
     ("limit", text::limit),
@@ -27,6 +28,7 @@ pub const TARGETS: [Target; 11] = [
     ("expression", definition::expression),
     ("request", request::request),
     ("audit", audit::audit),
+    ("certificate", certificate::certificate),
 ];
 
 /// Runs a target by name.

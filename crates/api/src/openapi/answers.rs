@@ -9,16 +9,17 @@ use utoipa::openapi::{Components, ContentBuilder, Ref, RefOr, ResponseBuilder};
 use crate::docs::problems_of;
 use crate::routes::{Route, Rule};
 
-/// What any request may meet on its way to a handler: HTTPS, a body that is announced too large, a limit, a failure.
-const ANYWHERE: [u16; 5] = [403, 413, 429, 500, 503];
-/// No credential, two of them, a bad one.
-const CREDENTIAL: [u16; 2] = [400, 401];
-/// What the path names may not exist, and its escapes may be no UTF-8.
-const PATH: [u16; 2] = [400, 404];
-/// An unknown name, or a value that is not possible.
-const QUERY: [u16; 2] = [400, 422];
+/// What any request may meet on its way to a handler: framing that two servers could read differently, the HTTPS rule, a
+/// body that is announced too large, a limit, a failure.
+const ANYWHERE: [u16; 6] = [400, 403, 413, 429, 500, 503];
+/// No credential, or a bad one.
+const CREDENTIAL: [u16; 1] = [401];
+/// What the path names may not exist.
+const PATH: [u16; 1] = [404];
+/// A value that is not possible.
+const QUERY: [u16; 1] = [422];
 /// Reading a body.
-const BODY: [u16; 4] = [400, 408, 415, 422];
+const BODY: [u16; 3] = [408, 415, 422];
 
 /// Describes to clients each problem the operation has, and the shape of any other.
 pub(super) fn describe_problems(operation: &mut Operation, route: &Route) {
