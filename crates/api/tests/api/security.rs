@@ -63,12 +63,21 @@ async fn readiness_is_that_of_the_parts() {
     let server =
         server_with(|setup| setup.audit_mode = taskiq_flow_security::audit::AuditMode::Required).await;
     let ready = server.call(Method::GET, "/ready").send().await;
-    let checks = json!({"engine": "ok", "audit": "ok", "rate_limit": "ok"});
+    let checks = json!({"engine": "ok", "audit": "ok", "rate_limit": "ok", "tokens": "ok"});
     assert_eq!((ready.status, ready.json()), (200, json!({"status": "ready", "checks": checks})));
     server.state.engine().shutdown().await;
     let problem = server.call(Method::GET, "/ready").send().await.problem();
     assert_eq!((&problem["status"], &problem["detail"]), (&json!(503), &json!("Not ready: engine.")));
     assert_eq!(server.call(Method::GET, "/health").send().await.json(), json!({"status": "healthy"}));
+}
+
+#[tokio::test]
+async fn a_server_without_the_keys_of_its_issuer_is_not_ready() {
+    // Nobody listens there.
+    let server =
+        server_with(|setup| setup.security.jwks_url = Some("http://127.0.0.1:9/jwks.json".into())).await;
+    let problem = server.call(Method::GET, "/ready").send().await.problem();
+    assert_eq!((&problem["status"], &problem["detail"]), (&json!(503), &json!("Not ready: tokens.")));
 }
 
 #[tokio::test]
