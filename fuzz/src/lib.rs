@@ -8,6 +8,7 @@ mod audit;
 mod certificate;
 mod definition;
 mod forwarded;
+mod issuer;
 mod request;
 mod text;
 mod token;
@@ -16,7 +17,7 @@ mod token;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     ("token", token::token),
     ("forwarded", forwarded::forwarded),
     ("limit", text::limit),
@@ -29,6 +30,7 @@ pub const TARGETS: [Target; 12] = [
     ("request", request::request),
     ("audit", audit::audit),
     ("certificate", certificate::certificate),
+    ("issuer", issuer::issuer),
 ];
 
 /// Runs a target by name.

@@ -19,6 +19,9 @@ pub mod api_key;
 pub mod audit;
 pub mod certificate;
 mod digest;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod guard;
 pub mod https;
 pub mod jwt;

@@ -126,4 +126,4 @@ macro_rules! replays {
     };
 }
 
-replays!(token forwarded limit key whitelist origin pipeline parameters expression request audit certificate);
+replays!(token forwarded limit key whitelist origin pipeline parameters expression request audit certificate issuer);

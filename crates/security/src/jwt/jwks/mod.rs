@@ -27,3 +27,22 @@ pub use self::source::{MIN_INTERVAL, SOONEST_REFRESH, UNKNOWN_FOR};
 pub use self::url::{JwksUrl, JwksUrlError};
 
 pub(crate) use self::source::{KeySource, SourceOptions};
+
+/// See [`crate::fuzzing`].
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing {
+    use super::JwksUrl;
+    use super::document::read;
+    use crate::jwt::{JwtAlgorithm, VerifyingKey};
+
+    /// The keys of a set.
+    pub fn key_set(bytes: &[u8]) -> Option<Vec<VerifyingKey>> {
+        read(bytes, &JwtAlgorithm::ALL).ok().map(|set| set.keys)
+    }
+
+    /// The address of keys that may be fetched without leave to reach private networks, once it is parsed.
+    pub fn address(text: &str) -> Option<String> {
+        let url = JwksUrl::from(text);
+        url.check(false).ok().map(|(url, _)| url.to_string())
+    }
+}
