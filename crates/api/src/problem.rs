@@ -25,6 +25,7 @@ struct Parts {
     title: &'static str,
     detail: Cow<'static, str>,
     errors: Vec<FieldProblem>,
+    violated_policies: Vec<String>,
     headers: HeaderMap,
 }
 
@@ -58,6 +59,9 @@ pub(crate) struct ProblemDocument<'a> {
     /// The fields at fault.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     errors: &'a [FieldProblem],
+    /// The quotas that the request went beyond, by their names in `RateLimit-Policy`.
+    #[serde(rename = "violated-policies", skip_serializing_if = "<[_]>::is_empty")]
+    violated_policies: &'a [String],
 }
 
 /// The media type of problems.
@@ -72,7 +76,8 @@ impl Problem {
         detail: impl Into<Cow<'static, str>>,
     ) -> Self {
         let (detail, headers) = (detail.into(), HeaderMap::new());
-        Self(Box::new(Parts { status, code, title, detail, errors: Vec::new(), headers }))
+        let (errors, violated_policies) = (Vec::new(), Vec::new());
+        Self(Box::new(Parts { status, code, title, detail, errors, violated_policies, headers }))
     }
 
     /// 404 for something a request names.
@@ -172,9 +177,17 @@ impl Problem {
 
     /// The body, with the id of the request.
     pub(crate) fn body(&self, request_id: &str) -> Vec<u8> {
-        let Parts { status, code, title, detail, errors, .. } = &*self.0;
+        let Parts { status, code, title, detail, errors, violated_policies, .. } = &*self.0;
         let kind = format!("/docs/errors/{code}");
-        let document = ProblemDocument { kind, title, status: status.as_u16(), detail, request_id, errors };
+        let document = ProblemDocument {
+            kind,
+            title,
+            status: status.as_u16(),
+            detail,
+            request_id,
+            errors,
+            violated_policies,
+        };
         // Strings and a number always serialise.
         serde_json::to_vec(&document).unwrap_or_default()
     }
@@ -202,6 +215,7 @@ impl From<Refusal> for Problem {
         let mut problem =
             Self::new(refusal.status(), refusal.kind().code(), refusal.title(), refusal.detail());
         refusal.write_headers(&mut problem.0.headers);
+        problem.0.violated_policies = refusal.violated_policies().to_vec();
         problem
     }
 }
@@ -223,6 +237,11 @@ impl From<SubmitError> for Problem {
             ),
             SubmitError::NotRunnable(_) => {
                 Self::new(StatusCode::CONFLICT, "not-runnable", "Not runnable here", text)
+            }
+            SubmitError::TooManyOpen { .. } => {
+                let problem =
+                    Self::new(StatusCode::TOO_MANY_REQUESTS, "quota-exceeded", "Quota exceeded", text);
+                problem.header(RETRY_AFTER, HeaderValue::from_static("1"))
             }
             SubmitError::Busy | SubmitError::ShuttingDown => Self::unavailable(text),
             SubmitError::Store(error) => error.into(),

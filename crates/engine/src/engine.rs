@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use taskiq_flow_core::definition::{TaskKind, WaitFor};
 use taskiq_flow_core::id::{PipelineId, RunId};
 use taskiq_flow_core::run::{Input, RunStatus, RunView};
-use taskiq_flow_store::{RunRecord, RunSummary, Trigger};
+use taskiq_flow_store::{RunRecord, RunSummary, StoreError, Trigger};
 use tokio::sync::oneshot;
 
 use crate::catalog::{Registered, any_kind};
@@ -40,6 +40,19 @@ impl Engine {
         most: Option<usize>,
     ) -> Result<Submitted, SubmitError> {
         self.submit_reusing(submission, Vec::new(), most).await
+    }
+
+    /// The run of an earlier request with that idempotency key: asking for it again starts nothing.
+    ///
+    /// # Errors
+    /// Failures of the store.
+    pub async fn submitted(
+        &self,
+        pipeline: &PipelineId,
+        idempotency_key: &str,
+    ) -> Result<Option<Submitted>, StoreError> {
+        let found = self.0.store.run_by_key(pipeline, idempotency_key).await?;
+        Ok(found.map(|run| Submitted { run_id: run.run_id, status: run.summary.status, created: false }))
     }
 
     async fn submit_reusing(

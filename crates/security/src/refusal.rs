@@ -20,6 +20,8 @@ pub enum RefusalKind {
     HttpsRequired,
     /// Too many requests, or too many invalid credentials: 429.
     RateLimited,
+    /// The quota of a pipeline is used up: 429.
+    QuotaExceeded,
     /// No credential the server accepts: 401.
     MissingCredential,
     /// Unknown, revoked or expired key: 403.
@@ -44,6 +46,7 @@ impl RefusalKind {
         match self {
             RefusalKind::HttpsRequired => "https-required",
             RefusalKind::RateLimited => "rate-limited",
+            RefusalKind::QuotaExceeded => "quota-exceeded",
             RefusalKind::MissingCredential => "missing-credential",
             RefusalKind::InvalidKey => "invalid-key",
             RefusalKind::InvalidToken => "invalid-token",
@@ -62,18 +65,31 @@ pub struct Refusal {
     kind: RefusalKind,
     reason: Cow<'static, str>,
     headers: Vec<(HeaderName, HeaderValue)>,
+    violated_policies: Vec<String>,
 }
 
 impl Refusal {
     /// A refusal of this kind; `reason` is for logs and audit records only.
     pub fn new(kind: RefusalKind, reason: impl Into<Cow<'static, str>>) -> Self {
-        Refusal { kind, reason: reason.into(), headers: Vec::new() }
+        Refusal { kind, reason: reason.into(), headers: Vec::new(), violated_policies: Vec::new() }
     }
 
     /// Too many requests: says when to come back.
     pub(crate) fn rate_limited(decision: &Decision, reason: impl Into<Cow<'static, str>>) -> Self {
         let mut refusal = Refusal::new(RefusalKind::RateLimited, reason);
         refusal.headers.push((RETRY_AFTER, HeaderValue::from(decision.retry_after_seconds().unwrap_or(1))));
+        refusal
+    }
+
+    /// The quota of a pipeline is used up: says which policies of `RateLimit-Policy`, and when to come back.
+    pub(crate) fn quota_exceeded(
+        violated_policies: Vec<String>,
+        retry_after_seconds: u64,
+        reason: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        let mut refusal = Refusal::new(RefusalKind::QuotaExceeded, reason);
+        refusal.headers.push((RETRY_AFTER, HeaderValue::from(retry_after_seconds)));
+        refusal.violated_policies = violated_policies;
         refusal
     }
 
@@ -107,7 +123,7 @@ impl Refusal {
             | RefusalKind::InvalidKey
             | RefusalKind::Forbidden
             | RefusalKind::ForeignOrigin => StatusCode::FORBIDDEN,
-            RefusalKind::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+            RefusalKind::RateLimited | RefusalKind::QuotaExceeded => StatusCode::TOO_MANY_REQUESTS,
             RefusalKind::MissingCredential | RefusalKind::InvalidToken => StatusCode::UNAUTHORIZED,
             RefusalKind::AmbiguousCredential => StatusCode::BAD_REQUEST,
             RefusalKind::AuditUnavailable | RefusalKind::TooManyConnections => {
@@ -121,6 +137,7 @@ impl Refusal {
         match self.kind {
             RefusalKind::HttpsRequired => "HTTPS required",
             RefusalKind::RateLimited => "Too many requests",
+            RefusalKind::QuotaExceeded => "Quota exceeded",
             RefusalKind::MissingCredential => "Authentication required",
             RefusalKind::InvalidKey => "Invalid API key",
             RefusalKind::InvalidToken => "Invalid token",
@@ -139,6 +156,9 @@ impl Refusal {
                 "This server answers over HTTPS only. A proxy that ends TLS must be one of its `trusted_proxies` and send \
                  `X-Forwarded-Proto: https`."
             }
+            RefusalKind::QuotaExceeded => {
+                "The pipeline's quota is used up. Wait for the time in Retry-After, then try again."
+            }
             RefusalKind::RateLimited => "Wait for the time in Retry-After, then try again.",
             RefusalKind::MissingCredential => {
                 "Send an API key in X-API-Key, or a token in Authorization: Bearer."
@@ -156,6 +176,12 @@ impl Refusal {
     /// Headers the answer must carry: `WWW-Authenticate`, `Retry-After`, `RateLimit-Policy`, `RateLimit`.
     pub fn headers(&self) -> &[(HeaderName, HeaderValue)] {
         &self.headers
+    }
+
+    /// Names in `RateLimit-Policy` of the quotas that the request went beyond, for `violated-policies` of the problem
+    /// document (draft-ietf-httpapi-ratelimit-headers, "Quota Exceeded").
+    pub fn violated_policies(&self) -> &[String] {
+        &self.violated_policies
     }
 
     /// Puts [`Refusal::headers`] into an answer's.

@@ -54,7 +54,7 @@ impl Whitelist {
 pub struct Pattern(String);
 
 impl Pattern {
-    fn parse(text: &str) -> Result<Self, PatternError> {
+    pub(crate) fn parse(text: &str) -> Result<Self, PatternError> {
         if text.is_empty() {
             return Err(PatternError::Empty);
         }

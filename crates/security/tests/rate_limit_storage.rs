@@ -111,6 +111,10 @@ mod redis {
         }
 
         async fn start_at(port: u16) -> Self {
+            Self::start_with(port, &[]).await
+        }
+
+        async fn start_with(port: u16, more: &[&str]) -> Self {
             let folder = tempfile::tempdir().unwrap();
             let process = Command::new("redis-server")
                 .args([
@@ -125,6 +129,7 @@ mod redis {
                 ])
                 .arg("--dir")
                 .arg(folder.path())
+                .args(more)
                 .stdout(Stdio::null())
                 .spawn()
                 .expect("redis-server is installed by `make test`");
@@ -143,6 +148,14 @@ mod redis {
 
         async fn limiter(&self, on_error: OnStorageError) -> RateLimiter {
             RateLimiter::redis(self.url(PASSWORD), on_error, RateLimiterOptions::default()).await.unwrap()
+        }
+
+        async fn command(&self, words: &[&str]) -> ::redis::Value {
+            let url = format!("redis://:{PASSWORD}@127.0.0.1:{}/0", self.port);
+            let client = ::redis::Client::open(url).unwrap();
+            let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+            let mut command = ::redis::cmd(words[0]);
+            command.arg(&words[1..]).query_async(&mut connection).await.unwrap()
         }
 
         async fn keys(&self) -> Vec<(String, i64)> {
@@ -184,6 +197,40 @@ mod redis {
             // -2: its few seconds were over before it was asked; -1 would be a key that stays for ever.
             assert!(ttl == -2 || (0..=86_400_001).contains(&ttl), "{key} lives {ttl} ms");
         }
+    }
+
+    /// A node that has every slot. One that has not refuses a script whose keys are in several.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_cluster_node_conforms() {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        // Nodes talk to each other by a second port.
+        let second = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let cluster = ["--cluster-enabled", "yes", "--cluster-port", &second.to_string()];
+        let server = Server::start_with(port, &cluster).await;
+        server.command(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]).await;
+        let until = Instant::now() + Duration::from_secs(10);
+        let one = server.limiter(OnStorageError::Deny).await;
+        while !one.check("is it up?", &limit("100/second")).await.allowed {
+            assert!(Instant::now() < until, "the cluster does not come up");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        conforms(&one, &server.limiter(OnStorageError::Deny).await).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn scripts_that_the_server_forgot_are_sent_again() {
+        let server = Server::start().await;
+        let limiter = server.limiter(OnStorageError::Deny).await;
+        let five = limit("5/hour");
+        for left in (0..5).rev() {
+            assert_eq!(limiter.check("k", &five).await.remaining, left);
+            server.command(&["SCRIPT", "FLUSH"]).await;
+        }
+        assert!(!limiter.check("k", &five).await.allowed);
+        // By its digest only, as long as the server has it.
+        let calls = server.command(&["INFO", "commandstats"]).await;
+        let calls = format!("{calls:?}");
+        assert!(calls.contains("cmdstat_evalsha"), "{calls}");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -243,9 +290,13 @@ mod redis {
         assert!(!limiter.ready().await);
         assert!(!limiter.check("k", &limit("1/hour")).await.allowed);
         assert!(!format!("{limiter:?}").contains("wrong-one"));
-        for url in
-            ["http://:hunter2@x", "redis://:hunter2@host:99999", "hunter2", "", "rediss://:hunter2@127.0.0.1"]
-        {
+        for url in [
+            "http://:hunter2@x",
+            "redis://:hunter2@host:99999",
+            "hunter2",
+            "",
+            "rediss://:hunter2@host:99999",
+        ] {
             let refused = RateLimiter::redis(url.into(), OnStorageError::Deny, RateLimiterOptions::default())
                 .await
                 .unwrap_err();

@@ -59,6 +59,9 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     /// The run of that id.
     async fn run(&self, id: RunId) -> Result<Option<RunRecord>, StoreError>;
 
+    /// The run of that pipeline with that idempotency key.
+    async fn run_by_key(&self, pipeline: &PipelineId, key: &str) -> Result<Option<RunRecord>, StoreError>;
+
     /// Runs that pass the filter, newest first.
     async fn runs(&self, filter: RunFilter) -> Result<Vec<RunRecord>, StoreError>;
 

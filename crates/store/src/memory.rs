@@ -249,6 +249,12 @@ impl Store for MemoryStore {
         Ok(self.inner.lock().runs.get(&id).map(|kept| kept.record.clone()))
     }
 
+    async fn run_by_key(&self, pipeline: &PipelineId, key: &str) -> Result<Option<RunRecord>, StoreError> {
+        let inner = self.inner.lock();
+        let id = inner.by_pipeline.get(pipeline).and_then(|of_pipeline| of_pipeline.by_key.get(key));
+        Ok(id.and_then(|id| inner.runs.get(id)).map(|kept| kept.record.clone()))
+    }
+
     async fn runs(&self, filter: RunFilter) -> Result<Vec<RunRecord>, StoreError> {
         Ok(self.inner.lock().runs(&filter))
     }

@@ -22,6 +22,7 @@
 
 pub mod config;
 mod files;
+mod firings;
 pub mod pipeline;
 pub mod posture;
 mod server;

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{ConfigError, RateLimitStorage, StoreTarget, TaskiqFlowConfig};
 use crate::files::{LoadError, load_files};
+use crate::firings::GuardedFirings;
 use crate::tls::{TlsError, TlsReloader};
 
 /// How long a shutdown may take from the signal on, in three parts: streams, requests, attempts. Together they stay
@@ -184,7 +185,8 @@ impl Api {
             Some(files) => Some(TlsReloader::open(files, guard.clone()).await?),
             None => None,
         };
-        let engine = start_engine(&config, Arc::clone(&store), broker, pipelines).await?;
+        let firings = Arc::new(GuardedFirings(guard.clone()));
+        let engine = start_engine(&config, firings, Arc::clone(&store), broker, pipelines).await?;
         let options = ApiOptions {
             max_body_bytes: config.max_body_bytes,
             websocket_max_connections: config.websocket_max_connections,
@@ -346,6 +348,7 @@ async fn limiter(config: &TaskiqFlowConfig) -> Result<RateLimiter, StartError> {
 
 async fn start_engine(
     config: &TaskiqFlowConfig,
+    firings: Arc<GuardedFirings>,
     store: Arc<dyn Store>,
     broker: Arc<dyn Broker>,
     pipelines: Vec<Pipeline>,
@@ -357,6 +360,7 @@ async fn start_engine(
         max_schedules: config.max_schedules_per_pipeline,
         retention: (days > 0).then(|| Duration::from_secs(days * 86_400)),
         drain: DRAIN_ATTEMPTS,
+        firing_gate: Some(firings),
         ..EngineOptions::default()
     };
     Ok(Engine::start(store, broker, Arc::new(SystemClock), options, pipelines).await?)

@@ -94,6 +94,31 @@ How they are used: [Tokens](tokens.md).
 | `jwks_url` | where it publishes its keys |
 | `required_type` | the `typ` its tokens must have; absent: that of `jwt_required_type` |
 
+## Entries of `pipeline_quotas`
+
+| name | meaning |
+|---|---|
+| `executions` | how often the pipeline may be executed, by whoever: a limit such as `100/hour` |
+| `per_principal` | how often one principal may execute it |
+| `concurrent_runs` | how many of its runs may be unfinished at once, in this process |
+
+The entry that names the pipeline holds, else the longest pattern that it matches; each pipeline has buckets of its own. An
+execution is counted whatever asks for it: a request, the trigger of a schedule, a retry, and a schedule by itself (not by
+`per_principal`: it has none). What is refused for another reason, and a repeated `Idempotency-Key`, cost nothing. A request
+over a quota is answered 429 `quota-exceeded`, with `Retry-After`, the policy in `RateLimit-Policy` and its name in
+`violated-policies`; a schedule over a quota skips its firing, which its watchers are told (`PipelineSkipEvent`) and the audit
+log (`rate_limit.exceeded`). Runs that steps of other runs ask for are part of those runs and are never refused for a quota:
+bound the outer pipeline, too. Buckets are kept in `rate_limit_storage`, so that replicas share them.
+
+```toml
+[pipeline_quotas.billing]
+executions = "100/hour"
+per_principal = "10/minute"
+
+[pipeline_quotas."report_*"]
+concurrent_runs = 2
+```
+
 "#;
 
 #[test]

@@ -1,5 +1,6 @@
 //! The real Redis.
 
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use tokio::net::TcpStream;
 use crate::command::directory;
 use crate::port::free_port;
 use crate::process::Process;
+use crate::tls::Pair;
 use crate::wait::{until, within};
 
 /// A running Redis that keeps nothing on disk. It is killed when this is dropped.
@@ -17,8 +19,10 @@ use crate::wait::{until, within};
 pub struct Redis {
     password: String,
     port: u16,
-    process: Process,
-    _directory: TempDir,
+    process: Option<Process>,
+    /// Of a server that speaks TLS.
+    pair: Option<Pair>,
+    directory: TempDir,
 }
 
 impl Redis {
@@ -27,24 +31,71 @@ impl Redis {
     /// # Panics
     /// When it does not answer.
     pub async fn start(password: &str) -> Self {
-        let (directory, port) = (directory(), free_port());
-        let mut command = Command::new("redis-server");
-        command.current_dir(directory.path()).args(["--port", &port.to_string(), "--bind", "127.0.0.1"]);
-        command.args(["--save", "", "--appendonly", "no", "--daemonize", "no"]);
-        if !password.is_empty() {
-            command.args(["--requirepass", password]);
-        }
-        let process = Process::spawn(command, "redis", directory.path());
-        let mut redis = Self { password: password.to_owned(), port, process, _directory: directory };
-        let up = until(Duration::from_secs(10), async || {
-            if let Some(exit) = redis.process.ended() {
-                panic!("redis-server ended with {:?}: {}{}", exit.code, exit.stdout, exit.stderr);
-            }
-            TcpStream::connect(("127.0.0.1", port)).await.ok()
-        });
-        assert!(up.await.is_some(), "redis-server does not listen");
+        let redis = Self::start_as(password, None, directory()).await;
         assert_eq!(redis.command(&["PING"]).await, "+PONG\r\n");
         redis
+    }
+
+    /// Starts one that speaks TLS alone, with a certificate of its own.
+    ///
+    /// # Panics
+    /// When it does not answer, or there is no openssl.
+    pub async fn start_tls(password: &str) -> Self {
+        let directory = directory();
+        let pair = Pair::self_signed(directory.path(), &["redis.test"]);
+        Self::start_as(password, Some(pair), directory).await
+    }
+
+    async fn start_as(password: &str, pair: Option<Pair>, directory: TempDir) -> Self {
+        let (password, port) = (password.to_owned(), free_port());
+        let mut redis = Self { password, port, process: None, pair, directory };
+        redis.restart().await;
+        redis
+    }
+
+    /// Starts it again on the same port, with nothing in it.
+    ///
+    /// # Panics
+    /// When it does not listen.
+    pub async fn restart(&mut self) {
+        self.stop();
+        let (directory, port) = (self.directory.path(), self.port.to_string());
+        let mut command = Command::new("redis-server");
+        command.current_dir(directory).args(["--bind", "127.0.0.1"]);
+        match &self.pair {
+            None => drop(command.args(["--port", &port])),
+            Some(Pair { certificate, key }) => {
+                command.args(["--port", "0", "--tls-port", &port, "--tls-auth-clients", "no"]);
+                command.arg("--tls-cert-file").arg(certificate).arg("--tls-key-file").arg(key);
+                command.arg("--tls-ca-cert-file").arg(certificate);
+            }
+        }
+        command.args(["--save", "", "--appendonly", "no", "--daemonize", "no"]);
+        if !self.password.is_empty() {
+            command.args(["--requirepass", &self.password]);
+        }
+        let mut process = Process::spawn(command, "redis", directory);
+        let up = until(Duration::from_secs(10), async || {
+            if let Some(exit) = process.ended() {
+                panic!("redis-server ended with {:?}: {}{}", exit.code, exit.stdout, exit.stderr);
+            }
+            TcpStream::connect(("127.0.0.1", self.port)).await.ok()
+        });
+        assert!(up.await.is_some(), "redis-server does not listen");
+        self.process = Some(process);
+    }
+
+    /// Kills it. What it held is lost.
+    pub fn stop(&mut self) {
+        self.process = None;
+    }
+
+    /// The certificate of one that speaks TLS, a PEM file.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn certificate(&self) -> &Path {
+        self.pair.as_ref().map(|pair| &*pair.certificate).expect("it speaks TLS")
     }
 
     /// The port it listens on.
@@ -54,13 +105,14 @@ impl Redis {
 
     /// Its address, with the password.
     pub fn url(&self) -> String {
+        let scheme = if self.pair.is_some() { "rediss" } else { "redis" };
         match self.password.as_str() {
-            "" => format!("redis://127.0.0.1:{}/0", self.port),
-            password => format!("redis://:{password}@127.0.0.1:{}/0", self.port),
+            "" => format!("{scheme}://127.0.0.1:{}/0", self.port),
+            password => format!("{scheme}://:{password}@127.0.0.1:{}/0", self.port),
         }
     }
 
-    /// The answer to a command, as it comes over the wire; at most 64 KiB of it.
+    /// The answer to a command, as it comes over the wire without TLS; at most 64 KiB of it.
     ///
     /// # Panics
     /// When there is none.

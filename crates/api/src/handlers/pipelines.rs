@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Allowed, run_location};
+use super::{Allowed, Caller, run_location};
 use crate::input::{OptionalBody, Params, limit};
 use crate::model::{Accepted, Finished, PipelineDocument, PipelineList, RunDocument};
 use crate::problem::Problem;
@@ -99,6 +99,7 @@ pub(crate) async fn get_pipeline_status(
 )]
 pub(crate) async fn execute_pipeline(
     State(state): State<AppState>,
+    Extension(caller): Caller,
     Extension(permit): Allowed,
     uri: Uri,
     headers: HeaderMap,
@@ -109,7 +110,7 @@ pub(crate) async fn execute_pipeline(
         return Err(Problem::invalid_field("timeout", format!("expected seconds from 0 to {MAX_WAIT}")));
     }
     let start = Start { parameters: execution.parameters, idempotency_key: idempotency_key(&headers)? };
-    let (pipeline_id, submitted) = runs::start(&state, &permit, start).await?;
+    let (pipeline_id, submitted) = runs::start(&state, &caller, &permit, start).await?;
     let run_id = submitted.run_id;
     let mut status = submitted.status;
     let mut answer = None;

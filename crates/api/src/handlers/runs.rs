@@ -143,11 +143,12 @@ pub(crate) async fn resume_run(
 )]
 pub(crate) async fn retry_run(
     State(state): State<AppState>,
+    Extension(caller): Caller,
     Extension(permit): Allowed,
     Extension(run): OnRun,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let accepted = runs::retry(&state, &permit, &run).await?;
+    let accepted = runs::retry(&state, &caller, &permit, &run).await?;
     Ok((StatusCode::ACCEPTED, run_location(&uri, accepted.run_id), Json(accepted)).into_response())
 }
 

@@ -190,11 +190,12 @@ pub(crate) async fn resume_schedule(
 )]
 pub(crate) async fn trigger_schedule(
     State(state): State<AppState>,
+    Extension(caller): Caller,
     Extension(permit): Allowed,
     Extension(record): OnSchedule,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let accepted = schedules::trigger(&state, &permit, &record).await?;
+    let accepted = schedules::trigger(&state, &caller, &permit, &record).await?;
     let run_id = accepted.run_id;
     let mut response = (StatusCode::ACCEPTED, run_location(&uri, run_id), Json(accepted)).into_response();
     response.extensions_mut().insert(run_id);

@@ -2,5 +2,6 @@
 //! that there is no way to it around the policy.
 
 pub(crate) mod pipelines;
+mod quota;
 pub(crate) mod runs;
 pub(crate) mod schedules;

@@ -5,12 +5,12 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use taskiq_flow_core::id::{PipelineId, RunId};
 use taskiq_flow_core::run::RunStatus;
-use taskiq_flow_engine::{Submission, Submitted};
+use taskiq_flow_engine::{ControlError, Submission, Submitted};
 use taskiq_flow_security::policy::Resource;
-use taskiq_flow_security::{Permission, Permit, Principal};
+use taskiq_flow_security::{Admission, Permission, Permit, Principal};
 use taskiq_flow_store::{RunFilter, RunRecord, Trigger};
 
-use super::pipelines;
+use super::{pipelines, quota};
 use crate::model::{Accepted, EventList, Finished, LogList, RunDocument, RunList};
 use crate::problem::Problem;
 use crate::state::AppState;
@@ -25,17 +25,27 @@ pub(crate) struct Start {
 /// Starts a run of the pipeline that the permit is for.
 pub(crate) async fn start(
     state: &AppState,
+    caller: &Admission,
     permit: &Permit,
     start: Start,
 ) -> Result<(PipelineId, Submitted), Problem> {
-    let pipeline_id = pipelines::of_permit(state, permit)?.id().clone();
+    let registered = pipelines::of_permit(state, permit)?;
+    let pipeline_id = registered.id().clone();
     let submission = Submission {
         pipeline_id: pipeline_id.clone(),
         parameters: start.parameters,
         idempotency_key: start.idempotency_key.map(|key| key_of(permit.principal(), &key)),
         trigger: Trigger::Request { principal: permit.principal().id().to_owned() },
     };
-    Ok((pipeline_id, state.engine().submit(submission).await?))
+    if let Some(key) =
+        submission.idempotency_key.as_deref().filter(|_| state.guard().has_quota(pipeline_id.as_str()))
+        && let Some(submitted) = state.engine().submitted(&pipeline_id, key).await?
+    {
+        return Ok((pipeline_id, submitted));
+    }
+    let most = quota::spend(state, caller, &registered, &submission.parameters).await?;
+    let submitted = state.engine().submit_within(submission, most).await;
+    Ok((pipeline_id, submitted.map_err(|error| quota::refused(state, caller, error))?))
 }
 
 /// The caller's own key: two callers may choose the same one, and schedules and sub-pipelines find their runs by keys
@@ -152,11 +162,24 @@ pub(crate) async fn control(
 /// Runs what failed again, as a new run.
 pub(crate) async fn retry(
     state: &AppState,
+    caller: &Admission,
     permit: &Permit,
     record: &RunRecord,
 ) -> Result<Accepted, Problem> {
     check(permit, record)?;
-    let submitted = state.engine().retry(record.run_id, permit.principal().id(), None).await?;
+    let status = state.engine().run(record.run_id).await?.status;
+    let most = match state.engine().pipeline(&record.pipeline_id) {
+        // What the engine refuses to retry costs nothing.
+        Some(registered) if status.is_terminal() && status != RunStatus::Completed => {
+            quota::spend(state, caller, &registered, &record.parameters).await?
+        }
+        _ => None,
+    };
+    let submitted = state.engine().retry(record.run_id, permit.principal().id(), most).await;
+    let submitted = submitted.map_err(|error| match error {
+        ControlError::Submit(error) => quota::refused(state, caller, error),
+        error => error.into(),
+    })?;
     Ok(Accepted::new(submitted.run_id, record.pipeline_id.clone(), submitted.status))
 }
 

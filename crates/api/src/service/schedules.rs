@@ -1,11 +1,12 @@
 //! Schedules of pipelines.
 
 use taskiq_flow_core::id::PipelineId;
-use taskiq_flow_engine::{ScheduleChange, ScheduleRequest};
-use taskiq_flow_security::Permit;
+use taskiq_flow_engine::{ScheduleChange, ScheduleError, ScheduleRequest};
+use taskiq_flow_security::{Admission, Permit};
 use taskiq_flow_store::ScheduleRecord;
 
 use super::pipelines::{self, Page};
+use super::quota;
 use crate::model::{Accepted, ScheduleDocument, ScheduleList};
 use crate::problem::Problem;
 use crate::state::AppState;
@@ -63,11 +64,20 @@ pub(crate) async fn remove(
 /// Starts a run of a schedule now.
 pub(crate) async fn trigger(
     state: &AppState,
+    caller: &Admission,
     permit: &Permit,
     record: &ScheduleRecord,
 ) -> Result<Accepted, Problem> {
     check(permit, &record.pipeline_id)?;
-    let submitted = state.engine().trigger_schedule(&record.id, None).await?;
+    let most = match state.engine().pipeline(&record.pipeline_id) {
+        Some(registered) => quota::spend(state, caller, &registered, &record.parameters).await?,
+        None => None,
+    };
+    let submitted = state.engine().trigger_schedule(&record.id, most).await;
+    let submitted = submitted.map_err(|error| match error {
+        ScheduleError::Submit(error) => quota::refused(state, caller, error),
+        error => error.into(),
+    })?;
     Ok(Accepted::new(submitted.run_id, record.pipeline_id.clone(), submitted.status))
 }
 

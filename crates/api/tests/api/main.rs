@@ -10,6 +10,7 @@ mod frame;
 mod graphs;
 mod openapi;
 mod pipelines;
+mod quotas;
 mod register;
 mod rules;
 mod runs;

@@ -58,6 +58,10 @@ impl Store for FaultyStore {
         self.inner.run(id).await
     }
 
+    async fn run_by_key(&self, pipeline: &PipelineId, key: &str) -> Result<Option<RunRecord>, StoreError> {
+        self.inner.run_by_key(pipeline, key).await
+    }
+
     async fn runs(&self, filter: RunFilter) -> Result<Vec<RunRecord>, StoreError> {
         self.inner.runs(filter).await
     }

@@ -186,15 +186,7 @@ impl Guard {
         if let Some(limit) = limit {
             let decision = self.inner.limiter.peek(&bucket, limit).await;
             if !decision.allowed {
-                let refusal =
-                    Refusal::rate_limited(&decision, "too many invalid credentials from this address");
-                return Err(self.refuse(
-                    passage,
-                    AuditEvent::RateLimitExceeded,
-                    Outcome::Throttled,
-                    None,
-                    refusal,
-                ));
+                return Err(self.refuse_guesser(passage, &decision));
             }
         }
         match self.verify(passage.settings, presented).await {
@@ -203,8 +195,13 @@ impl Guard {
                 Ok(principal)
             }
             Err(bad) => {
+                self.note_invalid_credential(presented.method());
                 if let Some(limit) = limit {
-                    self.inner.limiter.check(&bucket, limit).await;
+                    // Others at the same moment may have spent the rest: so many are told that they are wrong, no more.
+                    let decision = self.inner.limiter.check(&bucket, limit).await;
+                    if !decision.allowed {
+                        return Err(self.refuse_guesser(passage, &decision));
+                    }
                 }
                 Err(self.refuse_credential(passage, bad.refusal, presented.method(), bad.principal))
             }
@@ -245,6 +242,11 @@ impl Guard {
             }
             Presented::UnreadableToken => Err(bad_token("unreadable token".to_owned(), None)),
         }
+    }
+
+    fn refuse_guesser(&self, passage: &Passage<'_>, decision: &Decision) -> Refusal {
+        let refusal = Refusal::rate_limited(decision, "too many invalid credentials from this address");
+        self.refuse(passage, AuditEvent::RateLimitExceeded, Outcome::Throttled, None, refusal)
     }
 
     async fn spend_principal(

@@ -43,6 +43,8 @@
 mod admit;
 mod credential;
 pub mod endpoint;
+mod guessing;
+mod quota;
 mod record;
 mod reload;
 #[cfg(test)]
@@ -221,10 +223,12 @@ impl Admission {
         &self.rate_headers
     }
 
-    /// Puts [`Admission::rate_headers`] into an answer's headers.
+    /// Puts [`Admission::rate_headers`] into an answer's headers, where a refusal has not said more.
     pub fn write_headers(&self, target: &mut HeaderMap) {
         for (name, value) in &self.rate_headers {
-            target.insert(name.clone(), value.clone());
+            if !target.contains_key(name) {
+                target.insert(name.clone(), value.clone());
+            }
         }
     }
 

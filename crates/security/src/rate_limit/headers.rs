@@ -14,11 +14,7 @@ const STATE: HeaderName = HeaderName::from_static("ratelimit");
 /// `t` is the time to a full bucket; once nothing is left, the time to the next request, so that it never
 /// lies after `Retry-After`. A limit of several quotas names each by its window: `"dag-60s"`.
 pub fn rate_limit_headers(policy_name: &str, limit: &Limit, d: &Decision) -> [(HeaderName, HeaderValue); 2] {
-    let several = limit.quotas().len() > 1;
-    let name = |window: u64| match several {
-        true => quoted(&format!("{policy_name}-{window}s")),
-        false => quoted(policy_name),
-    };
+    let name = |window: u64| quoted(&named(policy_name, limit, window));
     let policy = limit.quotas().map(|q: Quota| {
         let window = whole_seconds(q.period());
         format!("{};q={};w={window}", name(window), q.burst())
@@ -34,6 +30,26 @@ pub fn rate_limit_headers(policy_name: &str, limit: &Limit, d: &Decision) -> [(H
     }
     let state = format!("{};r={};t={seconds}", name(whole_seconds(d.window)), d.remaining);
     [(POLICY, value(&policy)), (STATE, value(&state))]
+}
+
+/// The name by which [`rate_limit_headers`] gives the quota that decided.
+pub(crate) fn policy_name(name: &str, limit: &Limit, d: &Decision) -> String {
+    named(name, limit, whole_seconds(d.window))
+}
+
+/// Both headers of a bound on what goes on at once, which is reached. When there will be room is not known: `t` is
+/// left out.
+pub(crate) fn concurrency_headers(policy_name: &str, most: usize) -> [(HeaderName, HeaderValue); 2] {
+    let name = quoted(policy_name);
+    let policy = format!("{name};q={most};qu=\"concurrent-requests\"");
+    [(POLICY, value(&policy)), (STATE, value(&format!("{name};r=0")))]
+}
+
+fn named(policy_name: &str, limit: &Limit, window: u64) -> String {
+    match limit.quotas().len() {
+        0 | 1 => policy_name.to_owned(),
+        _ => format!("{policy_name}-{window}s"),
+    }
 }
 
 /// A structured-field String: printable ASCII in quotes; anything else becomes an underscore.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 /// Most limits one text may join.
-const MAX_PARTS: usize = 8;
+pub(super) const MAX_PARTS: usize = 8;
 /// Longest period: 366 days.
 const MAX_PERIOD_SECONDS: u64 = 366 * 24 * 60 * 60;
 /// Fastest refill: one request a microsecond, the resolution of a shared storage's clock.

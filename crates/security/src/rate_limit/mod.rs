@@ -42,11 +42,16 @@ use sha2::{Digest, Sha256};
 
 pub use self::gcra::{Decision, gcra, gcra_peek};
 pub use self::headers::rate_limit_headers;
+pub(crate) use self::headers::{concurrency_headers, policy_name};
 pub use self::limit::{Limit, LimitError, Quota};
-use self::table::Table;
+use self::table::{MAX_ENTRY_BYTES, MAX_KEY_BYTES, Table};
 
-/// Longer keys are kept as a digest, so that a key cannot outgrow the memory bound.
-const MAX_KEY_BYTES: usize = 160;
+/// Buckets held in memory unless said otherwise: at worst 26 MB of them.
+const DEFAULT_ENTRIES: usize = 65_536;
+
+/// Whatever keys and limits an attacker can bring about, the table stays below this.
+const MEMORY_BOUND: usize = 32 << 20;
+const _: () = assert!(DEFAULT_ENTRIES * MAX_ENTRY_BYTES < MEMORY_BOUND);
 
 /// Time since a fixed moment of the past; only differences count.
 pub type RateClock = Arc<dyn Fn() -> Duration + Send + Sync>;
@@ -54,7 +59,8 @@ pub type RateClock = Arc<dyn Fn() -> Duration + Send + Sync>;
 /// How a [`RateLimiter`] keeps its buckets.
 #[derive(Clone)]
 pub struct RateLimiterOptions {
-    /// Most buckets held in memory, about 200 bytes each. Default 65536; at least 128.
+    /// Most buckets held in memory: about 160 bytes each with the keys and limits of the guide, at most 400. Default
+    /// 65536; at least 128.
     pub max_entries: usize,
     /// Clock of the buckets in memory. Default: the monotonic clock of the machine.
     pub clock: RateClock,
@@ -76,12 +82,16 @@ pub enum OnStorageError {
 pub enum RateLimitStorageError {
     /// The URL cannot be read.
     #[error(
-        "the rate limit storage is no URL this build can use; expected redis://[user:password@]host[:port][/database]"
+        "the rate limit storage is no URL this build can use; expected redis://[user:password@]host[:port][/database], \
+         or rediss:// for TLS"
     )]
     Url,
     /// No answer in time, or no connection.
     #[error("the rate limit storage does not answer")]
     Away,
+    /// Its certificate is not trusted, or it does not speak TLS.
+    #[error("the rate limit storage has no certificate that this system trusts for its name")]
+    Certificate,
     /// It answered that the user or password is wrong.
     #[error("the rate limit storage refused the user or password of its URL")]
     Credentials,
@@ -205,7 +215,7 @@ impl fmt::Debug for RateLimiter {
 impl Default for RateLimiterOptions {
     fn default() -> Self {
         let start = Instant::now();
-        Self { max_entries: 65_536, clock: Arc::new(move || start.elapsed()) }
+        Self { max_entries: DEFAULT_ENTRIES, clock: Arc::new(move || start.elapsed()) }
     }
 }
 
@@ -302,6 +312,26 @@ mod tests {
         assert!(!limiter.check(&giant, &limit).await.allowed);
         assert!(limiter.check(&format!("{giant}k"), &limit).await.allowed);
         assert!(bounded(&giant).len() < MAX_KEY_BYTES);
+    }
+
+    #[tokio::test]
+    async fn neither_many_networks_nor_one_networks_addresses_fill_the_memory_or_free_a_client() {
+        let limiter = RateLimiter::new(RateLimiterOptions::default());
+        let limit: Limit = "5/hour".parse().unwrap();
+        let key = |ip: u128| format!("execute_pipeline|ip|{}", ip_key(Ipv6Addr::from_bits(ip).into()));
+        let base = u128::from("2001:db8::".parse::<Ipv6Addr>().unwrap());
+        // A scan inside one /64 is one client.
+        let mut allowed = 0;
+        for host in 0..100_000 {
+            allowed += u32::from(limiter.check(&key(base + host), &limit).await.allowed);
+        }
+        assert_eq!((allowed, limiter.entries()), (5, 1));
+        // As many networks.
+        for network in 1..=100_000 {
+            assert!(limiter.check(&key(base + (network << 64)), &limit).await.allowed);
+            assert!(limiter.entries() <= DEFAULT_ENTRIES);
+        }
+        assert!(!limiter.check(&key(base + 7), &limit).await.allowed, "the first client is limited still");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

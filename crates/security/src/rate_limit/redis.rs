@@ -1,5 +1,6 @@
 //! Buckets in a Redis server: one script a request, by the server's clock.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ::redis::aio::MultiplexedConnection;
@@ -135,6 +136,7 @@ impl SharedBuckets {
             ErrorKind::Server(ServerErrorKind::NoPerm) => RateLimitStorageError::Credentials,
             ErrorKind::Extension if error.code() == Some("NOAUTH") => RateLimitStorageError::Credentials,
             ErrorKind::Server(_) | ErrorKind::Extension => RateLimitStorageError::Refused,
+            ErrorKind::Io if is_tls_fault(error) => RateLimitStorageError::Certificate,
             _ => RateLimitStorageError::Away,
         };
         let before = std::mem::replace(
@@ -146,6 +148,17 @@ impl SharedBuckets {
         }
         told
     }
+}
+
+/// Whether the other end answered, but not as one that may be trusted: rustls tells by this kind.
+fn is_tls_fault(error: &RedisError) -> bool {
+    let Some(source) = std::error::Error::source(error) else { return false };
+    // The library hands out its shared pointer, not what it points to.
+    let source = match source.downcast_ref::<Arc<dyn std::error::Error + Send + Sync>>() {
+        Some(shared) => shared.downcast_ref::<std::io::Error>(),
+        None => source.downcast_ref::<std::io::Error>(),
+    };
+    source.is_some_and(|source| source.kind() == std::io::ErrorKind::InvalidData)
 }
 
 fn timed_out() -> RedisError {

@@ -6,11 +6,21 @@ use std::hash::{BuildHasher, RandomState};
 use parking_lot::Mutex;
 
 use super::gcra::{Decision, gcra, gcra_peek};
-use super::limit::{Limit, Quota};
+use super::limit::{Limit, MAX_PARTS, Quota};
 
-const SHARDS: usize = 16;
+/// Longer keys are kept as a digest, so that a key cannot outgrow the memory bound.
+pub(super) const MAX_KEY_BYTES: usize = 160;
+
+pub(super) const SHARDS: usize = 16;
 /// One part in eight of a full shard goes at once, which makes an insertion constant time on average.
 const EVICTED_PART: usize = 8;
+
+/// Most bytes that one bucket takes: its slot in a hash table that is at least half full, with a byte of the table's own,
+/// and on the heap a key and as many stamps as a limit can have, each with an allocator's header and rounding.
+pub(super) const MAX_ENTRY_BYTES: usize = 2 * (size_of::<(Box<str>, Box<[Bucket]>)>() + 1)
+    + MAX_KEY_BYTES
+    + MAX_PARTS * size_of::<Bucket>()
+    + 2 * 16;
 
 /// Buckets by key. Full, it forgets those that are full again, and then those that have the least taken: to
 /// reset a bucket that is empty, an attacker must first empty nearly as many others as the table holds.

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::{
-    AllowedOrigins, ApiKeyEntry, AuthProvider, HandshakeAuth, RateLimits, SecurityOptions, Settings,
+    AllowedOrigins, ApiKeyEntry, AuthProvider, HandshakeAuth, Quotas, RateLimits, SecurityOptions, Settings,
     SettingsError, Severity, Warning, redact, tokens,
 };
 use crate::api_key::{DIGEST_PREFIX, KeyDigest, KeyRecord, KeyRing};
@@ -41,6 +41,9 @@ impl SecurityOptions {
         let tokens = tokens::build(&self, &mut warnings)?;
         let policy = self.build_policy()?;
         let limits = self.build_limits(&mut warnings)?;
+        let quotas = Quotas::build(&self.pipeline_quotas).map_err(|(name, error)| {
+            SettingsError::new(format!("pipeline_quotas.{}", name.escape_debug()), error)
+        })?;
         let origins = AllowedOrigins::parse(&self.allowed_origins)
             .map_err(|(at, error)| SettingsError::new(format!("allowed_origins[{at}]"), error))?;
         self.warn(&keys, tokens.as_ref(), &mut warnings);
@@ -56,6 +59,7 @@ impl SecurityOptions {
             trusted_proxies: TrustedProxies::new(self.trusted_proxies),
             strict_forwarded_proto: self.strict_forwarded_proto,
             limits,
+            quotas,
             websocket_require_auth: self.websocket_require_auth,
             handshake_auth: self.websocket_handshake_auth,
             origins,

@@ -23,6 +23,7 @@ mod build;
 mod entries;
 mod explain;
 mod origins;
+mod quotas;
 mod redact;
 #[cfg(test)]
 mod tests;
@@ -49,6 +50,8 @@ use crate::rate_limit::Limit;
 pub use self::entries::{ApiKeyEntry, ApiKeyMap, IssuerEntry, OneOrMany, PublicKeyEntry};
 pub use self::explain::{Subject, SubjectError};
 pub use self::origins::{AllowedOrigins, OriginError};
+pub use self::quotas::QuotaEntry;
+pub(crate) use self::quotas::Quotas;
 pub use self::tokens::STRONG_SECRET_BYTES;
 
 /// Which credentials are accepted.
@@ -141,6 +144,8 @@ pub struct SecurityOptions {
     pub rate_limit_key: RateLimitKey,
     /// The limit of invalid credentials per client address; empty for none.
     pub auth_failure_limit: String,
+    /// How much pipelines may be asked for: by id, or by a pattern with `*`.
+    pub pipeline_quotas: BTreeMap<String, QuotaEntry>,
     /// Off: anonymous WebSocket clients may read pipelines that have no ACL.
     pub websocket_require_auth: bool,
     /// Whether the WebSocket handshake must carry the credential.
@@ -178,6 +183,7 @@ impl Default for SecurityOptions {
             rate_limits: BTreeMap::new(),
             rate_limit_key: RateLimitKey::default(),
             auth_failure_limit: "20/minute".to_owned(),
+            pipeline_quotas: BTreeMap::new(),
             websocket_require_auth: true,
             websocket_handshake_auth: HandshakeAuth::default(),
             allowed_origins: Vec::new(),
@@ -263,6 +269,7 @@ pub struct Settings {
     pub(crate) trusted_proxies: TrustedProxies,
     pub(crate) strict_forwarded_proto: bool,
     pub(crate) limits: RateLimits,
+    pub(crate) quotas: Quotas,
     pub(crate) websocket_require_auth: bool,
     pub(crate) handshake_auth: HandshakeAuth,
     pub(crate) origins: AllowedOrigins,

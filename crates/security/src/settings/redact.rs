@@ -64,6 +64,7 @@ pub(super) fn redacted(
         "rate_limits": rate_limits,
         "rate_limit_key": options.rate_limit_key,
         "auth_failure_limit": limits.auth_failure.as_ref().map(ToString::to_string).unwrap_or_default(),
+        "pipeline_quotas": options.pipeline_quotas,
         "websocket_require_auth": options.websocket_require_auth,
         "websocket_handshake_auth": options.websocket_handshake_auth,
         "allowed_origins": origins.iter().collect::<Vec<_>>(),

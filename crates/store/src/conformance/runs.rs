@@ -157,6 +157,12 @@ async fn one_run_for_one_key(store: &impl Store) {
         other => panic!("the key was taken: {other:?}"),
     }
     assert!(store.run(second_id).await.unwrap().is_none(), "nothing was written");
+    let by_key = async |pipeline: &str, key: &str| {
+        let found = store.run_by_key(&pipeline.parse().unwrap(), key).await.unwrap();
+        found.map(|run| (run.run_id, run.last_seq))
+    };
+    assert_eq!(by_key("p", "k").await, Some((first_id, 1)));
+    assert_eq!((by_key("q", "k").await, by_key("p", "l").await), (None, None));
     created(store, keyed("p", "other"), owner).await;
     created(store, keyed("q", "k"), owner).await;
     created(store, record("p", 0), owner).await;

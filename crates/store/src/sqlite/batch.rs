@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 use taskiq_flow_core::id::{PipelineId, RunId};
 use taskiq_flow_core::time::Timestamp;
 use uuid::Uuid;
@@ -112,13 +112,8 @@ impl<'a> Batch<'a> {
             if new {
                 self.flush()?;
             }
-            let mut find = self.connection.prepare_cached(
-                "SELECT id FROM runs WHERE pipeline = ?1 AND idempotency_key = ?2 AND idempotency_key IS NOT NULL",
-            )?;
-            let found: Option<[u8; 16]> =
-                find.query_row(params![run.pipeline.as_str(), key], |row| row.get(0)).optional()?;
-            if let Some(found) = found {
-                return self.existing(RunId::from_bytes(found));
+            if let Some(found) = lookup::run_of_key(self.connection, &run.pipeline, key)? {
+                return self.existing(found);
             }
             self.new_keys.insert((run.pipeline.clone(), key.clone()));
         }

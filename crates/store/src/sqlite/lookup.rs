@@ -31,6 +31,19 @@ pub(super) fn record(connection: &Connection, id: RunId) -> Result<Option<RunRec
     rows.next()?.map(|row| codec::read_record(id, row)).transpose()
 }
 
+/// The id of the run of that pipeline with that idempotency key.
+pub(super) fn run_of_key(
+    connection: &Connection,
+    pipeline: &PipelineId,
+    key: &str,
+) -> Result<Option<RunId>, Fault> {
+    let mut find = connection.prepare_cached(
+        "SELECT id FROM runs WHERE pipeline = ?1 AND idempotency_key = ?2 AND idempotency_key IS NOT NULL",
+    )?;
+    let found: Option<[u8; 16]> = find.query_row([pipeline.as_str(), key], |row| row.get(0)).optional()?;
+    Ok(found.map(RunId::from_bytes))
+}
+
 /// The number of the newest version of a pipeline; 0: none.
 pub(super) fn newest_version(connection: &Connection, id: &PipelineId) -> Result<u32, Fault> {
     let mut select = connection.prepare_cached("SELECT newest FROM pipelines WHERE id = ?1")?;

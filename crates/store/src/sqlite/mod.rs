@@ -144,6 +144,15 @@ impl Store for SqliteStore {
         self.readers.read(move |connection| lookup::record(connection, id)).await
     }
 
+    async fn run_by_key(&self, pipeline: &PipelineId, key: &str) -> Result<Option<RunRecord>, StoreError> {
+        let (pipeline, key) = (pipeline.clone(), key.to_owned());
+        let find = move |connection: &_| match lookup::run_of_key(connection, &pipeline, &key)? {
+            Some(id) => lookup::record(connection, id),
+            None => Ok(None),
+        };
+        self.readers.read(find).await
+    }
+
     async fn runs(&self, filter: RunFilter) -> Result<Vec<RunRecord>, StoreError> {
         self.readers.read(move |connection| reader::runs(connection, &filter)).await
     }

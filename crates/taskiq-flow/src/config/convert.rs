@@ -142,6 +142,7 @@ impl TaskiqFlowConfig {
             rate_limits: self.rate_limits.clone(),
             rate_limit_key: self.rate_limit_key,
             auth_failure_limit: self.auth_failure_limit.clone(),
+            pipeline_quotas: self.pipeline_quotas.clone(),
             websocket_require_auth: self.websocket_require_auth,
             websocket_handshake_auth: self.websocket_handshake_auth,
             allowed_origins: self.allowed_origins.clone(),
@@ -178,11 +179,11 @@ pub(super) fn rate_limit_storage(config: &TaskiqFlowConfig) -> Result<RateLimitS
     let url = &config.rate_limit_storage;
     match url.scheme().as_str() {
         "memory" => Ok(RateLimitStorage::Memory),
-        "redis" if !cfg!(feature = "redis") => Err(Mistake::is("names Redis, which this build has not got")
-            .help("build with the feature `redis`, or write \"memory\"")),
-        "redis" if url.expose().starts_with("redis://") => Ok(RateLimitStorage::Redis(url.to_secret())),
-        "rediss" => Err(Mistake::is("names Redis over TLS, which this version does not speak")
-            .help("write a `redis://` address, on a network that is yours alone")),
+        "redis" | "rediss" if !cfg!(feature = "redis") => {
+            Err(Mistake::is("names Redis, which this build has not got")
+                .help("build with the feature `redis`, or write \"memory\""))
+        }
+        "redis" | "rediss" if url.expose().contains("://") => Ok(RateLimitStorage::Redis(url.to_secret())),
         _ => Err(Mistake::must("be \"memory\" or an address such as \"redis://127.0.0.1:6379/0\"")),
     }
 }

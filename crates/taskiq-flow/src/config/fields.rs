@@ -14,7 +14,7 @@ use taskiq_flow_security::jwt::JwtAlgorithm;
 use taskiq_flow_security::permission::{Permission, PermissionSet};
 use taskiq_flow_security::policy::Acl;
 use taskiq_flow_security::settings::{
-    ApiKeyEntry, AuthProvider, HandshakeAuth, IssuerEntry, PublicKeyEntry, RateLimitKey,
+    ApiKeyEntry, AuthProvider, HandshakeAuth, IssuerEntry, PublicKeyEntry, QuotaEntry, RateLimitKey,
 };
 
 use super::keys::ApiKeys;
@@ -224,8 +224,15 @@ fields! {
         rate_limit_key: RateLimitKey = RateLimitKey::Both;
         /// How many invalid credentials one address may present; empty: any number. Independent of `rate_limit_enabled`.
         auth_failure_limit: String = "20/minute".to_owned();
-        /// Where requests are counted: `memory`, or a `redis://` address that all replicas share. `REDIS_URL`, where
-        /// it is set, is the default.
+        /// How much pipelines may be asked for, by id or by a pattern with `*`. The entry that names a pipeline holds, else
+        /// the longest pattern that it matches; each pipeline is counted by itself. `rate_limit_enabled` does not switch
+        /// these off.
+        @with { |quotas: impl IntoIterator<Item = (impl Into<String>, QuotaEntry)>| {
+            quotas.into_iter().map(|(pipeline, quota)| (pipeline.into(), quota)).collect()
+        } }
+        pipeline_quotas: BTreeMap<String, QuotaEntry> = BTreeMap::new();
+        /// Where requests are counted: `memory`, or a `redis://` address that all replicas share; `rediss://` for TLS,
+        /// with a certificate that the system trusts. `REDIS_URL`, where it is set, is the default.
         rate_limit_storage: ServiceUrl = ServiceUrl::from("memory");
         /// What becomes of a request while `rate_limit_storage` does not answer: counted in this process, or refused.
         rate_limit_on_error: RateLimitOnError = RateLimitOnError::Local;

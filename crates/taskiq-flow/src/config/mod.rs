@@ -60,7 +60,7 @@ pub use taskiq_flow_security::jwt::jwks::JwksUrl;
 pub use taskiq_flow_security::permission::{Permission, PermissionSet};
 pub use taskiq_flow_security::policy::Acl;
 pub use taskiq_flow_security::settings::{
-    ApiKeyEntry, AuthProvider, HandshakeAuth, IssuerEntry, PublicKeyEntry, RateLimitKey,
+    ApiKeyEntry, AuthProvider, HandshakeAuth, IssuerEntry, PublicKeyEntry, QuotaEntry, RateLimitKey,
 };
 
 pub use self::convert::{RateLimitStorage, StoreTarget};

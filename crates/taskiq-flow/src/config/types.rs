@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use taskiq_flow_security::permission::Permission;
 use taskiq_flow_security::policy::Acl;
-use taskiq_flow_security::settings::{AuthProvider, HandshakeAuth, RateLimitKey};
+use taskiq_flow_security::settings::{AuthProvider, HandshakeAuth, QuotaEntry, RateLimitKey};
 
 use super::kind::Kind;
 use super::mistake::{Mistake, Segment};
@@ -276,5 +276,25 @@ impl FieldValue for Acl {
         Value::Object(
             self.lists().map(|(permission, roles)| (permission.to_string(), json!(roles))).collect(),
         )
+    }
+}
+
+const NAMES_OF_QUOTA: &[&str] = &["executions", "per_principal", "concurrent_runs"];
+
+impl FieldValue for QuotaEntry {
+    const KIND: Kind = Kind::Struct(NAMES_OF_QUOTA);
+
+    fn decode(raw: &Raw) -> Result<Self, Mistake> {
+        let members = Members::of(raw, NAMES_OF_QUOTA, false)?;
+        Ok(Self {
+            executions: members.optional("executions")?,
+            per_principal: members.optional("per_principal")?,
+            concurrent_runs: members.optional("concurrent_runs")?,
+        })
+    }
+
+    fn show(&self) -> Value {
+        // Texts and a number always serialise.
+        json!(self)
     }
 }

@@ -149,3 +149,53 @@ async fn an_empty_limit_turns_the_failure_bucket_off() {
         assert_eq!(stage.refused(&Call::new().key("wrong")).await, RefusalKind::InvalidKey);
     }
 }
+
+#[tokio::test]
+async fn guessers_within_one_ipv6_network_share_a_bucket() {
+    let stage = stage(|options| options.auth_failure_limit = "3/hour".to_owned());
+    for peer in ["2001:db8:1:2::1", "2001:db8:1:2:3:4:5:6", "2001:db8:1:2:ffff::"] {
+        assert_eq!(stage.refused(&Call::new().key("wrong").from(peer)).await, RefusalKind::InvalidKey);
+    }
+    let same = Call::new().key("viewer-key").from("2001:db8:1:2::9");
+    assert_eq!(stage.refused(&same).await, RefusalKind::RateLimited);
+    assert!(stage.admit(&Call::new().key("viewer-key").from("2001:db8:1:3::1")).await.is_ok());
+    // A third of the hour brings back one of three tries, which a good credential does not spend.
+    stage.pass_seconds(1200);
+    for _ in 0..3 {
+        assert!(stage.admit(&same).await.is_ok());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_more_guesses_are_answered_than_the_limit_says_even_at_once() {
+    let stage = Arc::new(stage(|options| {
+        options.rate_limit_enabled = false;
+        options.auth_failure_limit = "20/hour".to_owned();
+    }));
+    let guess = |_| {
+        let stage = Arc::clone(&stage);
+        tokio::spawn(async move { stage.refused(&Call::new().key("wrong")).await == RefusalKind::InvalidKey })
+    };
+    let mut told = 0;
+    for guess in (0..200).map(guess).collect::<Vec<_>>() {
+        told += usize::from(guess.await.unwrap());
+    }
+    assert_eq!(told, 20);
+}
+
+#[tokio::test]
+async fn guessing_from_many_addresses_is_told_once_and_locks_nobody_out() {
+    let stage = stage(|_| ());
+    let peers: Vec<&'static str> = (0..250).map(|n| &*format!("198.51.100.{n}").leak()).collect();
+    for peer in &peers {
+        assert_eq!(stage.refused(&Call::new().key("wrong").from(peer)).await, RefusalKind::InvalidKey);
+    }
+    let told = |stage: &Stage| stage.log().matches("credential_guessing").count();
+    assert_eq!(told(&stage), 1);
+    assert!(stage.admit(&Call::new().key("viewer-key").from("198.51.100.251")).await.is_ok());
+    stage.pass_seconds(60);
+    for peer in &peers {
+        stage.refused(&Call::new().key("wrong").from(peer)).await;
+    }
+    assert_eq!(told(&stage), 2, "it goes on");
+}

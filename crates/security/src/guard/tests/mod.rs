@@ -3,6 +3,7 @@
 mod authentication;
 mod limits;
 mod order;
+mod quotas;
 mod sockets;
 
 use std::path::PathBuf;

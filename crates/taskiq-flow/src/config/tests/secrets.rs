@@ -86,7 +86,7 @@ fn whatever_is_wrong_in_a_variable_no_message_shows_a_secret() {
         ("STORE_URL", "postgres://u:C4n4ry@h"),
         ("STORE_URL", "C4n4ry"),
         ("BROKER_URL", "amqp://u:C4n4ry@h"),
-        ("RATE_LIMIT_STORAGE", "rediss://u:C4n4ry@h"),
+        ("RATE_LIMIT_STORAGE", "redissss://u:C4n4ry@h"),
         ("JWKS_URL", "https://u:C4n4ry@h"),
     ] {
         let error = load_env(&[(&format!("TASKIQ_FLOW_{name}"), value)]).unwrap_err();

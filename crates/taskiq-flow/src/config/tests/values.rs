@@ -24,7 +24,8 @@ fn the_defaults_are_those_of_the_contract() {
         "metrics_enabled": true, "metrics_path": "/metrics", "log_level": "info", "log_format": "text",
         "max_body_bytes": 1048576, "max_concurrent_runs": 1024, "retention_days": 30,
         "strict_forwarded_proto": false, "allow_remote_commands": false, "websocket_handshake_auth": "optional",
-        "rate_limit_key": "both", "rate_limit_on_error": "local"
+        "rate_limit_key": "both", "rate_limit_on_error": "local",
+        "pipeline_quotas": {}, "max_queued_runs": 10000, "max_schedules_per_pipeline": 100
     }"#,
     )
     .unwrap();
@@ -127,8 +128,10 @@ fn stores_and_storages() {
     let storage =
         |url: &str| TaskiqFlowConfig::builder().rate_limit_storage(url).build().rate_limit_storage_target();
     assert!(matches!(storage("memory").unwrap(), RateLimitStorage::Memory));
-    assert_eq!(storage("redis://h:6379/0").is_ok(), cfg!(feature = "redis"));
-    for bad in ["rediss://h", "redis:h", "", "memcached://h"] {
+    for url in ["redis://h:6379/0", "rediss://h:6380/0"] {
+        assert_eq!(storage(url).is_ok(), cfg!(feature = "redis"), "{url}");
+    }
+    for bad in ["rediss:h", "redis:h", "", "memcached://h"] {
         assert!(storage(bad).is_err(), "{bad}");
     }
 }
