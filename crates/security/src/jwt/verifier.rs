@@ -1,12 +1,13 @@
 //! Checking a token.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::claims::{self, Claims, Header, Parts};
 use super::error::JwtError;
-use super::jwks::KeySource;
+use super::jwks::{KeySource, PATIENCE};
 use super::key::{JwtAlgorithm, JwtKeyError, VerifyingKey};
 use super::trust::Trust;
 use crate::permission::PermissionSet;
@@ -140,8 +141,9 @@ impl JwtVerifier {
     /// Goes on with the keys that `earlier` has fetched, where they come from the same places.
     pub(crate) fn take_over_sources(&mut self, earlier: &JwtVerifier) {
         for source in self.trusts.iter_mut().filter_map(Trust::source_mut) {
-            if let Some(same) = earlier.sources().find(|held| held.is_like(source)) {
-                *source = same.clone();
+            match earlier.sources().find(|held| held.is_like(source)) {
+                Some(same) => *source = same.clone(),
+                None => earlier.sources().for_each(|other| source.inherit(other)),
             }
         }
     }
@@ -202,8 +204,11 @@ impl JwtVerifier {
         let Ok(algorithm) = alg.parse::<JwtAlgorithm>() else { return false };
         let mut looked = false;
         let kid = kid.as_deref();
-        for source in self.sources().filter(|source| source.accepts(algorithm) && !source.has(kid)) {
-            looked |= source.look_for(kid).await;
+        let deadline = Instant::now() + PATIENCE;
+        // All are asked before any is waited for: one that is silent holds up no other.
+        let sources = self.sources().filter(|source| source.accepts(algorithm) && !source.has(kid));
+        for asked in sources.filter_map(|source| source.look_for(kid)).collect::<Vec<_>>() {
+            looked |= asked.answered(kid, deadline).await;
         }
         looked
     }

@@ -26,7 +26,7 @@ pub use self::fetch::{FETCH_TIMEOUT, MAX_BYTES};
 pub use self::source::{MIN_INTERVAL, SOONEST_REFRESH, UNKNOWN_FOR};
 pub use self::url::{JwksUrl, JwksUrlError};
 
-pub(crate) use self::source::{KeySource, SourceOptions};
+pub(crate) use self::source::{KeySource, PATIENCE, SourceOptions};
 
 /// See [`crate::fuzzing`].
 #[cfg(feature = "fuzzing")]

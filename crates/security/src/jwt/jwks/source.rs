@@ -28,8 +28,8 @@ pub const UNKNOWN_FOR: Duration = Duration::from_secs(60);
 /// How many such names are remembered; further ones are only bounded by [`MIN_INTERVAL`].
 const MAX_UNKNOWN: usize = 1024;
 
-/// How long a request waits for an answer that is under way.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a request waits for the answers of issuers.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// After a failure it is tried again this much later, then after twice as long each time, up to the other.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
@@ -88,6 +88,14 @@ struct State {
 struct Started {
     on_change: Box<dyn Fn() + Send + Sync>,
     task: AbortHandle,
+}
+
+/// An answer that is waited for.
+#[derive(Debug)]
+pub(crate) struct LookingFor {
+    source: KeySource,
+    name: KeyDigest,
+    rounds: watch::Receiver<u64>,
 }
 
 /// Ends a round however the fetching ended.
@@ -159,22 +167,45 @@ impl KeySource {
         });
         // Before any token can ask for it, so that the first load is none of those that tokens cause.
         let mut state = self.inner.state.lock();
-        if !state.under_way && self.inner.held.load().is_none() && state.retry_at.is_none() {
+        let fresh = self.inner.held.load().as_ref().is_some_and(|held| !held.fresh_for.is_zero());
+        if !state.under_way && !fresh && state.retry_at.is_none() {
             self.inner.begin(&mut state);
         }
     }
 
-    /// Has the keys fetched for a token whose key is not among them, or waits for an answer that is under way already.
-    /// Whether one came: the token may be looked at again.
-    pub(crate) async fn look_for(&self, kid: Option<&str>) -> bool {
+    /// Has the keys fetched for a token whose key is not among them, or finds an answer under way already; none, when
+    /// it is too soon to ask again.
+    pub(crate) fn look_for(&self, kid: Option<&str>) -> Option<LookingFor> {
         let name = KeyDigest::of(kid.unwrap_or_default());
-        let mut rounds = self.inner.rounds.subscribe();
-        if !Inner::ask(&self.inner, &name) {
-            return false;
+        // Before asking, so that no answer can come unseen.
+        let rounds = self.inner.rounds.subscribe();
+        let source = self.clone();
+        Inner::ask(&self.inner, &name).then_some(LookingFor { source, name, rounds })
+    }
+
+    /// Goes on with the keys of an earlier source of the same address, of those algorithms that are still accepted,
+    /// until it has fetched its own.
+    pub(crate) fn inherit(&self, earlier: &KeySource) {
+        let (mine, theirs) = (&self.inner.options, &earlier.inner.options);
+        if (&mine.url, mine.reach) != (&theirs.url, theirs.reach) {
+            return;
         }
-        let answered = tokio::time::timeout(PATIENCE, rounds.changed()).await.is_ok_and(|end| end.is_ok());
-        if answered && !self.has(kid) {
-            self.inner.remember_unknown(name);
+        if let Some(held) = earlier.held() {
+            let keys = held.keys.iter().filter(|key| self.accepts(key.algorithm())).cloned().collect();
+            let held = Held { keys, fetched: held.fetched, fresh_for: Duration::ZERO };
+            self.inner.held.store(Some(Arc::new(held)));
+        }
+    }
+}
+
+impl LookingFor {
+    /// Waits for the answer, and remembers the key named `kid` as unknown if it is not in it. Whether one came: the token
+    /// may be looked at again.
+    pub(crate) async fn answered(mut self, kid: Option<&str>, deadline: Instant) -> bool {
+        let round = tokio::time::timeout_at(deadline.into(), self.rounds.changed()).await;
+        let answered = round.is_ok_and(|end| end.is_ok());
+        if answered && !self.source.has(kid) {
+            self.source.inner.remember_unknown(self.name);
         }
         answered
     }

@@ -398,6 +398,52 @@ async fn the_issuer_can_ask_for_a_sooner_refresh_within_bounds() {
 }
 
 #[tokio::test]
+async fn changed_options_keep_the_keys_that_still_fit_until_new_ones_come() {
+    let issuer = Issuer::start(&[key("ES256"), key("EdDSA")]).await;
+    let earlier = lasting(&issuer);
+    earlier.loaded().await;
+    issuer.answer(Answer::Late(Duration::from_millis(500), json!({ "keys": [] }).to_string()));
+    let mut changed = options(&issuer.url(), Duration::from_secs(60), Duration::from_secs(7200));
+    changed.accepted = vec![JwtAlgorithm::ES256];
+    let source = KeySource::new(changed);
+    let trust = Trust::new(Vec::new()).unwrap().with_source(Some(source.clone()));
+    let mut verifier = JwtVerifier::new(vec![trust]).unwrap();
+    assert!(!source.is_like(&earlier.source));
+    verifier.take_over_sources(&earlier.verifier);
+    source.start(|| {});
+    let verify = |name: &str| verifier.verify(&key(name).token(&claims()), Timestamp::now()).map(|_| ());
+    assert_eq!(verify("ES256"), Ok(()));
+    assert_eq!(verify("EdDSA"), Err(JwtError::Algorithm), "no longer accepted");
+    let fetched = until(SOON, async || (!source.is_ready()).then_some(()));
+    assert!(fetched.await.is_some(), "its own keys are fetched at once");
+    // Another address has other keys.
+    let elsewhere = Issuer::start(&[]).await;
+    let other = KeySource::new(options(&elsewhere.url(), Duration::from_secs(60), Duration::from_secs(7200)));
+    other.inherit(&earlier.source);
+    assert!(other.held().is_none());
+}
+
+#[tokio::test]
+async fn silent_issuers_hold_up_a_token_no_longer_together_than_one() {
+    let silent = Answer::Late(Duration::from_secs(3600), String::new());
+    let mut trusts = Vec::new();
+    let mut issuers = Vec::new();
+    for at in 0..4 {
+        let issuer = Issuer::start(&[]).await;
+        issuer.answer(silent.clone());
+        let stage = lasting(&issuer);
+        let trust = Trust::new(Vec::new()).unwrap().with_issuers(vec![at.to_string()]);
+        trusts.push(trust.with_source(Some(stage.source)));
+        issuers.push(issuer);
+    }
+    let verifier = JwtVerifier::new(trusts).unwrap();
+    let began = Instant::now();
+    let refused = verifier.verify_or_fetch(&key("ES256").token(&claims()), Timestamp::now()).await;
+    assert_eq!(refused.unwrap_err(), JwtError::UnknownKid);
+    assert!(began.elapsed() < PATIENCE_AND_MORE, "{:?}", began.elapsed());
+}
+
+#[tokio::test]
 async fn nothing_is_fetched_any_more_when_nobody_has_the_source() {
     let issuer = Issuer::start(&[key("ES256")]).await;
     let stage = stage(options(&issuer.url(), Duration::from_millis(50), Duration::from_secs(60)));
