@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use taskiq_flow_core::time::{format_duration, parse_duration};
-use taskiq_flow_security::api_key::{KeyDigest, KeyRing};
+use taskiq_flow_security::api_key::{KeyDigest, KeyRing, check_shape};
 use taskiq_flow_security::rate_limit::Limit;
 use taskiq_flow_security::settings::AllowedOrigins;
 use taskiq_flow_security::whitelist::Whitelist;
@@ -29,7 +29,10 @@ pub fn limit(data: &[u8]) {
 pub fn key(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let now = jiff::Timestamp::UNIX_EPOCH;
-    assert!(KeyRing::default().find(text, now).is_err());
+    assert!(KeyRing::default().find(text, [127, 0, 0, 1].into(), now).is_err());
+    if let Ok(id) = check_shape(text) {
+        assert!(text[4..].starts_with(id) && !id.contains('_'), "{text:?}");
+    }
     if let Ok(digest) = KeyDigest::from_config(text) {
         assert_eq!(KeyDigest::from_config(&digest.to_config()), Ok(digest), "{text:?}");
         assert!(!format!("{digest:?}").contains(text) || text.len() < 8, "a key is shown");

@@ -6,6 +6,7 @@ mod check;
 mod credentials;
 mod data;
 mod demo;
+mod keys;
 mod page;
 mod security;
 mod serve;

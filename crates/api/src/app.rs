@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use serde_json::Value;
 use taskiq_flow_engine::Engine;
-use taskiq_flow_security::guard::Guard;
+use taskiq_flow_security::Administration;
 
 use crate::openapi::document;
 use crate::options::{ApiOptions, OptionsError};
@@ -19,8 +19,12 @@ impl AppState {
     ///
     /// # Errors
     /// [`OptionsError`] names the option that does not fit.
-    pub fn new(engine: Engine, guard: Guard, options: ApiOptions) -> Result<Self, OptionsError> {
+    pub fn new(
+        engine: Engine,
+        administration: Administration,
+        options: ApiOptions,
+    ) -> Result<Self, OptionsError> {
         options.check(is_taken)?;
-        Ok(Self::of(engine, guard, options, || &DOCUMENT))
+        Ok(Self::of(engine, administration, options, || &DOCUMENT))
     }
 }

@@ -160,9 +160,10 @@ mod tests {
     use http_body_util::BodyExt;
     use taskiq_flow_broker::InMemoryBroker;
     use taskiq_flow_engine::{Engine, EngineOptions, SystemClock};
+    use taskiq_flow_security::administration::MemoryState;
     use taskiq_flow_security::audit::AuditOptions;
     use taskiq_flow_security::rate_limit::{RateLimiter, RateLimiterOptions};
-    use taskiq_flow_security::{AuditLogger, Guard, SecurityOptions};
+    use taskiq_flow_security::{Administration, AuditLogger, SecurityOptions};
     use taskiq_flow_store::MemoryStore;
     use tower::ServiceExt;
 
@@ -172,8 +173,10 @@ mod tests {
         let engine = Engine::start(store, broker, Arc::new(SystemClock), EngineOptions::default(), vec![]);
         let audit = AuditLogger::open(AuditOptions::default()).unwrap();
         let limiter = RateLimiter::new(RateLimiterOptions::default());
-        let guard = Guard::new(SecurityOptions::default().build().unwrap(), limiter, audit);
-        let state = AppState::new(engine.await.unwrap(), guard, Default::default()).unwrap();
+        let settings = SecurityOptions::default().build().unwrap();
+        let administration =
+            Administration::start(settings, limiter, audit, Arc::new(MemoryState::default())).await.unwrap();
+        let state = AppState::new(engine.await.unwrap(), administration, Default::default()).unwrap();
         async fn boom() -> &'static str {
             panic!("the password is hunter2")
         }

@@ -10,6 +10,7 @@ use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use taskiq_flow_core::diagnostic::Diagnostics;
 use taskiq_flow_engine::{ControlError, RegisterError, ScheduleError, SubmitError};
+use taskiq_flow_security::administration::AdministrationError;
 use taskiq_flow_security::refusal::Refusal;
 use taskiq_flow_store::StoreError;
 use utoipa::ToSchema;
@@ -217,6 +218,23 @@ impl From<Refusal> for Problem {
         refusal.write_headers(&mut problem.0.headers);
         problem.0.violated_policies = refusal.violated_policies().to_vec();
         problem
+    }
+}
+
+impl From<AdministrationError> for Problem {
+    fn from(error: AdministrationError) -> Self {
+        match error {
+            AdministrationError::Unknown(what) => Self::not_found(format!("There is no such {what}.")),
+            AdministrationError::Conflict(detail) => Self::conflict(detail),
+            AdministrationError::Invalid { field, message } => Self::invalid_field(field, message),
+            AdministrationError::Refused(refusal) => refusal.into(),
+            AdministrationError::Settings(error) => Self::conflict(error.to_string()),
+            AdministrationError::State(error) => {
+                tracing::error!(%error, "the store failed");
+                Self::unavailable("The server cannot reach its store now; nothing was changed. Try again.")
+            }
+            other => Self::internal(other),
+        }
     }
 }
 

@@ -12,7 +12,9 @@ use taskiq_flow_security::permission::Permission::{Admin, Execute, Read};
 
 use crate::frame::frame;
 use crate::gate::gate;
-use crate::handlers::{analysis, events, explain, meta, pipelines, register, runs, schedules, security};
+use crate::handlers::{
+    acls, analysis, events, explain, keys, meta, pipelines, register, revocations, runs, schedules, security,
+};
 use crate::options::DEFAULT_METRICS_PATH;
 use crate::problem::Problem;
 pub use crate::rule::{Route, Rule};
@@ -81,6 +83,17 @@ pub static ROUTES: &[Route] = &[
 
     route("get_security_config", endpoint::SECURITY_ADMIN, GET, &["/security/config"], SecurityAdmin, None, || get(security::get_security_config)),
     route("explain", endpoint::SECURITY_ADMIN, POST, &["/security/explain"], SecurityAdmin, None, || post(explain::explain)),
+    route("list_keys", endpoint::SECURITY_ADMIN, GET, &["/security/keys"], SecurityAdmin, None, || get(keys::list_keys)),
+    route("create_key", endpoint::SECURITY_ADMIN, POST, &["/security/keys"], SecurityAdmin, None, || post(keys::create_key)),
+    route("rotate_key", endpoint::SECURITY_ADMIN, POST, &["/security/keys/{id}/rotate"], SecurityAdmin, None, || post(keys::rotate_key)),
+    route("revoke_key", endpoint::SECURITY_ADMIN, Method::DELETE, &["/security/keys/{id}"], SecurityAdmin, None, || delete(keys::revoke_key)),
+    route("list_acls", endpoint::SECURITY_ADMIN, GET, &["/security/acls"], SecurityAdmin, None, || get(acls::list_acls)),
+    route("get_acl", endpoint::SECURITY_ADMIN, GET, &["/security/acls/{id}"], SecurityAdmin, None, || get(acls::get_acl)),
+    route("put_acl", endpoint::SECURITY_ADMIN, Method::PUT, &["/security/acls/{id}"], SecurityAdmin, None, || put(acls::put_acl)),
+    route("delete_acl", endpoint::SECURITY_ADMIN, Method::DELETE, &["/security/acls/{id}"], SecurityAdmin, None, || delete(acls::delete_acl)),
+    route("list_revocations", endpoint::SECURITY_ADMIN, GET, &["/security/revocations"], SecurityAdmin, None, || get(revocations::list_revocations)),
+    route("revoke_tokens", endpoint::SECURITY_ADMIN, POST, &["/security/revocations"], SecurityAdmin, None, || post(revocations::revoke_tokens)),
+    route("remove_revocation", endpoint::SECURITY_ADMIN, Method::DELETE, &["/security/revocations/{id}"], SecurityAdmin, None, || delete(revocations::remove_revocation)),
     route("get_audit_records", endpoint::SECURITY_ADMIN, GET, &["/security/audit"], SecurityAdmin, None, || get(security::get_audit_records)),
     route("verify_audit", endpoint::SECURITY_ADMIN, GET, &["/security/audit/verify"], SecurityAdmin, None, || get(security::verify_audit)),
 

@@ -5,20 +5,21 @@ use std::time::Duration;
 
 use serde_json::Value;
 use taskiq_flow_engine::Engine;
+use taskiq_flow_security::Administration;
 use taskiq_flow_security::guard::Guard;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::options::ApiOptions;
 
-/// The engine, the guard and the options behind a router. Clones are the same.
+/// The engine, the administration with its guard, and the options behind a router. Clones are the same.
 #[derive(Debug, Clone)]
 pub struct AppState(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     engine: Engine,
-    guard: Guard,
+    administration: Administration,
     options: ApiOptions,
     description: fn() -> &'static Value,
     streams: Arc<Semaphore>,
@@ -29,13 +30,13 @@ impl AppState {
     /// Of options that have been checked, and of where the OpenAPI document is found.
     pub(crate) fn of(
         engine: Engine,
-        guard: Guard,
+        administration: Administration,
         options: ApiOptions,
         description: fn() -> &'static Value,
     ) -> Self {
         let streams = Arc::new(Semaphore::new(options.websocket_max_connections.min(Semaphore::MAX_PERMITS)));
         let closing = CancellationToken::new();
-        Self(Arc::new(Inner { engine, guard, options, description, streams, closing }))
+        Self(Arc::new(Inner { engine, administration, options, description, streams, closing }))
     }
 
     /// The engine.
@@ -45,7 +46,12 @@ impl AppState {
 
     /// The guard.
     pub fn guard(&self) -> &Guard {
-        &self.0.guard
+        self.0.administration.guard()
+    }
+
+    /// What changes keys and access lists.
+    pub fn administration(&self) -> &Administration {
+        &self.0.administration
     }
 
     /// The options.

@@ -26,9 +26,12 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Draw the graph of a pipeline
     Dag(DagArgs),
-    /// Make API keys
+    /// Make API keys, and manage those of a server
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Manage who may do what with which pipeline of a server
+    #[command(subcommand)]
+    Acl(AclCommand),
     /// Make tokens (JWT)
     #[command(subcommand)]
     Token(TokenCommand),
@@ -129,16 +132,41 @@ pub(crate) enum DagFormat {
     Cytoscape,
 }
 
+/// Which server, for the commands that speak to one. The key comes from `TASKIQ_FLOW_API_KEY`.
+#[derive(Debug, Args)]
+pub(crate) struct RemoteArgs {
+    /// Address of the server
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8000")]
+    pub(crate) url: String,
+    /// Send the key over plain HTTP to another machine too
+    #[arg(long)]
+    pub(crate) allow_plain_http: bool,
+    /// Certificates (PEM) to trust, and no others
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum KeyCommand {
     /// Make a key: prints it once, and the configuration entry that holds only its digest
     New(KeyNewArgs),
     /// Print the digest of a key that standard input holds, for `api_keys`
     Hash,
+    /// Say whether standard input holds a key of the right shape, by its checksum; exit 1 when not. Asks no server
+    Check,
+    /// List the keys of a server
+    List(RemoteListArgs),
+    /// Make a key on a server: prints it once
+    Create(KeyCreateArgs),
+    /// Make a new key in the place of one on a server, which stays valid for a while
+    Rotate(KeyRotateArgs),
+    /// Revoke a key on a server, at once
+    Revoke(KeyRevokeArgs),
 }
 
+/// What a key is to be.
 #[derive(Debug, Args)]
-pub(crate) struct KeyNewArgs {
+pub(crate) struct KeySpec {
     /// Role of the key
     #[arg(long, default_value = "viewer")]
     pub(crate) role: String,
@@ -151,12 +179,116 @@ pub(crate) struct KeyNewArgs {
     /// When it expires (RFC 3339)
     #[arg(long, value_name = "TIME")]
     pub(crate) expires_at: Option<String>,
+    /// Networks and addresses it may be used from [default: anywhere]
+    #[arg(long, value_name = "NETWORK", num_args = 1.., value_delimiter = ',')]
+    pub(crate) allowed_ips: Vec<String>,
     /// What logs and audit records call it
     #[arg(long)]
     pub(crate) id: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeyNewArgs {
+    #[command(flatten)]
+    pub(crate) spec: KeySpec,
     /// Print key and entry as JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeyCreateArgs {
+    #[command(flatten)]
+    pub(crate) spec: KeySpec,
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
+    /// Print the server's answer as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeyRotateArgs {
+    /// The key
+    #[arg(value_name = "ID")]
+    pub(crate) id: String,
+    /// How long the old key stays valid, such as 24h; 0s: not at all
+    #[arg(long, value_name = "DURATION", default_value = "24h")]
+    pub(crate) overlap: String,
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
+    /// Print the server's answer as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeyRevokeArgs {
+    /// The key
+    #[arg(value_name = "ID")]
+    pub(crate) id: String,
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RemoteListArgs {
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
+    /// Print the list as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AclCommand {
+    /// List the access lists in force on a server
+    List(RemoteListArgs),
+    /// Print the access list of a pipeline as JSON
+    Get(AclPipelineArgs),
+    /// Set the access list of a pipeline; permissions that are not named are an admin's alone
+    Set(AclSetArgs),
+    /// Remove the access list of a pipeline
+    Remove(AclRemoveArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AclPipelineArgs {
+    /// The pipeline
+    #[arg(value_name = "PIPELINE")]
+    pub(crate) pipeline: String,
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AclSetArgs {
+    /// The pipeline
+    #[arg(value_name = "PIPELINE")]
+    pub(crate) pipeline: String,
+    /// Roles that may read
+    #[arg(long, value_name = "ROLE", num_args = 0.., value_delimiter = ',')]
+    pub(crate) read: Option<Vec<String>>,
+    /// Roles that may execute
+    #[arg(long, value_name = "ROLE", num_args = 0.., value_delimiter = ',')]
+    pub(crate) execute: Option<Vec<String>>,
+    /// Roles that may do everything
+    #[arg(long, value_name = "ROLE", num_args = 0.., value_delimiter = ',')]
+    pub(crate) admin: Option<Vec<String>>,
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AclRemoveArgs {
+    /// The pipeline
+    #[arg(value_name = "PIPELINE")]
+    pub(crate) pipeline: String,
+    /// Let the configuration decide again, instead of having no access list
+    #[arg(long)]
+    pub(crate) to_configuration: bool,
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

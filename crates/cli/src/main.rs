@@ -4,6 +4,7 @@ mod args;
 mod commands;
 mod logging;
 mod output;
+mod remote;
 
 use std::process::ExitCode;
 
@@ -31,6 +32,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Check(args) => commands::check::run(&args),
         Command::Dag(args) => commands::dag::run(&args),
         Command::Key(command) => commands::key::run(command),
+        Command::Acl(command) => commands::acl::run(command),
         Command::Token(command) => commands::token::run(command),
         Command::Audit(command) => commands::audit::run(command),
         Command::Security(command) => commands::security::run(command),

@@ -5,6 +5,7 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use serde_json::Value;
+use taskiq_flow::security::audit::escape_controls;
 
 /// Done, and not well: a run failed, or a verification found something.
 pub(crate) const FAILED: u8 = 1;
@@ -58,4 +59,31 @@ pub(crate) fn error(message: &str) {
 /// Whether messages may be coloured.
 pub(crate) fn colour() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}
+
+/// Prints rows in columns. The last column may be of any width.
+pub(crate) fn table<const N: usize>(heads: [&str; N], rows: impl Iterator<Item = [String; N]>) {
+    let rows: Vec<[String; N]> = std::iter::once(heads.map(str::to_owned)).chain(rows).collect();
+    let mut widths = [0; N];
+    for row in &rows {
+        for (width, text) in widths.iter_mut().zip(row) {
+            *width = (*width).max(text.chars().count());
+        }
+    }
+    for row in &rows {
+        let cells: Vec<String> =
+            row.iter().zip(widths).map(|(text, width)| format!("{text:<width$}")).collect();
+        line(cells.join("  ").trim_end());
+    }
+}
+
+/// A value of an answer as a cell of a table: lists with commas, nothing as `-`, and nothing that moves the cursor.
+pub(crate) fn cell(value: &Value) -> String {
+    let text = match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Array(list) => list.iter().map(cell).collect::<Vec<_>>().join(","),
+        other => other.to_string(),
+    };
+    if text.is_empty() { "-".to_owned() } else { escape_controls(&text).into_owned() }
 }

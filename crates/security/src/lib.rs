@@ -10,11 +10,13 @@
 //! | know who is asking | [`principal`], [`api_key`], [`jwt`], [`certificate`] |
 //! | know what it may do | [`policy`], [`permission`], [`whitelist`] |
 //! | know where it comes from, and whether by HTTPS | [`https`] |
+//! | change keys and access lists while the server runs | [`administration`] |
 //! | limit its rate | [`rate_limit`] |
 //! | write down what happened | [`audit`] |
 //! | answer a refused request | [`refusal`] |
 //! | put all of it around a tower service | [`layer`] |
 
+pub mod administration;
 pub mod api_key;
 pub mod audit;
 pub mod certificate;
@@ -26,6 +28,7 @@ pub mod guard;
 pub mod https;
 pub mod jwt;
 pub mod layer;
+pub mod networks;
 pub mod permission;
 pub mod policy;
 pub mod principal;
@@ -34,6 +37,7 @@ pub mod refusal;
 pub mod settings;
 pub mod whitelist;
 
+pub use self::administration::Administration;
 pub use self::audit::AuditLogger;
 pub use self::guard::{Admission, Guard};
 pub use self::permission::Permission;

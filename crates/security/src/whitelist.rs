@@ -35,6 +35,17 @@ impl Whitelist {
         }
     }
 
+    /// Whether every pipeline that `other` allows is allowed. Lists that say the same in other words may be told apart.
+    pub fn covers(&self, other: &Whitelist) -> bool {
+        match (self, other) {
+            (Whitelist::Unrestricted, _) => true,
+            (Whitelist::Only(_), Whitelist::Unrestricted) => false,
+            (Whitelist::Only(own), Whitelist::Only(others)) => {
+                others.iter().all(|other| own.iter().any(|pattern| pattern.covers(other)))
+            }
+        }
+    }
+
     /// Whether every pipeline is allowed, those to come included.
     pub fn is_unrestricted(&self) -> bool {
         matches!(self, Whitelist::Unrestricted)
@@ -66,6 +77,12 @@ impl Pattern {
 
     fn matches_all(&self) -> bool {
         self.0.bytes().all(|byte| byte == b'*')
+    }
+
+    /// Whether whatever matches `other` matches this. A `*` of `other` can only be covered by one of this pattern's, to
+    /// which it is text like any other.
+    fn covers(&self, other: &Pattern) -> bool {
+        self.matches(&other.0)
     }
 
     /// Whether `text` as a whole matches. Linear in `text` for each `*`: no pattern makes it slow.

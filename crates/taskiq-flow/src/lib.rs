@@ -25,6 +25,7 @@ mod files;
 mod firings;
 pub mod pipeline;
 pub mod posture;
+mod security_state;
 mod server;
 pub mod task;
 mod tls;

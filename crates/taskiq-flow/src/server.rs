@@ -9,9 +9,10 @@ use taskiq_flow_api::{ApiOptions, AppState, Metrics, OptionsError, ServeOptions}
 use taskiq_flow_broker::{Broker, InMemoryBroker};
 use taskiq_flow_core::definition::Pipeline;
 use taskiq_flow_engine::{Engine, EngineOptions, SystemClock};
+use taskiq_flow_security::administration::AdministrationError;
 use taskiq_flow_security::audit::AuditError;
 use taskiq_flow_security::rate_limit::{RateLimiter, RateLimiterOptions};
-use taskiq_flow_security::{AuditLogger, Guard};
+use taskiq_flow_security::{Administration, AuditLogger, Guard};
 use taskiq_flow_store::{MemoryStore, Store, StoreError};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{ConfigError, RateLimitStorage, StoreTarget, TaskiqFlowConfig};
 use crate::files::{LoadError, load_files};
 use crate::firings::GuardedFirings;
+use crate::security_state::StoreState;
 use crate::tls::{TlsError, TlsReloader};
 
 /// How long a shutdown may take from the signal on, in three parts: streams, requests, attempts. Together they stay
@@ -80,6 +82,9 @@ pub enum StartError {
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Keys, access lists and revocations of the store cannot be read, or contradict the configuration.
+    #[error(transparent)]
+    Administration(#[from] AdministrationError),
     /// The engine did not start.
     #[error(transparent)]
     Engine(#[from] taskiq_flow_engine::StartError),
@@ -180,13 +185,15 @@ impl Api {
             Some(audit) => audit,
             None => AuditLogger::open(config.audit_options())?,
         };
-        let guard = Guard::new(settings, limiter, audit);
+        // Before anything runs: without its keys and revocations a server must not start.
+        let state = Arc::new(StoreState(Arc::clone(&store)));
+        let administration = Administration::start(settings, limiter, audit, state).await?;
         let tls = match config.tls_files() {
-            Some(files) => Some(TlsReloader::open(files, guard.clone()).await?),
+            Some(files) => Some(TlsReloader::open(files, administration.guard().clone()).await?),
             None => None,
         };
-        let firings = Arc::new(GuardedFirings(guard.clone()));
-        let engine = start_engine(&config, firings, Arc::clone(&store), broker, pipelines).await?;
+        let firings = Arc::new(GuardedFirings(administration.guard().clone()));
+        let engine = start_engine(&config, firings, store, broker, pipelines).await?;
         let options = ApiOptions {
             max_body_bytes: config.max_body_bytes,
             websocket_max_connections: config.websocket_max_connections,
@@ -194,7 +201,7 @@ impl Api {
             metrics,
             metrics_path: config.metrics_path.clone(),
         };
-        Ok(Server { state: AppState::new(engine, guard, options)?, config, tls })
+        Ok(Server { state: AppState::new(engine, administration, options)?, config, tls })
     }
 }
 
@@ -212,6 +219,11 @@ impl Server {
     /// The TLS it serves with, to have its files read again; none: it speaks plain HTTP.
     pub fn tls(&self) -> Option<&TlsReloader> {
         self.tls.as_ref()
+    }
+
+    /// What changes keys and access lists, and puts a changed configuration in force.
+    pub fn administration(&self) -> &Administration {
+        self.state.administration()
     }
 
     /// The routes, to be served by other means than [`Server::serve`].
@@ -270,6 +282,10 @@ impl Server {
 
     /// Stops engine and audit log without having served.
     pub async fn shutdown(self) {
+        // While the store is still open.
+        if let Err(error) = self.state.administration().flush().await {
+            tracing::warn!(%error, "when keys were used last could not be written down");
+        }
         self.state.engine().shutdown().await;
         let audit = self.state.guard().audit().clone();
         // It waits for the last record to be on disk.

@@ -1,11 +1,14 @@
 //! From requests to services and back. Nothing here decides who may do what: the route's rule has.
 
+pub(crate) mod acls;
 pub(crate) mod analysis;
 pub(crate) mod events;
 pub(crate) mod explain;
+pub(crate) mod keys;
 pub(crate) mod meta;
 pub(crate) mod pipelines;
 pub(crate) mod register;
+pub(crate) mod revocations;
 pub(crate) mod runs;
 pub(crate) mod schedules;
 pub(crate) mod security;

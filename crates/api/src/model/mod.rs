@@ -3,9 +3,13 @@
 mod pipeline;
 mod run;
 mod schedule;
+mod security;
 
 pub(crate) use pipeline::{
     CriticalPathDocument, ParallelGroups, PipelineDocument, PipelineList, PipelineRow, Registration,
 };
 pub(crate) use run::{Accepted, EventList, Finished, LogList, RunDocument, RunList, SignalTaken};
 pub(crate) use schedule::{ScheduleDocument, ScheduleList};
+pub(crate) use security::{
+    AclDocument, AclList, AclRow, IssuedKeyDocument, KeyDocument, KeyList, RevocationDocument, RevocationList,
+};

@@ -12,9 +12,10 @@ use taskiq_flow_broker::InMemoryBroker;
 use taskiq_flow_core::document::Format;
 use taskiq_flow_core::load::load_text;
 use taskiq_flow_engine::{Engine, EngineOptions, SystemClock};
+use taskiq_flow_security::administration::{MemoryState, SecurityState};
 use taskiq_flow_security::audit::{AuditMode, AuditOptions, AuditSink};
 use taskiq_flow_security::rate_limit::{RateLimiter, RateLimiterOptions};
-use taskiq_flow_security::{AuditLogger, Guard, SecurityOptions};
+use taskiq_flow_security::{Administration, AuditLogger, SecurityOptions};
 use taskiq_flow_store::MemoryStore;
 use tower::ServiceExt;
 
@@ -63,6 +64,7 @@ pub(crate) struct Setup {
     pub(crate) engine: EngineOptions,
     pub(crate) audit_mode: AuditMode,
     pub(crate) audit_file: bool,
+    pub(crate) state: Arc<dyn SecurityState>,
 }
 
 /// A request that is being put together: over TLS, from one address.
@@ -114,6 +116,7 @@ pub(crate) async fn server_with(change: impl FnOnce(&mut Setup)) -> Server {
         engine,
         audit_mode: AuditMode::BestEffort,
         audit_file: true,
+        state: Arc::new(MemoryState::default()),
     };
     change(&mut setup);
     let folder = tempfile::tempdir().unwrap();
@@ -124,12 +127,13 @@ pub(crate) async fn server_with(change: impl FnOnce(&mut Setup)) -> Server {
     let audit =
         AuditLogger::open(AuditOptions { sinks, mode: setup.audit_mode, ..AuditOptions::default() }).unwrap();
     let limiter = RateLimiter::new(RateLimiterOptions::default());
-    let guard = Guard::new(setup.security.build().unwrap(), limiter, audit);
+    let settings = setup.security.build().unwrap();
+    let administration = Administration::start(settings, limiter, audit, setup.state).await.unwrap();
     let pipelines = load_text("pipelines.yaml", PIPELINES, Format::Yaml).unwrap();
     let broker = InMemoryBroker::new();
     let (store, clock) = (Arc::new(MemoryStore::new()), Arc::new(SystemClock));
     let engine = Engine::start(store, Arc::new(broker), clock, setup.engine, pipelines).await.unwrap();
-    let state = AppState::new(engine, guard, setup.api).unwrap();
+    let state = AppState::new(engine, administration, setup.api).unwrap();
     Server { router: taskiq_flow_api::router(state.clone()), state, folder }
 }
 

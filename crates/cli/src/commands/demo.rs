@@ -25,7 +25,7 @@ const PIPELINES: [(&str, &str); 4] = [
 const VIEWER_KEY: &str = "viewer-key";
 
 pub(crate) fn run(args: DemoArgs) -> Result<ExitCode, Failure> {
-    let admin = api_key::generate().map_err(Failure::failed)?;
+    let admin = api_key::generate("demo-admin").map_err(Failure::failed)?;
     let keys = json!({
         KeyDigest::of(admin.expose_secret()).to_config(): {
             "id": "demo-admin", "role": "admin", "pipelines": ["*"], "permissions": ["read", "execute", "admin"]

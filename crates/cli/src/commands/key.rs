@@ -1,45 +1,46 @@
-//! `key`: API keys.
+//! `key`: API keys, for the configuration file and on a running server.
 
 use std::io::{BufRead, IsTerminal};
 use std::process::ExitCode;
 
+use reqwest::Method;
 use secrecy::ExposeSecret;
 use serde_json::{Map, Value, json};
-use taskiq_flow::core::time::Timestamp;
-use taskiq_flow::security::api_key::{self, KeyDigest};
+use taskiq_flow::core::time::{Timestamp, parse_duration};
+use taskiq_flow::security::api_key::{self, KeyDigest, check_shape};
+use taskiq_flow::security::networks::Networks;
 
-use crate::args::{KeyCommand, KeyNewArgs, PermissionArg};
-use crate::output::{Failure, json as print_json, line, note};
+use crate::args::{KeyCommand, KeyCreateArgs, KeyNewArgs, KeyRotateArgs, KeySpec, PermissionArg};
+use crate::commands;
+use crate::output::{FAILED, Failure, cell, json as print_json, line, note, table};
+use crate::remote::Remote;
 
 pub(crate) fn run(command: KeyCommand) -> Result<ExitCode, Failure> {
     match command {
         KeyCommand::New(args) => new(args),
         KeyCommand::Hash => hash(),
+        KeyCommand::Check => check(),
+        KeyCommand::List(args) => commands::runtime()?.block_on(list(&Remote::new(&args.remote)?, args.json)),
+        KeyCommand::Create(args) => commands::runtime()?.block_on(create(args)),
+        KeyCommand::Rotate(args) => commands::runtime()?.block_on(rotate(args)),
+        KeyCommand::Revoke(args) => {
+            let remote = Remote::new(&args.remote)?;
+            let path = ["security", "keys", &args.id];
+            commands::runtime()?.block_on(remote.call(Method::DELETE, &path, None))?;
+            note(format!("the key {} is revoked", args.id));
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 
 fn new(args: KeyNewArgs) -> Result<ExitCode, Failure> {
-    let key = api_key::generate().map_err(Failure::failed)?;
+    let KeyNewArgs { spec, json } = args;
+    let id = spec.id.clone().map_or_else(api_key::new_id, Ok).map_err(Failure::failed)?;
+    let key = api_key::generate(&id).map_err(Failure::failed)?;
     let digest = KeyDigest::of(key.expose_secret());
-    let mut entry = Map::new();
-    entry.insert("id".to_owned(), json!(args.id.unwrap_or_else(|| digest.default_id())));
-    entry.insert("role".to_owned(), json!(args.role));
-    let pipelines = if args.pipelines.is_empty() { vec!["*".to_owned()] } else { args.pipelines };
-    entry.insert("pipelines".to_owned(), json!(pipelines));
-    entry.insert(
-        "permissions".to_owned(),
-        args.permissions.iter().map(|permission| json!(name(*permission))).collect(),
-    );
-    if let Some(text) = args.expires_at {
-        let wrong = |_| {
-            Failure::wrong(format!(
-                "--expires-at: `{text}` is no time; write one such as 2027-01-31T00:00:00Z"
-            ))
-        };
-        let time: Timestamp = text.parse().map_err(wrong)?;
-        entry.insert("expires_at".to_owned(), json!(time));
-    }
-    if args.json {
+    let mut entry = Map::from_iter([("id".to_owned(), json!(id))]);
+    entry.extend(fields(spec)?);
+    if json {
         print_json(&json!({ "key": key.expose_secret(), "api_keys": { digest.to_config(): entry } }));
         return Ok(ExitCode::SUCCESS);
     }
@@ -54,8 +55,103 @@ fn new(args: KeyNewArgs) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The key comes on standard input: an argument would stand in the list of processes and in the shell's history.
 fn hash() -> Result<ExitCode, Failure> {
+    line(KeyDigest::of(&key_of_stdin("hash")?).to_config());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check() -> Result<ExitCode, Failure> {
+    match check_shape(&key_of_stdin("check")?) {
+        Ok(id) => {
+            line(format!(
+                "a key of the right shape, for the id `{id}`; whether a server accepts it, only that one knows"
+            ));
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => {
+            note(format!("this is no such key: {error}"));
+            Ok(ExitCode::from(FAILED))
+        }
+    }
+}
+
+async fn list(remote: &Remote, as_json: bool) -> Result<ExitCode, Failure> {
+    let answer = remote.call(Method::GET, &["security", "keys"], None).await?;
+    if as_json {
+        print_json(&answer);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let rows = answer["keys"].as_array().into_iter().flatten();
+    let rows = rows.map(|key| {
+        ["id", "roles", "permissions", "pipelines", "expires_at", "last_used_at", "source"]
+            .map(|field| cell(&key[field]))
+    });
+    table(["ID", "ROLES", "PERMISSIONS", "PIPELINES", "EXPIRES", "LAST USED", "SOURCE"], rows);
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn create(args: KeyCreateArgs) -> Result<ExitCode, Failure> {
+    let KeyCreateArgs { spec, remote, json } = args;
+    let remote = Remote::new(&remote)?;
+    let id = spec.id.clone();
+    let mut body = fields(spec)?;
+    body.extend(id.map(|id| ("id".to_owned(), json!(id))));
+    let made = remote.call(Method::POST, &["security", "keys"], Some(&Value::Object(body))).await?;
+    show_once(&made, json)
+}
+
+async fn rotate(args: KeyRotateArgs) -> Result<ExitCode, Failure> {
+    let overlap = parse_duration(&args.overlap)
+        .map_err(|error| Failure::wrong(format!("--overlap: {error}")))?
+        .as_secs();
+    let path = ["security", "keys", &args.id, "rotate"];
+    let body = json!({ "overlap_seconds": overlap });
+    let made = Remote::new(&args.remote)?.call(Method::POST, &path, Some(&body)).await?;
+    if let Some(until) = made["previous_valid_until"].as_str() {
+        note(format!("The key before it is accepted until {}.", cell(&json!(until))));
+    }
+    show_once(&made, args.json)
+}
+
+/// A key that a server made.
+fn show_once(made: &Value, as_json: bool) -> Result<ExitCode, Failure> {
+    if as_json {
+        print_json(made);
+    } else {
+        line(cell(&made["key"]));
+        note(format!("This key, of the id {}, is shown once.", cell(&made["id"])));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What a key is to be, with the names that the configuration and the API have for it, but for its id.
+fn fields(spec: KeySpec) -> Result<Map<String, Value>, Failure> {
+    let pipelines = if spec.pipelines.is_empty() { vec!["*".to_owned()] } else { spec.pipelines };
+    let permissions: Value = spec.permissions.iter().map(|permission| json!(name(*permission))).collect();
+    let mut fields = Map::from_iter([
+        ("role".to_owned(), json!(spec.role)),
+        ("pipelines".to_owned(), json!(pipelines)),
+        ("permissions".to_owned(), permissions),
+    ]);
+    if let Some(text) = spec.expires_at {
+        let wrong = |_| {
+            Failure::wrong(format!(
+                "--expires-at: `{text}` is no time; write one such as 2027-01-31T00:00:00Z"
+            ))
+        };
+        let time: Timestamp = text.parse().map_err(wrong)?;
+        fields.insert("expires_at".to_owned(), json!(time));
+    }
+    if !spec.allowed_ips.is_empty() {
+        let networks = Networks::parse(&spec.allowed_ips)
+            .map_err(|error| Failure::wrong(format!("--allowed-ips: {error}")))?;
+        fields.insert("allowed_ips".to_owned(), json!(networks));
+    }
+    Ok(fields)
+}
+
+/// The key comes on standard input: an argument would stand in the list of processes and in the shell's history.
+fn key_of_stdin(command: &str) -> Result<String, Failure> {
     let stdin = std::io::stdin();
     if stdin.is_terminal() {
         note("Type or paste the key, then Enter:");
@@ -64,12 +160,11 @@ fn hash() -> Result<ExitCode, Failure> {
     stdin.lock().read_line(&mut text).map_err(Failure::failed)?;
     let key = text.trim_end_matches(['\r', '\n']);
     if key.is_empty() {
-        return Err(Failure::wrong(
-            "standard input holds no key; use it as in: printf %s \"$KEY\" | taskiq-flow key hash",
-        ));
+        return Err(Failure::wrong(format!(
+            "standard input holds no key; use it as in: printf %s \"$KEY\" | taskiq-flow key {command}"
+        )));
     }
-    line(KeyDigest::of(key).to_config());
-    Ok(ExitCode::SUCCESS)
+    Ok(key.to_owned())
 }
 
 fn name(permission: PermissionArg) -> &'static str {

@@ -59,10 +59,10 @@ pub(crate) async fn serve(
         );
     }
     started(&server, address);
-    let (guard, tls) = (server.guard().clone(), server.tls().cloned());
+    let (administration, tls) = (server.administration().clone(), server.tls().cloned());
     tokio::select! {
         () = server.serve_on(listener, taskiq_flow::stop_signal()) => {}
-        () = reload::on_hangup(sources, &guard, tls.as_ref()) => {}
+        () = reload::on_hangup(sources, &administration, tls.as_ref()) => {}
     }
     Ok(ExitCode::SUCCESS)
 }

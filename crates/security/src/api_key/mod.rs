@@ -1,43 +1,25 @@
 //! API keys: held as SHA-256 digests, found in constant time.
 //!
-//! A key made by [`generate`] has 256 bits of entropy, so a plain digest is the right store for it: there is nothing
+//! A key made by [`generate`] (its shape: `tqf_<id>_<secret>_<checksum>`) has 256 bits of entropy, so a plain digest is the right store for it: there is nothing
 //! to guess, and a slow password hash on every request would only serve an attacker who wants the server busy.
 
+mod text;
+mod usage;
+
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use secrecy::SecretString;
 
+pub use self::text::{KEY_PREFIX, KeyShapeError, check_shape, generate, new_id};
+pub(crate) use self::usage::Bell;
+pub use self::usage::KeyUsage;
 pub use crate::digest::{DIGEST_PREFIX, KeyDigest, KeyTextError};
+use crate::networks::Networks;
 use crate::permission::PermissionSet;
 use crate::principal::{Principal, PrincipalKind, Proof};
 use crate::whitelist::Whitelist;
-
-/// What every generated key begins with, so that secret scanners find one that leaked.
-pub const KEY_PREFIX: &str = "tqf_";
-
-const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-
-/// 43 characters of 62 carry 256 bits.
-const RANDOM_CHARS: usize = 43;
-
-/// Makes a new key: `tqf_` and 43 characters of `[0-9A-Za-z]`, 256 bits from the operating system.
-///
-/// # Errors
-/// The operating system gave no random bytes.
-pub fn generate() -> Result<SecretString, getrandom::Error> {
-    let mut text = String::with_capacity(KEY_PREFIX.len() + RANDOM_CHARS);
-    text.push_str(KEY_PREFIX);
-    let mut bytes = [0_u8; 64];
-    while text.len() < KEY_PREFIX.len() + RANDOM_CHARS {
-        getrandom::fill(&mut bytes)?;
-        // 248 is the greatest multiple of 62 in a byte: what is above it would favour the first letters.
-        let chars = bytes.iter().filter(|byte| **byte < 248).map(|byte| ALPHABET[usize::from(byte % 62)]);
-        text.extend(chars.take(KEY_PREFIX.len() + RANDOM_CHARS - text.len()).map(char::from));
-    }
-    Ok(text.into())
-}
 
 /// A key the server accepts, without the key.
 #[derive(Debug, Clone)]
@@ -54,10 +36,31 @@ pub struct KeyRecord {
     pub permissions: PermissionSet,
     /// From when on it is refused.
     pub expires_at: Option<Timestamp>,
+    /// Where it may be used from; absent: anywhere.
+    pub allowed_ips: Option<Networks>,
+    /// Earlier keys of the same id that are still accepted, and until when: what a rotation leaves for a while.
+    pub retiring: Vec<(KeyDigest, Timestamp)>,
+    /// When it was used last.
+    pub usage: KeyUsage,
 }
 
 impl KeyRecord {
-    fn to_principal(&self) -> Principal {
+    /// A key of these roles, which may not do anything yet.
+    pub fn new(digest: KeyDigest, id: impl Into<String>, roles: Vec<String>) -> Self {
+        KeyRecord {
+            digest,
+            id: id.into(),
+            roles,
+            whitelist: Whitelist::Unrestricted,
+            permissions: PermissionSet::EMPTY,
+            expires_at: None,
+            allowed_ips: None,
+            retiring: Vec::new(),
+            usage: KeyUsage::default(),
+        }
+    }
+
+    fn to_principal(&self, digest: KeyDigest, until: Option<Timestamp>) -> Principal {
         Principal {
             id: self.id.clone(),
             kind: PrincipalKind::ApiKey,
@@ -65,8 +68,8 @@ impl KeyRecord {
             roles: self.roles.clone(),
             whitelist: self.whitelist.clone(),
             permissions: self.permissions,
-            expires_at: self.expires_at,
-            proof: Proof::Key(self.digest),
+            expires_at: [self.expires_at, until].into_iter().flatten().min(),
+            proof: Proof::Key(digest),
         }
     }
 }
@@ -75,7 +78,17 @@ impl KeyRecord {
 /// run time makes a new ring, which [`crate::guard::Guard::reload`] swaps in whole.
 #[derive(Debug, Clone, Default)]
 pub struct KeyRing {
-    by_digest: HashMap<KeyDigest, (KeyRecord, Arc<Principal>)>,
+    records: Vec<KeyRecord>,
+    by_digest: HashMap<KeyDigest, Held>,
+}
+
+/// What is held of one key.
+#[derive(Debug, Clone)]
+struct Held {
+    digest: KeyDigest,
+    /// The place of its record.
+    record: usize,
+    principal: Arc<Principal>,
 }
 
 impl KeyRing {
@@ -90,69 +103,96 @@ impl KeyRing {
             if !ids.insert(record.id.clone()) {
                 return Err(KeyRingError::SameId(record.id));
             }
-            let principal = Arc::new(record.to_principal());
-            if let Some((earlier, _)) = ring.by_digest.insert(record.digest, (record, principal.clone())) {
-                return Err(KeyRingError::SameKey(earlier.id, principal.id.clone()));
+            let retiring = record.retiring.iter().map(|(digest, until)| (*digest, Some(*until)));
+            for (digest, until) in [(record.digest, None)].into_iter().chain(retiring) {
+                let principal = Arc::new(record.to_principal(digest, until));
+                let held = Held { digest, record: ring.records.len(), principal };
+                if let Some(earlier) = ring.by_digest.insert(digest, held) {
+                    return Err(KeyRingError::SameKey(earlier.principal.id.clone(), record.id));
+                }
             }
+            ring.records.push(record);
         }
         Ok(ring)
     }
 
-    /// Whose key this is. Unknown, revoked (no longer in the ring) and expired keys take the same path and the same
-    /// time; the caller cannot tell them apart.
+    /// Whose key this is, used from that address; its use is noted. Unknown, revoked (no longer in the ring) and
+    /// expired keys, and keys used from elsewhere, take the same path and the same time; the caller cannot tell them
+    /// apart.
     ///
     /// The map is keyed by the digest: what a cache or a bucket gives away about it tells nothing about a key, since
     /// an attacker cannot choose the digest bits of what he presents.
     ///
     /// # Errors
     /// [`UnknownKey`] says for the audit record why.
-    pub fn find(&self, presented: &str, now: Timestamp) -> Result<Arc<Principal>, UnknownKey> {
-        self.find_digest(&KeyDigest::of(presented), now)
+    pub fn find(&self, presented: &str, from: IpAddr, now: Timestamp) -> Result<Arc<Principal>, UnknownKey> {
+        match self.look_up(&KeyDigest::of(presented), from, now) {
+            Ok(held) => {
+                if let Some(record) = self.records.get(held.record) {
+                    record.usage.touch(now);
+                }
+                Ok(held.principal.clone())
+            }
+            Err(unknown) => {
+                // Looked at for every key that is refused, so that all take the same time.
+                let mistyped = check_shape(presented) == Err(KeyShapeError::Checksum);
+                Err(if mistyped { unknown.or_mistyped() } else { unknown })
+            }
+        }
     }
 
+    /// The principal of a key that was found earlier, as it would be found now.
     pub(crate) fn find_digest(
         &self,
         digest: &KeyDigest,
+        from: IpAddr,
         now: Timestamp,
     ) -> Result<Arc<Principal>, UnknownKey> {
+        self.look_up(digest, from, now).map(|held| held.principal.clone())
+    }
+
+    fn look_up(&self, digest: &KeyDigest, from: IpAddr, now: Timestamp) -> Result<&Held, UnknownKey> {
         // Compared with something of the same length also when nothing was found.
         const NOBODY: KeyDigest = KeyDigest([0; 32]);
         let found = self.by_digest.get(digest);
-        let held = found.map_or(&NOBODY, |(record, _)| &record.digest);
-        let same = held.same_as(digest);
-        match found {
-            Some((_, principal)) if same && principal.is_expired_at(now) => {
-                Err(UnknownKey::Expired(principal.clone()))
-            }
-            Some((_, principal)) if same => Ok(principal.clone()),
-            _ => Err(UnknownKey::Unknown),
+        let same = found.map_or(&NOBODY, |held| &held.digest).same_as(digest);
+        let Some(held) = found.filter(|_| same) else { return Err(UnknownKey::Unknown) };
+        if held.principal.is_expired_at(now) {
+            return Err(UnknownKey::Expired(held.principal.clone()));
         }
+        let allowed = self.records.get(held.record).and_then(|record| record.allowed_ips.as_ref());
+        if allowed.is_some_and(|networks| !networks.contains(from)) {
+            return Err(UnknownKey::Elsewhere(held.principal.clone()));
+        }
+        Ok(held)
     }
 
     /// The holder of the key of this id, expired or not: for questions about it, not for requests.
     pub(crate) fn principal(&self, id: &str) -> Option<Arc<Principal>> {
-        let mut all = self.by_digest.values();
-        all.find(|(record, _)| record.id == id).map(|(_, principal)| principal.clone())
+        // The key itself, not one that a rotation left: both have the id.
+        let record = self.records.iter().find(|record| record.id == id)?;
+        self.by_digest.get(&record.digest).map(|held| held.principal.clone())
     }
 
     /// Whether both rings accept the same keys.
     pub(crate) fn same_keys(&self, other: &KeyRing) -> bool {
-        self.len() == other.len() && self.by_digest.keys().all(|digest| other.by_digest.contains_key(digest))
+        self.by_digest.len() == other.by_digest.len()
+            && self.by_digest.keys().all(|digest| other.by_digest.contains_key(digest))
     }
 
-    /// The keys, in no order.
+    /// The keys, in the order in which they were given.
     pub fn records(&self) -> impl Iterator<Item = &KeyRecord> {
-        self.by_digest.values().map(|(record, _)| record)
+        self.records.iter()
     }
 
     /// How many keys there are.
     pub fn len(&self) -> usize {
-        self.by_digest.len()
+        self.records.len()
     }
 
     /// Whether there is no key.
     pub fn is_empty(&self) -> bool {
-        self.by_digest.is_empty()
+        self.records.is_empty()
     }
 }
 
@@ -173,26 +213,34 @@ pub enum UnknownKey {
     /// No such key: never issued, or revoked.
     #[error("unknown or revoked key")]
     Unknown,
-    /// Known, but past its `expires_at`.
+    /// No such key, and it cannot be one: it has the shape of a generated key and its checksum does not fit.
+    #[error("unknown key, mistyped or made up: its checksum does not fit")]
+    Mistyped,
+    /// Known, but past its `expires_at`, or past the time that a rotation left it.
     #[error("expired key `{}`", .0.id)]
     Expired(Arc<Principal>),
+    /// Known, and used from an address that is not one of its `allowed_ips`.
+    #[error("key `{}` from an address that is not one of its `allowed_ips`", .0.id)]
+    Elsewhere(Arc<Principal>),
+}
+
+impl UnknownKey {
+    fn or_mistyped(self) -> Self {
+        match self {
+            UnknownKey::Unknown => UnknownKey::Mistyped,
+            known => known,
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use secrecy::ExposeSecret;
-
     use super::*;
 
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
     fn record(key: &str, id: &str) -> KeyRecord {
-        KeyRecord {
-            digest: KeyDigest::from_config(key).unwrap(),
-            id: id.to_owned(),
-            roles: vec!["viewer".to_owned()],
-            whitelist: Whitelist::Unrestricted,
-            permissions: PermissionSet::EMPTY,
-            expires_at: None,
-        }
+        KeyRecord::new(KeyDigest::from_config(key).unwrap(), id, vec!["viewer".to_owned()])
     }
 
     #[test]
@@ -229,11 +277,11 @@ mod tests {
     fn only_the_key_itself_is_found() {
         let now = Timestamp::now();
         let ring = KeyRing::new([record("admin-key", "a"), record("viewer-key", "v")]).unwrap();
-        assert_eq!(ring.find("admin-key", now).unwrap().id(), "a");
-        assert_eq!(ring.find("viewer-key", now).unwrap().id(), "v");
+        assert_eq!(ring.find("admin-key", HERE, now).unwrap().id(), "a");
+        assert_eq!(ring.find("viewer-key", HERE, now).unwrap().id(), "v");
         let digest = KeyDigest::of("admin-key").to_config();
         for presented in ["", "admin-ke", "admin-keys", "ADMIN-KEY", "a", &digest, &digest[7..]] {
-            assert!(matches!(ring.find(presented, now), Err(UnknownKey::Unknown)), "{presented}");
+            assert!(matches!(ring.find(presented, HERE, now), Err(UnknownKey::Unknown)), "{presented}");
         }
     }
 
@@ -242,8 +290,8 @@ mod tests {
         let end: Timestamp = "2030-01-01T00:00:00Z".parse().unwrap();
         let ring = KeyRing::new([KeyRecord { expires_at: Some(end), ..record("k", "k") }]).unwrap();
         let before = end - jiff::SignedDuration::from_nanos(1);
-        assert!(ring.find("k", before).is_ok());
-        assert!(matches!(ring.find("k", end), Err(UnknownKey::Expired(_))));
+        assert!(ring.find("k", HERE, before).is_ok());
+        assert!(matches!(ring.find("k", HERE, end), Err(UnknownKey::Expired(_))));
     }
 
     #[test]
@@ -267,13 +315,62 @@ mod tests {
     }
 
     #[test]
-    fn generated_keys_are_long_sendable_and_distinct() {
-        let keys: Vec<String> = (0..50).map(|_| generate().unwrap().expose_secret().to_owned()).collect();
-        for key in &keys {
-            assert_eq!(key.len(), 47);
-            assert!(key.starts_with(KEY_PREFIX));
-            assert!(KeyDigest::from_config(key).is_ok());
+    fn a_key_with_a_list_of_networks_is_found_from_there_alone() {
+        let now = Timestamp::now();
+        let allowed_ips = Some(Networks::parse(["192.0.2.0/24", "2001:db8::/32"]).unwrap());
+        let ring = KeyRing::new([KeyRecord { allowed_ips, ..record("k", "k") }]).unwrap();
+        for (address, found) in [
+            ("192.0.2.9", true),
+            ("::ffff:192.0.2.9", true),
+            ("2001:db8::1", true),
+            ("192.0.3.9", false),
+            ("127.0.0.1", false),
+            ("::", false),
+        ] {
+            let outcome = ring.find("k", address.parse().unwrap(), now);
+            assert_eq!(outcome.is_ok(), found, "{address}");
+            assert!(found || matches!(outcome, Err(UnknownKey::Elsewhere(_))), "{address}");
         }
-        assert_eq!(keys.iter().collect::<std::collections::HashSet<_>>().len(), 50);
+    }
+
+    #[test]
+    fn a_rotated_key_is_found_by_both_until_the_old_one_ends() {
+        let end: Timestamp = "2030-01-01T00:00:00Z".parse().unwrap();
+        let retiring = vec![(KeyDigest::of("old"), end)];
+        let ring = KeyRing::new([KeyRecord { retiring: retiring.clone(), ..record("new", "k") }]).unwrap();
+        let before = end - jiff::SignedDuration::from_nanos(1);
+        assert_eq!(ring.find("old", HERE, before).unwrap().expires_at(), Some(end));
+        assert_eq!(ring.find("new", HERE, before).unwrap().expires_at(), None);
+        assert!(matches!(ring.find("old", HERE, end), Err(UnknownKey::Expired(_))));
+        assert!(ring.find("new", HERE, end).is_ok());
+        assert_eq!(ring.len(), 1);
+        // The end of the key itself is the end of both.
+        let sooner = Some(end - jiff::SignedDuration::from_hours(1));
+        let ring = KeyRing::new([KeyRecord { retiring, expires_at: sooner, ..record("new", "k") }]).unwrap();
+        assert_eq!(ring.find("old", HERE, Timestamp::UNIX_EPOCH).unwrap().expires_at(), sooner);
+    }
+
+    #[test]
+    fn a_key_whose_checksum_does_not_fit_is_unknown() {
+        use secrecy::ExposeSecret;
+        let ring = KeyRing::new([record("k", "k")]).unwrap();
+        let key = generate("k").unwrap();
+        let found = |text: &str| ring.find(text, HERE, Timestamp::now()).unwrap_err();
+        assert!(matches!(found(key.expose_secret()), UnknownKey::Unknown));
+        let wrong = key.expose_secret().replacen("tqf_k_", "tqf_j_", 1);
+        assert!(matches!(found(&wrong), UnknownKey::Mistyped));
+    }
+
+    #[test]
+    fn the_last_use_is_kept_to_the_second() {
+        let ring = KeyRing::new([record("k", "k")]).unwrap();
+        let usage = ring.records().next().unwrap().usage.clone();
+        assert_eq!(usage.last(), None);
+        let used: Timestamp = "2026-01-01T00:00:00.9Z".parse().unwrap();
+        ring.find("k", HERE, used).unwrap();
+        assert_eq!(usage.last().unwrap().to_string(), "2026-01-01T00:00:00Z");
+        ring.find("wrong", HERE, Timestamp::now()).unwrap_err();
+        ring.find("k", HERE, used - jiff::SignedDuration::from_hours(1)).unwrap();
+        assert_eq!(usage.last().unwrap().to_string(), "2026-01-01T00:00:00Z", "a clock that stepped back");
     }
 }

@@ -16,6 +16,8 @@ pub const LOGGER: &str = "taskiq_flow.audit";
 const MAX_NAME: usize = 256;
 /// Most characters of a path, an action or a detail.
 const MAX_TEXT: usize = 1024;
+/// Most characters of the detail of a change of security settings, which tells what was before and what is after.
+const MAX_CHANGE: usize = 16 * 1024;
 /// Most roles of a principal, and most characters of one.
 const MAX_ROLES: (usize, usize) = (16, 64);
 
@@ -154,7 +156,10 @@ impl<'a> RecordView<'a> {
             method: name(request.map(|request| request.method)),
             path: long(request.map(|request| request.path)),
             status: entry.status,
-            detail: long(entry.detail.as_deref()),
+            detail: match entry.event {
+                AuditEvent::SecurityConfigChange => entry.detail.as_deref().map(|text| cut(text, MAX_CHANGE)),
+                _ => long(entry.detail.as_deref()),
+            },
             prev_hash,
         }
     }

@@ -1,6 +1,7 @@
 //! The checks before a handler, and their order.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header::{HOST, HeaderName, HeaderValue, ORIGIN};
@@ -189,7 +190,7 @@ impl Guard {
                 return Err(self.refuse_guesser(passage, &decision));
             }
         }
-        match self.verify(passage.settings, presented).await {
+        match self.verify(passage.settings, presented, passage.request.ip).await {
             Ok(principal) => {
                 self.record_authentication(&passage.request, &principal, presented.method())?;
                 Ok(principal)
@@ -213,15 +214,16 @@ impl Guard {
         &self,
         settings: &Settings,
         presented: Presented<'_>,
+        from: IpAddr,
     ) -> Result<Arc<Principal>, BadCredential> {
         let now = Timestamp::now();
         match presented {
             Presented::ApiKey(key) if settings.provider == AuthProvider::ApiKey => {
-                settings.keys.find(key, now).map_err(|unknown| BadCredential {
+                settings.keys.find(key, from, now).map_err(|unknown| BadCredential {
                     refusal: Refusal::new(RefusalKind::InvalidKey, unknown.to_string()),
                     principal: match unknown {
-                        UnknownKey::Expired(principal) => Some(principal),
-                        UnknownKey::Unknown => None,
+                        UnknownKey::Expired(principal) | UnknownKey::Elsewhere(principal) => Some(principal),
+                        UnknownKey::Unknown | UnknownKey::Mistyped => None,
                     },
                 })
             }

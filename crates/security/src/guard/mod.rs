@@ -53,6 +53,7 @@ mod tests;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use http::header::{HeaderName, HeaderValue};
@@ -69,6 +70,7 @@ use crate::settings::Settings;
 pub use self::credential::API_KEY_HEADER;
 pub use self::endpoint::{Access, Endpoint};
 pub use self::record::Note;
+pub use self::reload::PolicyChanges;
 
 /// Decides; a clone is the same guard.
 #[derive(Clone)]
@@ -81,8 +83,8 @@ struct Inner {
     revocations: ArcSwap<Revocations>,
     limiter: RateLimiter,
     audit: AuditLogger,
-    /// Counts the changes of settings, revocations and fetched keys.
-    generation: watch::Sender<u64>,
+    /// When settings, revocations or fetched keys changed last.
+    changed: watch::Sender<Instant>,
 }
 
 /// What the transport knows of a request.
@@ -141,15 +143,15 @@ impl Guard {
     /// A guard with these settings, counting in `limiter` and recording in `audit`. Keys of tokens that are fetched begin
     /// to be, within the Tokio runtime this is called in.
     pub fn new(settings: Settings, limiter: RateLimiter, audit: AuditLogger) -> Self {
-        let (generation, _) = watch::channel(0);
-        settings.start_key_sources(&generation);
+        let (changed, _) = watch::channel(Instant::now());
+        settings.start_key_sources(&changed);
         Guard {
             inner: Arc::new(Inner {
                 settings: ArcSwap::from_pointee(settings),
                 revocations: ArcSwap::from_pointee(Revocations::default()),
                 limiter,
                 audit,
-                generation,
+                changed,
             }),
         }
     }

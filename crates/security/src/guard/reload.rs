@@ -1,6 +1,7 @@
 //! Changed settings: swapped in whole, acting on the next request and on open sockets.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -17,7 +18,7 @@ use crate::settings::{AuthProvider, HandshakeAuth, Settings};
 
 /// Tells of changed settings. See [`Guard::subscribe_policy_changes`].
 #[derive(Debug, Clone)]
-pub struct PolicyChanges(watch::Receiver<u64>);
+pub struct PolicyChanges(watch::Receiver<Instant>);
 
 impl PolicyChanges {
     /// Waits for the next change. Changes that come faster than they are waited for are seen as one; `false` when the
@@ -25,32 +26,59 @@ impl PolicyChanges {
     pub async fn changed(&mut self) -> bool {
         self.0.changed().await.is_ok()
     }
+
+    /// How long ago the last change came into force.
+    pub fn age(&self) -> Duration {
+        self.0.borrow().elapsed()
+    }
 }
 
 impl Guard {
     /// Puts new settings in force, for every decision from now on, and tells the subscribers. What changed is recorded
-    /// first, by field names; `by` is who asked, `None` for a changed file.
+    /// first, by field names; `by` is who asked, `None` for a changed file. It gives those names.
+    ///
+    /// Keys and ACLs that were made while the server ran are not in `settings`: where there are any, reload by
+    /// [`Administration::reload`](crate::administration::Administration::reload).
     ///
     /// # Errors
     /// The change cannot be recorded and must be; the settings stay as they were.
-    pub fn reload(&self, mut settings: Settings, by: Option<&Admission>) -> Result<(), Refusal> {
+    pub fn reload(&self, settings: Settings, by: Option<&Admission>) -> Result<Vec<String>, Refusal> {
         let changed = changed_fields(&self.settings(), &settings);
-        let (event, outcome) = (AuditEvent::SecurityConfigChange, Outcome::Success);
+        let detail = match changed.as_slice() {
+            [] => "nothing changed".to_owned(),
+            fields => format!("changed: {}", fields.join(", ")),
+        };
+        self.record_change(by, "reload", None, Outcome::Success, detail)?;
+        self.put_in_force(settings);
+        Ok(changed)
+    }
+
+    /// Records a change of the settings. Call it before the change is made.
+    pub(crate) fn record_change(
+        &self,
+        by: Option<&Admission>,
+        action: &'static str,
+        pipeline: Option<&str>,
+        outcome: Outcome,
+        detail: String,
+    ) -> Result<(), Refusal> {
+        let event = AuditEvent::SecurityConfigChange;
         let mut entry = match by {
             Some(by) => super::record::entry(event, outcome, &by.request, Some(&by.principal)),
             None => AuditEntry::new(event, outcome),
         };
-        entry.action = Some("reload".into());
-        entry.detail = Some(match changed.as_slice() {
-            [] => "nothing changed".into(),
-            fields => format!("changed: {}", fields.join(", ")).into(),
-        });
-        self.write(entry)?;
+        entry.action = Some(action.into());
+        entry.pipeline_id = pipeline.map(Into::into);
+        entry.detail = Some(detail.into());
+        self.write(entry)
+    }
+
+    /// Every decision from now on is made with these settings; the subscribers are told.
+    pub(crate) fn put_in_force(&self, mut settings: Settings) {
         settings.take_over_key_sources(&self.settings());
-        settings.start_key_sources(&self.inner.generation);
+        settings.start_key_sources(&self.inner.changed);
         self.inner.settings.store(Arc::new(settings));
         self.recheck();
-        Ok(())
     }
 
     /// Records a change of what is configured beside the settings: `action` names it, `detail` says what changed or
@@ -96,13 +124,13 @@ impl Guard {
 
     /// Has open sockets and streams asked again whether they may stay, as after a change of the settings.
     pub fn recheck(&self) {
-        self.inner.generation.send_modify(|generation| *generation = generation.wrapping_add(1));
+        self.inner.changed.send_replace(Instant::now());
     }
 
     /// Tells whoever holds a decision for longer than a request (open sockets, event streams) that it must be asked
     /// again: [`Guard::revalidate`] for the principal, [`Guard::authorize`] for each permit.
     pub fn subscribe_policy_changes(&self) -> PolicyChanges {
-        PolicyChanges(self.inner.generation.subscribe())
+        PolicyChanges(self.inner.changed.subscribe())
     }
 
     /// Whether the principal of an open connection would be admitted with the settings in force: its key is still
@@ -115,7 +143,7 @@ impl Guard {
         let principal = match &caller.principal.proof {
             _ if !settings.enabled => Principal::open(),
             Proof::Key(digest) if settings.provider == AuthProvider::ApiKey => {
-                settings.keys.find_digest(digest, now).ok()?
+                settings.keys.find_digest(digest, caller.client.ip, now).ok()?
             }
             Proof::Key(_) => return None,
             Proof::Token(token) => {

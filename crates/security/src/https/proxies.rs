@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderName, header};
 use ipnet::IpNet;
 
 use super::forwarded::{Hop, Proto, address, elements, forwarded_element, forwarded_proto};
+use crate::networks::{NetworkError, Networks};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -32,7 +33,7 @@ const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrustedProxies {
-    networks: Vec<IpNet>,
+    networks: Networks,
 }
 
 /// A network that cannot be read.
@@ -58,7 +59,7 @@ pub struct ClientInfo {
 impl TrustedProxies {
     /// Trusts these networks.
     pub fn new(networks: Vec<IpNet>) -> Self {
-        Self { networks }
+        Self { networks: networks.into() }
     }
 
     /// Trusts these networks, written as ranges or single addresses.
@@ -66,17 +67,13 @@ impl TrustedProxies {
     /// # Errors
     /// [`TrustedProxyError`] naming the first that cannot be read.
     pub fn parse<T: AsRef<str>>(networks: impl IntoIterator<Item = T>) -> Result<Self, TrustedProxyError> {
-        let read = |text: &str| {
-            let range = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-            range.map_err(|_| TrustedProxyError(text.chars().take(60).collect()))
-        };
-        networks.into_iter().map(|t| read(t.as_ref().trim())).collect::<Result<_, _>>().map(Self::new)
+        let networks = Networks::parse(networks).map_err(|NetworkError(text)| TrustedProxyError(text))?;
+        Ok(Self { networks })
     }
 
     /// Whether this address may speak for somebody else.
     pub fn trusts(&self, ip: IpAddr) -> bool {
-        let ip = ip.to_canonical();
-        self.networks.iter().any(|n| n.contains(&ip))
+        self.networks.contains(ip)
     }
 
     /// Who sent a request, and whether by HTTPS.

@@ -196,6 +196,24 @@ impl Policy {
         self
     }
 
+    /// The same policy with other ACLs for these pipelines; `None` takes a pipeline's ACL away.
+    #[must_use]
+    pub fn with_other_acls(&self, others: BTreeMap<String, Option<Acl>>) -> Self {
+        let mut policy = self.clone();
+        for (pipeline, acl) in others {
+            match acl {
+                Some(acl) => _ = policy.acls.insert(pipeline, acl),
+                None => _ = policy.acls.remove(&pipeline),
+            }
+        }
+        policy
+    }
+
+    /// The ACL of a pipeline, if it has one.
+    pub fn acl(&self, pipeline: &str) -> Option<&Acl> {
+        self.acls.get(pipeline)
+    }
+
     /// Asks for `permission` on `resource`.
     ///
     /// # Errors

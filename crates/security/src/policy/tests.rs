@@ -6,14 +6,11 @@ use Permission::{Admin, Execute, Read};
 
 fn key(role: &str, pipelines: &[&str], permissions: &[Permission]) -> Arc<Principal> {
     let record = KeyRecord {
-        digest: KeyDigest::of("k"),
-        id: "k".to_owned(),
-        roles: vec![role.to_owned()],
         whitelist: Whitelist::parse(pipelines).unwrap(),
         permissions: permissions.iter().copied().collect(),
-        expires_at: None,
+        ..KeyRecord::new(KeyDigest::of("k"), "k", vec![role.to_owned()])
     };
-    KeyRing::new([record]).unwrap().find("k", Timestamp::now()).unwrap()
+    KeyRing::new([record]).unwrap().find("k", [127, 0, 0, 1].into(), Timestamp::now()).unwrap()
 }
 
 fn token(roles: &[&str]) -> Arc<Principal> {

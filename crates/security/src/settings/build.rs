@@ -13,6 +13,7 @@ use crate::api_key::{DIGEST_PREFIX, KeyDigest, KeyRecord, KeyRing};
 use crate::guard::endpoint;
 use crate::https::TrustedProxies;
 use crate::jwt::JwtVerifier;
+use crate::networks::Networks;
 use crate::policy::{Acl, Policy};
 use crate::rate_limit::{Limit, guide_limits};
 use crate::whitelist::Whitelist;
@@ -76,8 +77,15 @@ impl SecurityOptions {
                 let name = entry.id.as_ref().or(entry.role.as_ref()).map_or("?", String::as_str);
                 SettingsError::new("api_keys", format!("{error} (the entry of `{}`)", name.escape_debug()))
             })?;
-            let record = key_record(digest, entry)?;
-            let field = format!("api_keys.{}", record.id);
+            let id = entry.id.clone().unwrap_or_else(|| digest.default_id());
+            if KeyDigest::of(&id) == digest {
+                // Without the id, which is the key.
+                let message = "a key's `id` is the key itself, and ids are printed; write a name";
+                return Err(SettingsError::new("api_keys", message));
+            }
+            let record = key_record(digest, id.clone(), entry)
+                .map_err(|fault| fault.under(&format!("api_keys.{}", id.escape_debug())))?;
+            let field = format!("api_keys.{id}");
             if !text.starts_with(DIGEST_PREFIX) && text.len() < STRONG_KEY_CHARS {
                 let message = "the key is short enough to be guessed; make one with `taskiq-flow key new`";
                 warnings.push(warning("key-guessable", Severity::Medium, &field, message));
@@ -98,7 +106,9 @@ impl SecurityOptions {
             check_acl(&field, pipeline, acl)?;
         }
         for role in self.role_permissions.keys() {
-            check_name(&format!("role_permissions.{}", role.escape_debug()), "role", role)?;
+            let place =
+                |message| SettingsError::new(format!("role_permissions.{}", role.escape_debug()), message);
+            check_name("role", role).map_err(place)?;
         }
         let policy = Policy::new(self.pipeline_acls.clone(), self.role_permissions.clone());
         Ok(policy.with_anonymous_read(!self.websocket_require_auth).danger_open(!self.security_enabled))
@@ -189,47 +199,69 @@ impl SecurityOptions {
     }
 }
 
-fn key_record(digest: KeyDigest, entry: &ApiKeyEntry) -> Result<KeyRecord, SettingsError> {
-    let id = entry.id.clone().unwrap_or_else(|| digest.default_id());
-    let field = format!("api_keys.{}", id.escape_debug());
-    if KeyDigest::of(&id) == digest {
-        return Err(SettingsError::new(
-            "api_keys",
-            "a key's `id` is the key itself, and ids are printed; write a name",
-        ));
+/// What is wrong with what is said of a key.
+#[derive(Debug)]
+pub(crate) struct EntryFault {
+    /// The field of the entry.
+    pub(crate) field: &'static str,
+    pub(crate) message: String,
+}
+
+impl EntryFault {
+    fn new(field: &'static str, message: impl ToString) -> Self {
+        EntryFault { field, message: message.to_string() }
     }
-    check_name(&field, "id", &id)?;
+
+    /// As a fault of the configuration, whose entry stands at `place`.
+    fn under(self, place: &str) -> SettingsError {
+        match self.field {
+            "id" | "role" => SettingsError::new(place, self.message),
+            field => SettingsError::new(format!("{place}.{field}"), self.message),
+        }
+    }
+}
+
+/// A key that was said to be so: every check of what it may do.
+pub(crate) fn key_record(
+    digest: KeyDigest,
+    id: String,
+    entry: &ApiKeyEntry,
+) -> Result<KeyRecord, EntryFault> {
+    check_name("id", &id).map_err(|message| EntryFault::new("id", message))?;
     let mut roles: Vec<String> = entry.role.iter().chain(&entry.roles).cloned().collect();
     for role in &roles {
-        check_name(&field, "role", role)?;
+        check_name("role", role).map_err(|message| EntryFault::new("role", message))?;
     }
     roles.dedup();
     let whitelist = Whitelist::parse(entry.pipelines.as_deref().unwrap_or_default())
-        .map_err(|error| SettingsError::new(format!("{field}.pipelines"), error))?;
+        .map_err(|error| EntryFault::new("pipelines", error))?;
     if roles.is_empty() {
-        return Err(SettingsError::new(field, "the key has no role; write `role`, such as \"viewer\""));
+        return Err(EntryFault::new("role", "the key has no role; write `role`, such as \"viewer\""));
+    }
+    if entry.allowed_ips.as_ref().is_some_and(Networks::is_empty) {
+        let message =
+            "the list is empty, so that the key could be used from nowhere; name networks, or leave it out";
+        return Err(EntryFault::new("allowed_ips", message));
     }
     Ok(KeyRecord {
-        digest,
-        id,
-        roles,
         whitelist,
         permissions: entry.permissions,
         expires_at: entry.expires_at,
+        allowed_ips: entry.allowed_ips.clone(),
+        ..KeyRecord::new(digest, id, roles)
     })
 }
 
-fn check_name(field: &str, what: &str, name: &str) -> Result<(), SettingsError> {
+fn check_name(what: &str, name: &str) -> Result<(), String> {
     let usable = !name.is_empty() && name.chars().count() <= MAX_NAME && !name.chars().any(char::is_control);
     if usable {
         return Ok(());
     }
-    let message = format!("the {what} must have 1 to {MAX_NAME} characters and no control characters");
-    Err(SettingsError::new(field, message))
+    Err(format!("the {what} must have 1 to {MAX_NAME} characters and no control characters"))
 }
 
 /// An ACL that could never take effect would leave open what its author thinks closed: refused.
-fn check_acl(field: &str, pipeline: &str, acl: &Acl) -> Result<(), SettingsError> {
+pub(crate) fn check_acl(field: &str, pipeline: &str, acl: &Acl) -> Result<(), SettingsError> {
     if pipeline.is_empty() || pipeline.chars().any(char::is_control) {
         return Err(SettingsError::new(
             "pipeline_acls",
@@ -242,7 +274,8 @@ fn check_acl(field: &str, pipeline: &str, acl: &Acl) -> Result<(), SettingsError
     }
     for (permission, roles) in acl.lists() {
         for role in roles {
-            check_name(&format!("{field}.{permission}"), "role", role)?;
+            let place = |message| SettingsError::new(format!("{field}.{permission}"), message);
+            check_name("role", role).map_err(place)?;
         }
     }
     Ok(())

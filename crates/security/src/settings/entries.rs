@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::jwt::JwtAlgorithm;
 use crate::jwt::jwks::JwksUrl;
+use crate::networks::Networks;
 use crate::permission::PermissionSet;
 
 /// What `api_keys` says about one key.
@@ -30,6 +31,9 @@ pub struct ApiKeyEntry {
     /// From when on the key is refused (RFC 3339).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
+    /// Where the key may be used from: networks and addresses. Absent: anywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed_ips: Option<Networks>,
     /// What logs, audit records and metrics call the key. Absent: `key-` and 12 hex digits of the key's digest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
@@ -80,7 +84,7 @@ impl<'de> Deserialize<'de> for ApiKeyMap {
             type Value = ApiKeyMap;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a map from keys to {role, pipelines, permissions, expires_at, id}")
+                f.write_str("a map from keys to {role, pipelines, permissions, expires_at, allowed_ips, id}")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ApiKeyMap, A::Error> {

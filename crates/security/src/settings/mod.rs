@@ -20,6 +20,7 @@
 //! ```
 
 mod build;
+mod compose;
 mod entries;
 mod explain;
 mod origins;
@@ -32,6 +33,7 @@ mod tokens;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::time::Instant;
 
 use http::HeaderMap;
 use ipnet::IpNet;
@@ -47,6 +49,7 @@ use crate::permission::PermissionSet;
 use crate::policy::{Acl, Policy};
 use crate::rate_limit::Limit;
 
+pub(crate) use self::build::{check_acl, key_record};
 pub use self::entries::{ApiKeyEntry, ApiKeyMap, IssuerEntry, OneOrMany, PublicKeyEntry};
 pub use self::explain::{Subject, SubjectError};
 pub use self::origins::{AllowedOrigins, OriginError};
@@ -305,14 +308,14 @@ impl Settings {
         }
     }
 
-    /// Begins to fetch the keys that issuers publish; each change of them is counted in `changes`.
-    pub(crate) fn start_key_sources(&self, changes: &watch::Sender<u64>) {
+    /// Begins to fetch the keys that issuers publish; the time of each change of them is told to `changes`.
+    pub(crate) fn start_key_sources(&self, changes: &watch::Sender<Instant>) {
         if !self.enabled {
             return;
         }
         for source in self.tokens.iter().flat_map(JwtVerifier::sources) {
             let changes = changes.clone();
-            source.start(move || changes.send_modify(|count| *count = count.wrapping_add(1)));
+            source.start(move || _ = changes.send_replace(Instant::now()));
         }
     }
 

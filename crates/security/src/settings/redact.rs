@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{AllowedOrigins, IssuerEntry, PublicKeyEntry, RateLimits, SecurityOptions};
-use crate::api_key::KeyRing;
+use crate::api_key::{KeyRecord, KeyRing};
 use crate::jwt::{JwtAlgorithm, JwtVerifier};
 
 /// What stands where a secret would.
@@ -18,21 +18,6 @@ pub(super) fn redacted(
     tokens: Option<&JwtVerifier>,
     origins: &AllowedOrigins,
 ) -> Value {
-    let mut key_list: Vec<_> = keys.records().collect();
-    key_list.sort_by(|a, b| a.id.cmp(&b.id));
-    let key_list: Vec<Value> = key_list
-        .into_iter()
-        .map(|key| {
-            json!({
-                "id": key.id,
-                "key": REDACTED,
-                "roles": key.roles,
-                "pipelines": key.whitelist.to_list(),
-                "permissions": key.permissions,
-                "expires_at": key.expires_at,
-            })
-        })
-        .collect();
     let rate_limits: serde_json::Map<String, Value> =
         limits.by_endpoint.iter().map(|(name, limit)| (name.clone(), json!(limit.to_string()))).collect();
     let accepted = |algorithm: &&JwtAlgorithm| tokens.is_some_and(|tokens| tokens.accepts(**algorithm));
@@ -40,7 +25,7 @@ pub(super) fn redacted(
     json!({
         "security_enabled": options.security_enabled,
         "auth_provider": options.auth_provider,
-        "api_keys": key_list,
+        "api_keys": redacted_keys(keys),
         "jwt_secret": options.jwt_secret.as_ref().map(|_| REDACTED),
         "require_strong_jwt_secret": options.require_strong_jwt_secret,
         "jwt_algorithms": algorithms,
@@ -84,4 +69,22 @@ fn issuer(entry: &IssuerEntry) -> Value {
         "jwks_url": entry.jwks_url.as_ref().map(ToString::to_string),
         "required_type": entry.required_type,
     })
+}
+
+/// The keys by id, in the order of their ids.
+pub(super) fn redacted_keys(keys: &KeyRing) -> Value {
+    let mut records: Vec<_> = keys.records().collect();
+    records.sort_by(|a, b| a.id.cmp(&b.id));
+    let shown = |key: &KeyRecord| {
+        json!({
+            "id": key.id,
+            "key": REDACTED,
+            "roles": key.roles,
+            "pipelines": key.whitelist.to_list(),
+            "permissions": key.permissions,
+            "expires_at": key.expires_at,
+            "allowed_ips": key.allowed_ips,
+        })
+    };
+    records.into_iter().map(shown).collect()
 }

@@ -2,11 +2,13 @@
 
 use std::fmt;
 
+use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use taskiq_flow_security::api_key::DIGEST_PREFIX;
 use taskiq_flow_security::jwt::JwtAlgorithm;
 use taskiq_flow_security::jwt::jwks::JwksUrl;
+use taskiq_flow_security::networks::Networks;
 use taskiq_flow_security::permission::{Permission, PermissionSet};
 use taskiq_flow_security::settings::{ApiKeyEntry, ApiKeyMap, IssuerEntry, PublicKeyEntry};
 
@@ -56,6 +58,13 @@ impl ApiKey {
     #[must_use]
     pub fn expires_at(mut self, time: jiff::Timestamp) -> Self {
         self.0.expires_at = Some(time);
+        self
+    }
+
+    /// Where the key may be used from; without this, anywhere.
+    #[must_use]
+    pub fn allowed_ips(mut self, networks: impl IntoIterator<Item = IpNet>) -> Self {
+        self.0.allowed_ips = Some(networks.into_iter().collect::<Vec<_>>().into());
         self
     }
 
@@ -161,6 +170,7 @@ impl FieldValue for ApiKeyEntry {
             pipelines: members.optional("pipelines")?,
             permissions: members.optional("permissions")?.unwrap_or(PermissionSet::EMPTY),
             expires_at: members.optional("expires_at")?,
+            allowed_ips: members.optional::<Vec<IpNet>>("allowed_ips")?.map(Networks::from),
             id: members.optional("id")?,
         })
     }
@@ -176,7 +186,8 @@ impl FieldValue for ApiKeyEntry {
     }
 }
 
-const NAMES_OF_KEY: &[&str] = &["role", "roles", "pipelines", "permissions", "expires_at", "id"];
+const NAMES_OF_KEY: &[&str] =
+    &["role", "roles", "pipelines", "permissions", "expires_at", "allowed_ips", "id"];
 
 impl FieldValue for PublicKeyEntry {
     const KIND: Kind = Kind::Struct(NAMES_OF_PUBLIC_KEY);

@@ -2,17 +2,18 @@
 
 use taskiq_flow::TlsReloader;
 use taskiq_flow::config::{ConfigError, Sources};
-use taskiq_flow::security::Guard;
+use taskiq_flow::security::Administration;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// On each SIGHUP reads the configuration again and puts its security settings in force: keys, roles, ACLs, limits,
-/// HTTPS and origins. They act on the next request and on open sockets. The files of TLS are read again, too. The rest (addresses, store, audit log) stays
-/// as it is until a restart. Never ends; dropping it ends it.
-pub(crate) async fn on_hangup(sources: &Sources, guard: &Guard, tls: Option<&TlsReloader>) {
+/// HTTPS and origins. Keys and access lists that were made over the API stay. They act on the next request and on open
+/// sockets. The files of TLS are read again, too. The rest (addresses, store, audit log) stays as it is until a restart.
+/// Never ends; dropping it ends it.
+pub(crate) async fn on_hangup(sources: &Sources, administration: &Administration, tls: Option<&TlsReloader>) {
     match signal(SignalKind::hangup()) {
         Ok(mut hangups) => {
             while hangups.recv().await.is_some() {
-                reload(sources, guard, tls).await;
+                reload(sources, administration, tls).await;
             }
         }
         Err(error) => {
@@ -24,16 +25,16 @@ pub(crate) async fn on_hangup(sources: &Sources, guard: &Guard, tls: Option<&Tls
 
 /// What cannot be read, checked or recorded changes nothing: the settings that were in force go on. Settings and
 /// certificate do not hold up each other: a key can be revoked while a certificate is broken.
-async fn reload(sources: &Sources, guard: &Guard, tls: Option<&TlsReloader>) {
+async fn reload(sources: &Sources, administration: &Administration, tls: Option<&TlsReloader>) {
     let loaded = match sources.load() {
         Ok(loaded) => loaded,
         Err(error) => return refuse(&error),
     };
-    match loaded.security_settings().map(|settings| guard.reload(settings, None)) {
-        Ok(Ok(())) => tracing::info!("the security settings were read again"),
-        Ok(Err(refusal)) => {
-            tracing::error!(reason = refusal.reason(), "the security settings were not changed");
-        }
+    match loaded.security_settings() {
+        Ok(settings) => match administration.reload(settings, None).await {
+            Ok(_changed) => tracing::info!("the security settings were read again"),
+            Err(error) => tracing::error!(%error, "the security settings were not changed"),
+        },
         Err(error) => refuse(&error),
     }
     match (tls, loaded.config.tls_files()) {

@@ -124,7 +124,10 @@ fn the_nine_variables_of_the_guide() {
     assert!(!config.require_https && !config.rate_limit_enabled);
     assert_eq!(config.rate_limit_default, "30/minute");
     let settings = loaded.security_settings().unwrap();
-    assert_eq!(settings.keys().find("admin-key", jiff::Timestamp::now()).unwrap().roles(), ["admin"]);
+    assert_eq!(
+        settings.keys().find("admin-key", [127, 0, 0, 1].into(), jiff::Timestamp::now()).unwrap().roles(),
+        ["admin"]
+    );
     assert!(settings.tokens().is_some());
     assert_eq!(config.pipeline_acls["p"].lists().count(), 2);
 }

@@ -85,7 +85,7 @@ fn the_builder_reads_like_the_guide() {
         .build();
     config.validate().unwrap();
     let settings = config.security_settings().unwrap();
-    let viewer = settings.keys().find("viewer-key", jiff::Timestamp::now()).unwrap();
+    let viewer = settings.keys().find("viewer-key", [127, 0, 0, 1].into(), jiff::Timestamp::now()).unwrap();
     assert!(viewer.whitelist().allows("p_1") && !viewer.whitelist().allows("q"));
     assert_eq!(settings.limit_of("get_dag").to_string(), "5/minute");
     assert_eq!(settings.limit_of("get_status").to_string(), "30/minute");
@@ -168,7 +168,14 @@ fn a_value_may_stand_in_a_file_of_its_own() {
         .map(|secret| secrecy::ExposeSecret::expose_secret(secret).to_owned());
     assert_eq!(exposed.as_deref(), Some("of thirty-two bytes or a few more"));
     let loaded = load_env(&[("TASKIQ_FLOW_API_KEYS", &keys)]).unwrap();
-    assert!(loaded.security_settings().unwrap().keys().find("mounted-key", jiff::Timestamp::now()).is_ok());
+    assert!(
+        loaded
+            .security_settings()
+            .unwrap()
+            .keys()
+            .find("mounted-key", [127, 0, 0, 1].into(), jiff::Timestamp::now())
+            .is_ok()
+    );
     // What a file holds is the value, also when it looks like the name of another file.
     let nested = put("nested", "file:/etc/hostname");
     let loaded = load_env(&[("TASKIQ_FLOW_JWT_ISSUER", &nested)]).unwrap();
