@@ -4,5 +4,6 @@
 
 mod inputs;
 mod matrix;
+mod reload;
 mod shapes;
 mod support;

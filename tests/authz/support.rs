@@ -11,7 +11,7 @@ use taskiq_flow_selftest::world::{Caller, Target, World};
 use taskiq_flow_testkit::{Server, jwt, until};
 
 /// The built program.
-const PROGRAM: &str = env!("CARGO_BIN_EXE_taskiq-flow");
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_taskiq-flow");
 const SECRET: &str = "a secret of at least thirty-two bytes";
 /// A run id that is well formed and nobody's.
 const NO_RUN: &str = "0190a000-0000-7000-8000-000000000000";

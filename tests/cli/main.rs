@@ -9,6 +9,7 @@ mod demo;
 mod keys;
 mod page;
 mod security;
+mod selftest;
 mod serve;
 
 /// The built program.

@@ -56,6 +56,7 @@ use crate::{docs, handlers, model, ui, ws};
         handlers::schedules::trigger_schedule,
         handlers::security::get_security_config,
         handlers::explain::explain,
+        handlers::reload::reload,
         handlers::keys::list_keys,
         handlers::keys::create_key,
         handlers::keys::rotate_key,

@@ -1,6 +1,9 @@
 //! What the API is told at its start.
 
+use std::sync::Arc;
+
 use crate::metrics::Metrics;
+use crate::source::SettingsSource;
 
 /// How the API behaves. The defaults are those of the configuration file.
 #[derive(Debug, Clone)]
@@ -16,6 +19,8 @@ pub struct ApiOptions {
     pub metrics: Option<Metrics>,
     /// The path of the metrics endpoint.
     pub metrics_path: String,
+    /// Where the configuration is read again from; none: it cannot be.
+    pub settings_source: Option<Arc<dyn SettingsSource>>,
 }
 
 impl Default for ApiOptions {
@@ -26,6 +31,7 @@ impl Default for ApiOptions {
             allow_remote_commands: false,
             metrics: None,
             metrics_path: DEFAULT_METRICS_PATH.to_owned(),
+            settings_source: None,
         }
     }
 }

@@ -13,7 +13,8 @@ use taskiq_flow_security::permission::Permission::{Admin, Execute, Read};
 use crate::frame::frame;
 use crate::gate::gate;
 use crate::handlers::{
-    acls, analysis, events, explain, keys, meta, pipelines, register, revocations, runs, schedules, security,
+    acls, analysis, events, explain, keys, meta, pipelines, register, reload, revocations, runs, schedules,
+    security,
 };
 use crate::options::DEFAULT_METRICS_PATH;
 use crate::problem::Problem;
@@ -94,6 +95,7 @@ pub static ROUTES: &[Route] = &[
     route("list_revocations", endpoint::SECURITY_ADMIN, GET, &["/security/revocations"], SecurityAdmin, None, || get(revocations::list_revocations)),
     route("revoke_tokens", endpoint::SECURITY_ADMIN, POST, &["/security/revocations"], SecurityAdmin, None, || post(revocations::revoke_tokens)),
     route("remove_revocation", endpoint::SECURITY_ADMIN, Method::DELETE, &["/security/revocations/{id}"], SecurityAdmin, None, || delete(revocations::remove_revocation)),
+    route("reload", endpoint::SECURITY_ADMIN, POST, &["/security/reload"], SecurityAdmin, None, || post(reload::reload)),
     route("get_audit_records", endpoint::SECURITY_ADMIN, GET, &["/security/audit"], SecurityAdmin, None, || get(security::get_audit_records)),
     route("verify_audit", endpoint::SECURITY_ADMIN, GET, &["/security/audit/verify"], SecurityAdmin, None, || get(security::verify_audit)),
 

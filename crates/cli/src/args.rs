@@ -41,6 +41,9 @@ pub(crate) enum Command {
     /// Judge the security of a configuration, and explain what it decides
     #[command(subcommand)]
     Security(SecurityCommand),
+    /// Test whether a server keeps what it promises
+    #[command(subcommand)]
+    Selftest(SelftestCommand),
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
 }
@@ -425,7 +428,41 @@ pub(crate) struct SecurityExplainArgs {
     /// On what, where it is not one pipeline
     #[arg(long, value_name = "WHAT", conflicts_with = "pipeline", value_parser = ["any_pipeline", "whole_server", "security_admin", "myself"])]
     pub(crate) resource: Option<String>,
+    /// Ask this server, with the key in TASKIQ_FLOW_API_KEY, and not a configuration here
+    #[arg(long, value_name = "URL", conflicts_with = "config")]
+    pub(crate) url: Option<String>,
     /// Print the whole answer as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SelftestCommand {
+    /// Ask every route and every WebSocket topic as every kind of caller, and compare with what the contract says.
+    ///
+    /// Needs the key of an unrestricted admin in TASKIQ_FLOW_API_KEY. Makes pipelines, schedules and keys of its own,
+    /// named selftest-…, and takes them away at the end. Keeps within the server's limits: by default it takes a few
+    /// minutes, with --full much longer.
+    Authz(SelftestAuthzArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SelftestAuthzArgs {
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
+    /// The server's configuration file: with its jwt_secret, tokens are tested too
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Ask everything, not a sample: every bad credential on every route, every pipeline, below /api too
+    #[arg(long)]
+    pub(crate) full: bool,
+    /// Stop after so many minutes; what has not been asked by then is listed
+    #[arg(long, value_name = "N", default_value_t = 30)]
+    pub(crate) minutes: u64,
+    /// A header for every request, such as one that a proxy would add
+    #[arg(long = "header", value_name = "NAME:VALUE")]
+    pub(crate) headers: Vec<String>,
+    /// Print the result as JSON
     #[arg(long)]
     pub(crate) json: bool,
 }

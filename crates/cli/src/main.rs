@@ -36,6 +36,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Token(command) => commands::token::run(command),
         Command::Audit(command) => commands::audit::run(command),
         Command::Security(command) => commands::security::run(command),
+        Command::Selftest(command) => commands::selftest::run(command),
         Command::Completions(args) => commands::completions::run(&args),
     }
 }

@@ -21,6 +21,17 @@ const ANSWER: Duration = Duration::from_secs(60);
 /// The largest answer that is read, in bytes.
 const MAX_ANSWER: usize = 64 << 20;
 
+/// The way to a server, on which a key may go.
+#[derive(Debug)]
+pub(crate) struct Way {
+    /// Its address.
+    pub(crate) base: Url,
+    /// What every request carries.
+    pub(crate) headers: HeaderMap,
+    plain: bool,
+    certificates: Option<Vec<Certificate>>,
+}
+
 /// Sends requests with a key to one server. It follows no redirect.
 #[derive(Debug)]
 pub(crate) struct Remote {
@@ -34,6 +45,51 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     /// The body; null when there is none.
     pub(crate) body: Value,
+}
+
+impl Way {
+    /// To the server that was named.
+    pub(crate) fn to(args: &RemoteArgs) -> Result<Self, Failure> {
+        let base = base(&args.url)?;
+        let here = is_loopback(&base);
+        let plain = base.scheme() == "http";
+        if plain && !here && !args.allow_plain_http {
+            return Err(Failure::wrong(format!(
+                "--url: {base} is plain HTTP to another machine, on which anybody could read the key; write https://, or \
+                 --allow-plain-http where the network is yours alone"
+            )));
+        }
+        let mut headers = HeaderMap::new();
+        if plain && here {
+            // Nothing leaves this machine: what a proxy that ends TLS here would say, and the server takes from the
+            // loopback unless its `trusted_proxies` say otherwise.
+            headers.insert("x-forwarded-proto", HeaderValue::from_static("https"));
+        }
+        let certificates = match &args.ca {
+            Some(file) => {
+                let place = file.display();
+                let pem =
+                    std::fs::read(file).map_err(|error| Failure::wrong(format!("--ca {place}: {error}")))?;
+                let wrong = |error| Failure::wrong(format!("--ca {place}: no certificates in PEM: {error}"));
+                Some(Certificate::from_pem_bundle(&pem).map_err(wrong)?)
+            }
+            None => None,
+        };
+        Ok(Self { base, headers, plain, certificates })
+    }
+
+    /// A client that keeps to it.
+    pub(crate) fn builder(&self) -> reqwest::ClientBuilder {
+        let mut builder = reqwest::Client::builder().redirect(Policy::none()).connect_timeout(CONNECT);
+        if self.plain {
+            // A proxy would see the key.
+            builder = builder.no_proxy();
+        }
+        match &self.certificates {
+            Some(certificates) => builder.tls_certs_only(certificates.iter().cloned()),
+            None => builder,
+        }
+    }
 }
 
 impl Remote {
@@ -50,45 +106,15 @@ impl Remote {
 
     /// The server that was named, with this key.
     pub(crate) fn with_key(args: &RemoteArgs, key: &str) -> Result<Self, Failure> {
-        let base = base(&args.url)?;
-        let here = is_loopback(&base);
-        let plain = base.scheme() == "http";
-        if plain && !here && !args.allow_plain_http {
-            return Err(Failure::wrong(format!(
-                "--url: {base} is plain HTTP to another machine, on which anybody could read the key; write https://, or \
-                 --allow-plain-http where the network is yours alone"
-            )));
-        }
-        let mut headers = HeaderMap::new();
+        let way = Way::to(args)?;
+        let mut headers = way.headers.clone();
         let mut value = HeaderValue::from_str(key).map_err(|_| {
             Failure::wrong(format!("{KEY_VARIABLE}: a key has only visible ASCII characters"))
         })?;
         value.set_sensitive(true);
         headers.insert("x-api-key", value);
-        if plain && here {
-            // Nothing leaves this machine: what a proxy that ends TLS here would say, and the server takes from the
-            // loopback unless its `trusted_proxies` say otherwise.
-            headers.insert("x-forwarded-proto", HeaderValue::from_static("https"));
-        }
-        let mut builder = reqwest::Client::builder()
-            .default_headers(headers)
-            .redirect(Policy::none())
-            .connect_timeout(CONNECT)
-            .timeout(ANSWER);
-        if plain {
-            // A proxy would see the key.
-            builder = builder.no_proxy();
-        }
-        if let Some(file) = &args.ca {
-            let place = file.display();
-            let pem =
-                std::fs::read(file).map_err(|error| Failure::wrong(format!("--ca {place}: {error}")))?;
-            let certificates = Certificate::from_pem_bundle(&pem)
-                .map_err(|error| Failure::wrong(format!("--ca {place}: no certificates in PEM: {error}")))?;
-            builder = builder.tls_certs_only(certificates);
-        }
-        let http = builder.build().map_err(Failure::failed)?;
-        Ok(Self { http, base })
+        let http = way.builder().default_headers(headers).timeout(ANSWER).build().map_err(Failure::failed)?;
+        Ok(Self { http, base: way.base })
     }
 
     /// Asks for something; gives the body of an answer that is no error. `path` is a list of segments, of any characters.

@@ -93,7 +93,7 @@ pub fn checks(world: &World, scope: Scope) -> Vec<Check> {
             }
             for target in targets(row, world, scope, who) {
                 let check = |form| Check { row, caller, target, form };
-                let there = world.targets[target].pipeline.exists;
+                let there = names_target(row) && world.targets[target].pipeline.exists;
                 if row.destroys && there && is_allowed(&check(Form::Plain), world) {
                     continue;
                 }
@@ -263,14 +263,18 @@ pub(crate) fn may_have(rights: &Rights, permission: Permission, target: &Target)
 }
 
 fn answers(check: &Check, world: &World) -> &'static [u16] {
-    let names_target = !matches!(
-        check.row.needs,
-        Needs::Nothing | Needs::Valid | Needs::Listing(_) | Needs::Whole(_) | Needs::SecurityAdmin
-    );
-    match world.targets[check.target].pipeline.exists || !names_target {
+    match world.targets[check.target].pipeline.exists || !names_target(check.row) {
         true => check.row.answers,
         false => check.row.missing,
     }
+}
+
+/// Whether what the path or the body names is one of the world's targets.
+fn names_target(row: &Row) -> bool {
+    !matches!(
+        row.needs,
+        Needs::Nothing | Needs::Valid | Needs::Listing(_) | Needs::Whole(_) | Needs::SecurityAdmin
+    )
 }
 
 /// What a list shows of pipelines that the caller may not read, or hides of those that it may.

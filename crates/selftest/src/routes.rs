@@ -126,6 +126,7 @@ pub static ROWS: &[Row] = &[
     get("/security/revocations", SecurityAdmin),
     post("/security/revocations", SecurityAdmin, UNKNOWN, &[400]),
     delete("/security/revocations/{id}", SecurityAdmin),
+    post("/security/reload", SecurityAdmin, UNKNOWN, &[400]),
     Row { answers: &[200, 409], ..get("/security/audit", SecurityAdmin) },
     Row { answers: &[200, 409], ..get("/security/audit/verify", SecurityAdmin) },
     get("/me", Valid),

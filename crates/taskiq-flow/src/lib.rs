@@ -25,6 +25,7 @@ mod files;
 mod firings;
 pub mod pipeline;
 pub mod posture;
+mod reload;
 mod security_state;
 mod server;
 pub mod task;
@@ -32,6 +33,7 @@ mod tls;
 
 pub use config::TaskiqFlowConfig;
 pub use files::{LoadError, load_file, load_files};
+pub use reload::Reload;
 pub use server::{
     Api, ServeError, Server, StartError, Taskiq, bind, create_visualization_api, open_store, stop_signal,
 };

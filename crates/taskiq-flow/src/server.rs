@@ -17,9 +17,10 @@ use taskiq_flow_store::{MemoryStore, Store, StoreError};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{ConfigError, RateLimitStorage, StoreTarget, TaskiqFlowConfig};
+use crate::config::{ConfigError, RateLimitStorage, Sources, StoreTarget, TaskiqFlowConfig};
 use crate::files::{LoadError, load_files};
 use crate::firings::GuardedFirings;
+use crate::reload::{ConfigSource, Reload};
 use crate::security_state::StoreState;
 use crate::tls::{TlsError, TlsReloader};
 
@@ -56,6 +57,7 @@ pub struct Api {
     pipelines: Vec<Pipeline>,
     audit: Option<AuditLogger>,
     store: Option<Arc<dyn Store>>,
+    sources: Option<Sources>,
 }
 
 /// A running engine with its guard and routes. It listens once it [serves](Server::serve).
@@ -115,7 +117,7 @@ pub enum ServeError {
 
 /// Puts an API together: engine and routes around this broker, guarded as the configuration says.
 pub fn create_visualization_api(broker: impl Broker, config: TaskiqFlowConfig) -> Api {
-    Api { broker: Arc::new(broker), config, pipelines: Vec::new(), audit: None, store: None }
+    Api { broker: Arc::new(broker), config, pipelines: Vec::new(), audit: None, store: None, sources: None }
 }
 
 impl<B: Broker + Clone> Taskiq<B> {
@@ -158,6 +160,13 @@ impl Api {
         self
     }
 
+    /// Reads the configuration again from these sources when it is asked to: by `POST /security/reload`, or by
+    /// [`Reload::settings`].
+    pub fn reload_from(mut self, sources: Sources) -> Self {
+        self.sources = Some(sources);
+        self
+    }
+
     /// Keeps runs in this store instead of the one that the configuration describes.
     pub fn store(mut self, store: Arc<dyn Store>) -> Self {
         self.store = Some(store);
@@ -169,7 +178,7 @@ impl Api {
     /// # Errors
     /// [`StartError`].
     pub async fn start(self) -> Result<Server, StartError> {
-        let Self { broker, config, pipelines, audit, store } = self;
+        let Self { broker, config, pipelines, audit, store, sources } = self;
         config.validate()?;
         let settings = config.security_settings()?;
         let metrics = match config.metrics_enabled {
@@ -200,6 +209,7 @@ impl Api {
             allow_remote_commands: config.allow_remote_commands,
             metrics,
             metrics_path: config.metrics_path.clone(),
+            settings_source: sources.map(|sources| ConfigSource::of(sources, config.clone())),
         };
         Ok(Server { state: AppState::new(engine, administration, options)?, config, tls })
     }
@@ -219,6 +229,11 @@ impl Server {
     /// The TLS it serves with, to have its files read again; none: it speaks plain HTTP.
     pub fn tls(&self) -> Option<&TlsReloader> {
         self.tls.as_ref()
+    }
+
+    /// What has the configuration read again.
+    pub fn reload(&self) -> Reload {
+        Reload(self.state.clone())
     }
 
     /// What changes keys and access lists, and puts a changed configuration in force.

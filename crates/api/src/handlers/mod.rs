@@ -8,6 +8,7 @@ pub(crate) mod keys;
 pub(crate) mod meta;
 pub(crate) mod pipelines;
 pub(crate) mod register;
+pub(crate) mod reload;
 pub(crate) mod revocations;
 pub(crate) mod runs;
 pub(crate) mod schedules;

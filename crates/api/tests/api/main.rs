@@ -13,6 +13,7 @@ mod openapi;
 mod pipelines;
 mod quotas;
 mod register;
+mod reload;
 mod rules;
 mod runs;
 mod schedules;

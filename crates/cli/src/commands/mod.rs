@@ -9,6 +9,7 @@ pub(crate) mod demo;
 pub(crate) mod key;
 pub(crate) mod run;
 pub(crate) mod security;
+pub(crate) mod selftest;
 pub(crate) mod serve;
 pub(crate) mod token;
 

@@ -2,13 +2,15 @@
 
 use std::process::ExitCode;
 
+use reqwest::Method;
 use serde_json::{Map, Value, json};
 use taskiq_flow::posture::{self, Facts, Posture, Severity};
 
-use crate::args::{PermissionArg, SecurityCheckArgs, SecurityCommand, SecurityExplainArgs};
+use crate::args::{PermissionArg, RemoteArgs, SecurityCheckArgs, SecurityCommand, SecurityExplainArgs};
 use crate::commands;
 use crate::commands::serve;
 use crate::output::{FAILED, Failure, json as print_json, line, note};
+use crate::remote::Remote;
 
 pub(crate) fn run(command: SecurityCommand) -> Result<ExitCode, Failure> {
     match command {
@@ -80,14 +82,27 @@ fn name(severity: Severity) -> &'static str {
 
 fn explain(args: &SecurityExplainArgs) -> Result<ExitCode, Failure> {
     let question = question(args)?;
-    let loaded = commands::configuration(&commands::sources(args.config.config.as_deref()))?;
-    let settings = loaded.security_settings().map_err(|error| commands::config_failure(&error))?;
-    let answer = taskiq_flow::api::explain_by(&settings, question).map_err(Failure::wrong)?;
+    let answer = match &args.url {
+        Some(url) => ask(url, &question)?,
+        None => answer_here(args, question)?,
+    };
     match args.json {
         true => print_json(&answer),
         false => tell_why(&answer),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn ask(url: &str, question: &Value) -> Result<Value, Failure> {
+    let remote = RemoteArgs { url: url.to_owned(), allow_plain_http: false, ca: None };
+    let remote = Remote::new(&remote)?;
+    commands::runtime()?.block_on(remote.call(Method::POST, &["security", "explain"], Some(question)))
+}
+
+fn answer_here(args: &SecurityExplainArgs, question: Value) -> Result<Value, Failure> {
+    let loaded = commands::configuration(&commands::sources(args.config.config.as_deref()))?;
+    let settings = loaded.security_settings().map_err(|error| commands::config_failure(&error))?;
+    taskiq_flow::api::explain_by(&settings, question).map_err(Failure::wrong)
 }
 
 /// The same body as `POST /security/explain` takes.

@@ -44,7 +44,7 @@ pub(crate) async fn serve(
     let https = loaded.config.require_https && loaded.config.security_enabled;
     let count = pipelines.len();
     let (config, file) = (loaded.config.clone(), loaded.file.clone());
-    let mut api = create_visualization_api(InMemoryBroker::new(), loaded.config);
+    let mut api = create_visualization_api(InMemoryBroker::new(), loaded.config).reload_from(sources.clone());
     for pipeline in pipelines {
         api = api.pipeline(pipeline);
     }
@@ -59,10 +59,10 @@ pub(crate) async fn serve(
         );
     }
     started(&server, address);
-    let (administration, tls) = (server.administration().clone(), server.tls().cloned());
+    let (settings, tls) = (server.reload(), server.tls().cloned());
     tokio::select! {
         () = server.serve_on(listener, taskiq_flow::stop_signal()) => {}
-        () = reload::on_hangup(sources, &administration, tls.as_ref()) => {}
+        () = reload::on_hangup(sources, &settings, tls.as_ref()) => {}
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -124,6 +124,14 @@ pub(super) fn token_audience(facts: &Facts<'_>) -> Vec<Found> {
     audience.into_iter().chain(issuer).chain(of_issuers).collect()
 }
 
+pub(super) fn private_key_sets(facts: &Facts<'_>) -> Vec<Found> {
+    if !facts.config.allow_private_jwks {
+        return Vec::new();
+    }
+    let what = "keys that check tokens may be fetched from private networks and from this machine";
+    vec![Found::low("allow_private_jwks", what)]
+}
+
 pub(super) fn token_leeway(facts: &Facts<'_>) -> Vec<Found> {
     let seconds = facts.config.jwt_leeway_seconds;
     if facts.settings.tokens().is_none() || seconds <= LONG_LEEWAY {

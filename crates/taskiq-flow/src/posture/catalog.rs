@@ -32,6 +32,8 @@ pub static CHECKS: &[Check] = &[
         "set require_strong_jwt_secret to true", Config(access::weak_secret_allowed)),
     check("jwt-unbound", Medium, "tokens are accepted without a given audience or issuer", &["9.2.3", "10.3.1"], &["API2"],
         "set jwt_audience and jwt_issuer to what your issuer writes", Config(access::token_audience)),
+    check("jwks-private", Low, "key sets may be fetched from private addresses", &["1.3.6", "13.2.4"], &["API7"],
+        "set allow_private_jwks to false where the issuer is elsewhere", Config(access::private_key_sets)),
     check("jwt-leeway", Low, "tokens are accepted long after their end", &["9.2.1"], &["API2"],
         "keep the clocks together and set jwt_leeway_seconds to 60 or less", Config(access::token_leeway)),
     check("key-guessable", Medium, "a raw key of fewer than 20 characters", &["6.5.2", "11.5.1"], &["API2"],

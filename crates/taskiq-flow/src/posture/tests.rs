@@ -72,6 +72,7 @@ const CASES: &[(&str, Severity, Change)] = &[
     }),
     ("jwt-secret-unbound", Severity::Low, |safe| safe.config.jwt_secret = Some(STRONG.into())),
     ("jwt-unbound", Severity::Low, |safe| safe.config.jwt_secret = Some(STRONG.into())),
+    ("jwks-private", Severity::Low, |safe| safe.config.allow_private_jwks = true),
     ("jwt-leeway", Severity::Low, |safe| {
         safe.config.jwt_secret = Some(STRONG.into());
         safe.config.jwt_leeway_seconds = 300;
@@ -204,7 +205,10 @@ fn every_warning_of_the_settings_is_a_check() {
             assert!(known, "{id}: {warning:?}");
         }
     }
-    let source = include_str!("../../../security/src/settings/build.rs");
+    let source = concat!(
+        include_str!("../../../security/src/settings/build.rs"),
+        include_str!("../../../security/src/settings/tokens.rs"),
+    );
     let ids = source
         .split("warning(\"")
         .skip(1)

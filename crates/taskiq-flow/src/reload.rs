@@ -1,0 +1,60 @@
+//! The configuration of a running server, read again from where it came.
+
+use std::sync::Arc;
+
+use taskiq_flow_api::problem::FieldProblem;
+use taskiq_flow_api::{AppState, FreshSettings, ReloadError, Reloaded, SettingsSource};
+
+use crate::config::{ConfigError, Sources, TaskiqFlowConfig};
+
+/// Has a running server read its configuration again.
+#[derive(Debug, Clone)]
+pub struct Reload(pub(crate) AppState);
+
+/// The sources of a server, and what it runs with.
+#[derive(Debug)]
+pub(crate) struct ConfigSource {
+    sources: Sources,
+    running: TaskiqFlowConfig,
+}
+
+impl Reload {
+    /// Puts the security settings of the configuration in force as it is now, all of them or none.
+    ///
+    /// # Errors
+    /// [`ReloadError`]: everything is as it was.
+    pub async fn settings(&self) -> Result<Reloaded, ReloadError> {
+        self.0.reload(None).await
+    }
+}
+
+impl ConfigSource {
+    /// The source of a server that runs with this.
+    pub(crate) fn of(sources: Sources, running: TaskiqFlowConfig) -> Arc<dyn SettingsSource> {
+        Arc::new(Self { sources, running })
+    }
+}
+
+impl SettingsSource for ConfigSource {
+    fn read(&self) -> Result<FreshSettings, Vec<FieldProblem>> {
+        let loaded = self.sources.load().map_err(|error| vec![mistake(&error)])?;
+        let settings = loaded.security_settings().map_err(|error| vec![mistake(&error)])?;
+        let (running, fresh) = (self.running.redacted(), loaded.config.redacted());
+        let pending = fresh
+            .iter()
+            .filter(|(field, value)| {
+                settings.redacted().get(field).is_none() && running.get(*field) != Some(*value)
+            })
+            .map(|(field, _)| field.clone())
+            .collect();
+        Ok(FreshSettings { settings, pending })
+    }
+}
+
+fn mistake(error: &ConfigError) -> FieldProblem {
+    FieldProblem {
+        field: error.field().unwrap_or("(file)").to_owned(),
+        message: error.message().to_owned(),
+        help: error.diagnostic().help_text().map(str::to_owned),
+    }
+}
