@@ -91,6 +91,11 @@ pub fn checks(world: &World, scope: Scope) -> Vec<Check> {
                     continue;
                 }
             }
+            // Five handshakes a minute are few: who is good for something opens sockets, which shows more.
+            let handshake = row.needs == Needs::Handshake;
+            if scope == Scope::Sampled && handshake && matches!(who.standing, Standing::Good(_)) {
+                continue;
+            }
             for target in targets(row, world, scope, who) {
                 let check = |form| Check { row, caller, target, form };
                 let there = names_target(row) && world.targets[target].pipeline.exists;
