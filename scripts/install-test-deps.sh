@@ -29,6 +29,7 @@ want chromium chromium
 want curl curl
 want openssl openssl
 want python3 python3
+want testssl testssl.sh
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
 
 if [ -z "$missing" ]; then

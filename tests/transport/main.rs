@@ -4,6 +4,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod files;
+mod mutual;
 mod reload;
+mod scan;
 mod serving;
+mod smuggling;
 mod support;

@@ -82,6 +82,9 @@ pub(crate) async fn frame(State(state): State<AppState>, mut request: Request, n
     if let Some(origin) = origin {
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, CORS_EXPOSED);
+    }
+    if state.guard().settings().allowed_origins().iter().next().is_some() {
+        // Also on what other origins got: a cache must not give it to those that are allowed.
         headers.append(VARY, HeaderValue::from_static("origin"));
     }
     // Over HTTP/1.1 nothing is read behind such a request; see there.

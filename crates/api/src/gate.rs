@@ -66,6 +66,7 @@ async fn admit(state: &AppState, route: &Route, parts: &Parts) -> Result<Admissi
         headers: &parts.headers,
         request_id: id.map_or("", |id| &id.0),
         websocket_upgrade: asks_for_websocket(&parts.headers),
+        certificate: parts.extensions.get(),
     };
     state.guard().admit(route.endpoint, route.rule.access(), facts).await
 }

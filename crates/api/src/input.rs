@@ -134,7 +134,10 @@ pub(crate) fn seq(name: &'static str, text: Option<&str>) -> Result<Option<u64>,
 }
 
 pub(crate) fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
-    let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let mut media_types = headers.get_all(CONTENT_TYPE).iter();
+    let media_type = media_types.next().and_then(|value| value.to_str().ok()).unwrap_or("");
+    // Of several, somebody before us may have gone by another.
+    let media_type = if media_types.next().is_none() { media_type } else { "" };
     let essence = media_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
     let json =
         essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"));

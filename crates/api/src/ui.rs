@@ -35,6 +35,12 @@ const POLICY: HeaderValue = HeaderValue::from_static(
      form-action 'none'; base-uri 'none'; frame-ancestors 'none'",
 );
 
+const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-policy");
+/// What the page has no use for, it cannot be made to ask for.
+const NO_PERMISSIONS: HeaderValue = HeaderValue::from_static(
+    "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), publickey-credentials-get=(), usb=()",
+);
+
 /// What is where; browsers are sent to the page.
 #[utoipa::path(get, path = "/", tag = "server", responses(
     (status = 200, description = "Where to go on", body = Object),
@@ -80,9 +86,10 @@ impl File {
 
 /// A page or a part of one, with the headers that pages have.
 pub(crate) fn html_headers(media_type: &'static str, text: impl Into<axum::body::Body>) -> Response {
-    let headers: [(HeaderName, HeaderValue); 3] = [
+    let headers: [(HeaderName, HeaderValue); 4] = [
         (CONTENT_TYPE, HeaderValue::from_static(media_type)),
         (CONTENT_SECURITY_POLICY, POLICY),
+        (PERMISSIONS_POLICY, NO_PERMISSIONS),
         // Always asked for again, so that page and server are of one version.
         (CACHE_CONTROL, HeaderValue::from_static("no-cache")),
     ];

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::audit::{AuditSubject, SubjectNames};
+use crate::certificate::ClientCertificate;
 use crate::digest::KeyDigest;
 use crate::permission::PermissionSet;
 use crate::whitelist::Whitelist;
@@ -17,6 +18,8 @@ pub enum PrincipalKind {
     ApiKey,
     /// By a JSON Web Token.
     Jwt,
+    /// By a client certificate.
+    Certificate,
     /// Not at all.
     Anonymous,
     /// Nobody asked: security is switched off.
@@ -29,6 +32,7 @@ impl PrincipalKind {
         match self {
             PrincipalKind::ApiKey => "api_key",
             PrincipalKind::Jwt => "jwt",
+            PrincipalKind::Certificate => "certificate",
             PrincipalKind::Anonymous => "anonymous",
             PrincipalKind::Open => "open",
         }
@@ -56,6 +60,7 @@ pub(crate) enum Proof {
     None,
     Key(KeyDigest),
     Token(Arc<TokenProof>),
+    Certificate(ClientCertificate),
 }
 
 /// What is kept of a token, so that its bearer can be checked again later without it.
@@ -94,7 +99,7 @@ impl Principal {
         }
     }
 
-    /// The key's id, or the token's `sub`. Never a credential.
+    /// The id of the key or of the certificate's entry, or the token's `sub`. Never a credential.
     pub fn id(&self) -> &str {
         &self.id
     }
@@ -137,7 +142,7 @@ impl Principal {
 
     /// Whether a credential was presented and found good.
     pub fn is_authenticated(&self) -> bool {
-        matches!(self.kind, PrincipalKind::ApiKey | PrincipalKind::Jwt)
+        matches!(self.kind, PrincipalKind::ApiKey | PrincipalKind::Jwt | PrincipalKind::Certificate)
     }
 
     /// Whether the credential itself says what it permits, as a key does; a token's roles are looked up.

@@ -6,6 +6,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
+use http::Method;
+use http::header::TRANSFER_ENCODING;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -59,10 +61,11 @@ pub(super) struct Site {
 
 /// What every request of a connection brings along.
 #[derive(Debug, Clone)]
-struct Origin {
-    connection: Connection,
-    certificate: Option<ClientCertificate>,
-    plain_on_tls: bool,
+pub(super) struct Origin {
+    pub(super) connection: Connection,
+    pub(super) certificate: Option<ClientCertificate>,
+    /// Whether it speaks HTTP in the clear where TLS is spoken.
+    pub(super) plain_on_tls: bool,
 }
 
 impl Site {
@@ -121,7 +124,9 @@ impl Site {
             let fault = by_bytes.or_else(|| examine(&mut request));
             // What follows a body whose end only a transfer coding tells is never read: a proxy before us may have
             // seen its end elsewhere (RFC 9112 section 6.1).
-            let last = fault.is_some() || request.headers().contains_key(http::header::TRANSFER_ENCODING);
+            let last = fault.is_some()
+                || request.method() == Method::CONNECT
+                || request.headers().contains_key(TRANSFER_ENCODING);
             origin.attach(request, fault, last)
         });
         let mut builder = http1::Builder::new();
@@ -141,7 +146,7 @@ impl Site {
         }
     }
 
-    async fn http2<I>(&self, io: I, origin: Origin)
+    pub(super) async fn http2<I>(&self, io: I, origin: Origin)
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {

@@ -15,8 +15,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::framing::Fault;
 
-/// A head beyond this is refused by the parser, whose buffer is as large.
-const MAX_HEAD: usize = super::MAX_HEAD_BYTES;
+/// Such a head the parser has refused: it looks whether one is too long each time that it has read.
+const MAX_HEAD: usize = 2 * super::MAX_HEAD_BYTES;
 
 /// What was found in the heads that have been read on a connection, in order.
 #[derive(Debug, Default)]

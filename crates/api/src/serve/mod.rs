@@ -19,6 +19,8 @@ mod head;
 mod peers;
 mod stall;
 mod streams;
+#[cfg(test)]
+mod tests;
 mod tls;
 
 use std::io;

@@ -27,6 +27,8 @@ async fn every_answer_carries_the_headers() {
         assert_eq!(answer.header("x-content-type-options"), "nosniff", "{path}");
         assert_eq!(answer.header("x-frame-options"), "DENY", "{path}");
         assert_eq!(answer.header("referrer-policy"), "no-referrer", "{path}");
+        assert_eq!(answer.header("cross-origin-resource-policy"), "same-origin", "{path}");
+        assert_eq!(answer.header("cross-origin-opener-policy"), "same-origin", "{path}");
         assert_eq!(
             answer.header("strict-transport-security"),
             "max-age=31536000; includeSubDomains",
@@ -38,6 +40,7 @@ async fn every_answer_carries_the_headers() {
         assert!(!answer.header("x-request-id").is_empty(), "{path}");
         assert!(!answer.headers.contains_key("server"), "{path}");
         let page = path.starts_with("/ui/") && status == 200;
+        assert_eq!(answer.header("permissions-policy").contains("camera=()"), page, "{path}");
         assert_eq!(answer.header("cache-control"), if page { "no-cache" } else { "no-store" }, "{path}");
         if status >= 400 {
             let problem = answer.problem();
@@ -130,7 +133,16 @@ async fn pages_of_allowed_origins_may_call_and_no_others() {
         assert_eq!(call(origin, Method::OPTIONS).send().await.status, 405, "{origin}");
         let answer = call(origin, Method::GET).key("admin-key").send().await;
         assert!(!answer.headers.contains_key("access-control-allow-origin"), "{origin}");
+        assert!(answer.header("vary").contains("origin"), "a cache must not give it to others: {origin}");
     }
+    // Credentials of a browser's own (cookies, certificates) are never asked for by foreign pages, and nobody is `*`.
+    assert!(!preflight.headers.contains_key("access-control-allow-credentials"));
+    for header in
+        ["access-control-allow-origin", "access-control-allow-headers", "access-control-allow-methods"]
+    {
+        assert!(!preflight.header(header).contains('*'), "{header}");
+    }
+    assert!(preflight.header("vary").contains("origin"));
 }
 
 #[tokio::test]
@@ -147,5 +159,35 @@ async fn the_root_sends_browsers_to_the_page() {
     assert!(!page.contains("style=") && !page.contains("onclick") && !page.contains("<script>"));
     for file in ["app.js", "style.css"] {
         assert!(page.contains(file), "{file}");
+    }
+}
+
+#[tokio::test]
+async fn every_route_that_takes_a_body_takes_json_alone() {
+    let server = server().await;
+    let bodies = [
+        (Method::POST, "/pipelines/new"),
+        (Method::PUT, "/pipelines/new"),
+        (Method::POST, "/pipelines/diamond/execute"),
+        (Method::POST, "/schedules"),
+    ];
+    for (method, path) in bodies {
+        for media_types in [
+            &[][..],
+            &["text/plain"],
+            &["application/x-www-form-urlencoded"],
+            &["multipart/form-data; boundary=x"],
+            &["application/jsonx"],
+            &["application/json", "text/plain"],
+            &["text/plain", "application/json"],
+        ] {
+            let mut call = server.call(method.clone(), path).key("admin-key").body("{\"parameters\": {}}");
+            for media_type in media_types {
+                call = call.header("content-type", media_type);
+            }
+            let answer = call.send().await;
+            assert_eq!(answer.status, 415, "{method} {path} {media_types:?}: {}", answer.text());
+            answer.problem();
+        }
     }
 }

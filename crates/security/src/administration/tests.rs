@@ -116,6 +116,7 @@ impl Stage {
             headers: &headers,
             request_id: "req-1",
             websocket_upgrade: false,
+            certificate: None,
         };
         self.administration.guard().admit(endpoint::GET_PIPELINE, Access::Authenticated, facts).await
     }

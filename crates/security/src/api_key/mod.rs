@@ -60,7 +60,7 @@ impl KeyRecord {
         }
     }
 
-    fn to_principal(&self, digest: KeyDigest, until: Option<Timestamp>) -> Principal {
+    pub(crate) fn to_principal(&self, digest: KeyDigest, until: Option<Timestamp>) -> Principal {
         Principal {
             id: self.id.clone(),
             kind: PrincipalKind::ApiKey,

@@ -119,7 +119,13 @@ impl Guard {
         let presented = credential::presented(facts.headers, settings)
             .map_err(|refusal| self.refuse_credential(passage, refusal, "headers", None))?;
         let Some(presented) = presented else {
-            return self.without_credential(passage, access).await;
+            return match self.by_certificate(passage, access, facts, client)? {
+                Ok(principal) => {
+                    self.spend_principal(passage, &principal).await?;
+                    Ok((principal, CredentialState::Accepted))
+                }
+                Err(reason) => self.without_credential(passage, access, reason).await,
+            };
         };
         let principal = self.authenticate(passage, presented).await?;
         self.spend_principal(passage, &principal).await?;
@@ -153,11 +159,46 @@ impl Guard {
         Ok(socket.with_principal(principal))
     }
 
-    /// What a request without credential may still be.
+    /// Whose certificate the request came with, or why it is nobody's: then the request is one without credential.
+    ///
+    /// Browsers show a certificate to every page that asks for something here, as they do with cookies: what a foreign
+    /// page had them ask is refused.
+    fn by_certificate(
+        &self,
+        passage: &Passage<'_>,
+        access: Access,
+        facts: &RequestFacts<'_>,
+        client: &ClientInfo,
+    ) -> Result<Result<Arc<Principal>, Cow<'static, str>>, Refusal> {
+        let settings = passage.settings;
+        let Some(certificate) = facts.certificate.filter(|_| settings.provider == AuthProvider::ApiKey)
+        else {
+            return Ok(Err("no credential".into()));
+        };
+        let principal = match settings.certificates.find(certificate, client.ip, Timestamp::now()) {
+            Ok(principal) => principal,
+            Err(reason) => return Ok(Err(format!("no credential but a certificate: {reason}").into())),
+        };
+        if access != Access::WebSocket {
+            self.check_origin(passage, facts, client)?;
+        }
+        if facts.headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none")
+            && facts.headers.get(ORIGIN).is_none()
+        {
+            let refusal = Refusal::new(RefusalKind::ForeignOrigin, "a foreign page, by Sec-Fetch-Site");
+            let (event, outcome) = (AuditEvent::AuthorizationDenied, Outcome::Denied);
+            return Err(self.refuse(passage, event, outcome, Some(&principal), refusal));
+        }
+        self.record_authentication(&passage.request, &principal, "certificate")?;
+        Ok(Ok(principal))
+    }
+
+    /// What a request without credential may still be; `reason` says why it has none.
     async fn without_credential(
         &self,
         passage: &mut Passage<'_>,
         access: Access,
+        reason: Cow<'static, str>,
     ) -> Result<(Arc<Principal>, CredentialState), Refusal> {
         let settings = passage.settings;
         if access == Access::WebSocket && settings.handshake_auth == HandshakeAuth::Optional {
@@ -172,7 +213,7 @@ impl Guard {
             // Nobody to count by: by address then, or these requests would have no limit.
             self.spend(passage, &format!("ip|{}", ip_key(passage.request.ip)), None).await?;
         }
-        let refusal = passage.missing_credential("no credential");
+        let refusal = passage.missing_credential(reason);
         Err(self.refuse_credential(passage, refusal, "none", None))
     }
 
@@ -360,7 +401,7 @@ impl Guard {
 }
 
 impl Passage<'_> {
-    fn missing_credential(&self, reason: &'static str) -> Refusal {
+    fn missing_credential(&self, reason: impl Into<Cow<'static, str>>) -> Refusal {
         Refusal::unauthorized(RefusalKind::MissingCredential, reason, credential::challenge(self.settings))
     }
 

@@ -32,6 +32,7 @@
 //!     headers: &headers,
 //!     request_id: "req-1",
 //!     websocket_upgrade: false,
+//!     certificate: None,
 //! };
 //! let caller = guard.admit(endpoint::GET_DAG, Access::Authenticated, request).await.unwrap();
 //! assert!(guard.authorize(&caller, Permission::Read, Resource::Pipeline("etl")).is_ok());
@@ -61,6 +62,7 @@ use http::{HeaderMap, Method};
 use tokio::sync::watch;
 
 use crate::audit::AuditLogger;
+use crate::certificate::ClientCertificate;
 use crate::https::ClientInfo;
 use crate::jwt::Revocations;
 use crate::principal::Principal;
@@ -104,6 +106,8 @@ pub struct RequestFacts<'a> {
     pub request_id: &'a str,
     /// Whether the request asks for an upgrade to WebSocket.
     pub websocket_upgrade: bool,
+    /// What the client proved to have the key of in the handshake of TLS, if it was asked.
+    pub certificate: Option<&'a ClientCertificate>,
 }
 
 /// Whether the caller proved who it is.

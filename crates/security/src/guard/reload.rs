@@ -107,7 +107,7 @@ impl Guard {
     pub(super) fn check_revoked(&self, principal: &Principal, now: Timestamp) -> Result<(), JwtError> {
         match &principal.proof {
             Proof::Token(token) => self.inner.revocations.load().check(&principal.id, token, now),
-            Proof::Key(_) | Proof::None => Ok(()),
+            Proof::Key(_) | Proof::Certificate(_) | Proof::None => Ok(()),
         }
     }
 
@@ -145,7 +145,10 @@ impl Guard {
             Proof::Key(digest) if settings.provider == AuthProvider::ApiKey => {
                 settings.keys.find_digest(digest, caller.client.ip, now).ok()?
             }
-            Proof::Key(_) => return None,
+            Proof::Certificate(certificate) if settings.provider == AuthProvider::ApiKey => {
+                settings.certificates.find(certificate, caller.client.ip, now).ok()?
+            }
+            Proof::Key(_) | Proof::Certificate(_) => return None,
             Proof::Token(token) => {
                 let trusted = settings.tokens.as_ref().is_some_and(|tokens| tokens.still_trusts(token));
                 let welcome = trusted

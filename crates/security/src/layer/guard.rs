@@ -110,6 +110,7 @@ where
                 headers: &parts.headers,
                 request_id: &id.0,
                 websocket_upgrade: is_websocket_upgrade(&parts.headers),
+                certificate: parts.extensions.get(),
             };
             let admission = match guard.admit(endpoint.name, endpoint.access, facts).await {
                 Ok(admission) => admission,

@@ -5,8 +5,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use http::header::{
-    CACHE_CONTROL, HeaderValue, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
-    X_FRAME_OPTIONS,
+    CACHE_CONTROL, HeaderName, HeaderValue, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY,
+    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use http::{HeaderMap, Request, Response};
 use tower::{Layer, Service};
@@ -19,9 +19,14 @@ use crate::https::ClientInfo;
 /// A year, subdomains included (RFC 6797; ASVS 3.4.1): what the guide's nginx sends.
 pub const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000; includeSubDomains");
 
+const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+const CROSS_ORIGIN_OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
+const SAME_ORIGIN: HeaderValue = HeaderValue::from_static("same-origin");
+
 /// Puts the security headers on every answer: `X-Content-Type-Options: nosniff`, `X-Frame-Options: DENY`,
-/// `Referrer-Policy: no-referrer`, `Cache-Control: no-store` unless the handler chose another, and
-/// `Strict-Transport-Security` when the request was secure.
+/// `Referrer-Policy: no-referrer`, `Cross-Origin-Resource-Policy: same-origin` (foreign pages may not embed the answer; those
+/// that CORS allows may fetch it), `Cross-Origin-Opener-Policy: same-origin`, `Cache-Control: no-store` unless the handler
+/// chose another, and `Strict-Transport-Security` when the request was secure.
 ///
 /// Browsers must not see that last one over plain HTTP. Whether the request was secure is what the guard says
 /// ([`SecurityHeadersLayer::with_guard`]), or the [`ClientInfo`] or [`Admission`] in the extensions of the answer; with
@@ -93,6 +98,8 @@ fn write_security_headers(headers: &mut HeaderMap, secure: bool) {
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(CROSS_ORIGIN_RESOURCE_POLICY, SAME_ORIGIN);
+    headers.insert(CROSS_ORIGIN_OPENER_POLICY, SAME_ORIGIN);
     headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     if secure {
         headers.insert(STRICT_TRANSPORT_SECURITY, HSTS);

@@ -9,6 +9,7 @@
 //! | extension | put there by | when it is absent |
 //! |---|---|---|
 //! | [`Connection`] | the accept loop | an unknown, untrusted peer over plain HTTP |
+//! | [`ClientCertificate`](crate::certificate::ClientCertificate) | the accept loop | the client has none |
 //! | [`RequestId`] | the request-id layer | the `X-Request-Id` header of the request |
 //! | [`Endpoint`](crate::guard::Endpoint) | the route | needs a credential, counted with unknown endpoints |
 //!

@@ -105,6 +105,8 @@ async fn every_answer_has_the_security_headers() {
     let response = answer(service, request(Some(OUTSIDE), "/", &[])).await;
     for (name, value) in [
         ("x-content-type-options", "nosniff"),
+        ("cross-origin-resource-policy", "same-origin"),
+        ("cross-origin-opener-policy", "same-origin"),
         ("x-frame-options", "DENY"),
         ("referrer-policy", "no-referrer"),
         ("cache-control", "no-store"),

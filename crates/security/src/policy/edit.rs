@@ -107,6 +107,7 @@ impl Edit {
     pub fn describe(&self, principal: &Principal) -> EditText {
         let owner = match principal.kind() {
             PrincipalKind::ApiKey => format!("api_keys.{}", principal.id()),
+            PrincipalKind::Certificate => format!("client_certificates.{}", principal.id()),
             kind => kind.as_str().to_owned(),
         };
         let of_roles = match principal.kind() {
@@ -157,6 +158,7 @@ impl Edit {
         let whose = match principal.kind() {
             PrincipalKind::Jwt => format!("the token of `{}`", principal.id()),
             PrincipalKind::ApiKey => format!("the key `{}`", principal.id()),
+            PrincipalKind::Certificate => format!("the certificate `{}`", principal.id()),
             _ => format!("`{}`", principal.id()),
         };
         match self {

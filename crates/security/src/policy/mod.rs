@@ -285,7 +285,7 @@ impl Policy {
             PrincipalKind::Open => PermissionSet::EMPTY,
             PrincipalKind::Anonymous if self.anonymous_read => PermissionSet::from_iter([Permission::Read]),
             PrincipalKind::Anonymous => PermissionSet::EMPTY,
-            PrincipalKind::ApiKey => principal.permissions(),
+            PrincipalKind::ApiKey | PrincipalKind::Certificate => principal.permissions(),
             PrincipalKind::Jwt => principal
                 .roles()
                 .iter()

@@ -275,7 +275,7 @@ mod explained {
     fn principals() -> impl Strategy<Value = Principal> {
         let kinds = vec![
             PrincipalKind::ApiKey,
-            PrincipalKind::ApiKey,
+            PrincipalKind::Certificate,
             PrincipalKind::Jwt,
             PrincipalKind::Jwt,
             PrincipalKind::Anonymous,
@@ -284,7 +284,7 @@ mod explained {
         let lists = proptest::sample::subsequence(vec!["a", "b", "c*", "*"], 0..=2);
         (proptest::sample::select(kinds), roles(), lists, permissions(), proptest::bool::weighted(0.1))
             .prop_map(|(kind, roles, list, permissions, expired)| {
-                let own = kind == PrincipalKind::ApiKey;
+                let own = matches!(kind, PrincipalKind::ApiKey | PrincipalKind::Certificate);
                 Principal {
                     id: "someone".to_owned(),
                     kind,

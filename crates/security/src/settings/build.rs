@@ -10,6 +10,7 @@ use super::{
     SettingsError, Severity, Warning, redact, tokens,
 };
 use crate::api_key::{DIGEST_PREFIX, KeyDigest, KeyRecord, KeyRing};
+use crate::certificate::{CertificateName, CertificateRing};
 use crate::guard::endpoint;
 use crate::https::TrustedProxies;
 use crate::jwt::JwtVerifier;
@@ -39,6 +40,7 @@ impl SecurityOptions {
     pub fn build(self) -> Result<Settings, SettingsError> {
         let mut warnings = Vec::new();
         let keys = self.build_keys(&mut warnings)?;
+        let certificates = self.build_certificates(&mut warnings)?;
         let tokens = tokens::build(&self, &mut warnings)?;
         let policy = self.build_policy()?;
         let limits = self.build_limits(&mut warnings)?;
@@ -49,11 +51,12 @@ impl SecurityOptions {
             .map_err(|(at, error)| SettingsError::new(format!("allowed_origins[{at}]"), error))?;
         self.warn(&keys, tokens.as_ref(), &mut warnings);
         warnings.sort_by_key(|warning| std::cmp::Reverse(warning.severity));
-        let redacted = redact::redacted(&self, &keys, &limits, tokens.as_ref(), &origins);
+        let redacted = redact::redacted(&self, &keys, &certificates, &limits, tokens.as_ref(), &origins);
         Ok(Settings {
             enabled: self.security_enabled,
             provider: self.auth_provider,
             keys,
+            certificates,
             tokens,
             policy,
             require_https: self.require_https,
@@ -98,6 +101,37 @@ impl SecurityOptions {
             records.push(record);
         }
         KeyRing::new(records).map_err(|error| SettingsError::new("api_keys", error))
+    }
+
+    fn build_certificates(&self, warnings: &mut Vec<Warning>) -> Result<CertificateRing, SettingsError> {
+        const FIELD: &str = "client_certificates";
+        let mut entries = Vec::with_capacity(self.client_certificates.len());
+        for (text, entry) in &self.client_certificates {
+            let name: CertificateName = text.parse().map_err(|error| SettingsError::new(FIELD, error))?;
+            let id = entry.id.clone().unwrap_or_else(|| name.to_string());
+            let record = key_record(KeyDigest::of(text), id.clone(), entry)
+                .map_err(|fault| fault.under(&format!("{FIELD}.{}", id.escape_debug())))?;
+            if record.permissions.is_empty() {
+                let message = "the certificate has no `permissions` and can do nothing; list `read`, `execute` or `admin`";
+                warnings.push(warning(
+                    "key-without-permission",
+                    Severity::Low,
+                    &format!("{FIELD}.{}", record.id),
+                    message,
+                ));
+            }
+            entries.push((name, record));
+        }
+        if !entries.is_empty() && self.auth_provider == AuthProvider::Jwt {
+            let message = "the certificates are not used while `auth_provider` is \"jwt\"";
+            warnings.push(warning("keys-unused", Severity::Low, FIELD, message));
+        }
+        CertificateRing::new(entries).map_err(|twice| {
+            SettingsError::new(
+                FIELD,
+                format!("`{twice}` stands twice; keep one entry, and give each its own `id`"),
+            )
+        })
     }
 
     fn build_policy(&self) -> Result<Policy, SettingsError> {
@@ -152,7 +186,8 @@ impl SecurityOptions {
             );
             return;
         }
-        let keys_count = self.auth_provider == AuthProvider::ApiKey && !keys.is_empty();
+        let keys_count = self.auth_provider == AuthProvider::ApiKey
+            && !(keys.is_empty() && self.client_certificates.is_empty());
         if !keys_count && tokens.is_none() {
             let message = "nobody can authenticate: there is neither a key nor anything to check tokens with; \
                            `taskiq-flow key new` makes a key";

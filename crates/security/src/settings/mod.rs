@@ -42,6 +42,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::api_key::KeyRing;
+use crate::certificate::CertificateRing;
 use crate::https::{ClientInfo, TrustedProxies};
 use crate::jwt::jwks::JwksUrl;
 use crate::jwt::{JwtAlgorithm, JwtVerifier};
@@ -101,6 +102,8 @@ pub struct SecurityOptions {
     pub auth_provider: AuthProvider,
     /// The accepted keys.
     pub api_keys: ApiKeyMap,
+    /// The client certificates that are a credential, by fingerprint or name.
+    pub client_certificates: BTreeMap<String, ApiKeyEntry>,
     /// The shared secret of HS256 tokens.
     pub jwt_secret: Option<SecretString>,
     /// Refuse a secret below [`STRONG_SECRET_BYTES`] instead of warning of it.
@@ -163,6 +166,7 @@ impl Default for SecurityOptions {
             security_enabled: true,
             auth_provider: AuthProvider::default(),
             api_keys: ApiKeyMap::default(),
+            client_certificates: BTreeMap::new(),
             jwt_secret: None,
             require_strong_jwt_secret: false,
             jwt_algorithms: None,
@@ -266,6 +270,7 @@ pub struct Settings {
     pub(crate) enabled: bool,
     pub(crate) provider: AuthProvider,
     pub(crate) keys: KeyRing,
+    pub(crate) certificates: CertificateRing,
     pub(crate) tokens: Option<JwtVerifier>,
     pub(crate) policy: Policy,
     pub(crate) require_https: bool,
@@ -294,6 +299,11 @@ impl Settings {
     /// The accepted keys.
     pub fn keys(&self) -> &KeyRing {
         &self.keys
+    }
+
+    /// The client certificates that are a credential.
+    pub fn certificates(&self) -> &CertificateRing {
+        &self.certificates
     }
 
     /// What checks tokens; `None` when tokens are not accepted.

@@ -1,9 +1,12 @@
 //! The settings as `GET /security/config` shows them.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::{AllowedOrigins, IssuerEntry, PublicKeyEntry, RateLimits, SecurityOptions};
 use crate::api_key::{KeyRecord, KeyRing};
+use crate::certificate::CertificateRing;
 use crate::jwt::{JwtAlgorithm, JwtVerifier};
 
 /// What stands where a secret would.
@@ -14,10 +17,25 @@ const REDACTED: &str = "[redacted]";
 pub(super) fn redacted(
     options: &SecurityOptions,
     keys: &KeyRing,
+    certificates: &CertificateRing,
     limits: &RateLimits,
     tokens: Option<&JwtVerifier>,
     origins: &AllowedOrigins,
 ) -> Value {
+    let certificates: BTreeMap<String, Value> = certificates
+        .entries()
+        .map(|(name, entry)| {
+            let shown = json!({
+                "id": entry.id,
+                "roles": entry.roles,
+                "pipelines": entry.whitelist.to_list(),
+                "permissions": entry.permissions,
+                "expires_at": entry.expires_at,
+                "allowed_ips": entry.allowed_ips,
+            });
+            (name.to_string(), shown)
+        })
+        .collect();
     let rate_limits: serde_json::Map<String, Value> =
         limits.by_endpoint.iter().map(|(name, limit)| (name.clone(), json!(limit.to_string()))).collect();
     let accepted = |algorithm: &&JwtAlgorithm| tokens.is_some_and(|tokens| tokens.accepts(**algorithm));
@@ -26,6 +44,7 @@ pub(super) fn redacted(
         "security_enabled": options.security_enabled,
         "auth_provider": options.auth_provider,
         "api_keys": redacted_keys(keys),
+        "client_certificates": certificates,
         "jwt_secret": options.jwt_secret.as_ref().map(|_| REDACTED),
         "require_strong_jwt_secret": options.require_strong_jwt_secret,
         "jwt_algorithms": algorithms,

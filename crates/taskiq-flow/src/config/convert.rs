@@ -119,6 +119,7 @@ impl TaskiqFlowConfig {
             security_enabled: self.security_enabled,
             auth_provider: self.auth_provider,
             api_keys: self.api_keys.to_map(),
+            client_certificates: self.client_certificates.to_map(),
             jwt_secret: self.jwt_secret.clone(),
             require_strong_jwt_secret: self.require_strong_jwt_secret,
             jwt_algorithms: self.jwt_algorithms.clone(),

@@ -17,7 +17,7 @@ use taskiq_flow_security::settings::{
     ApiKeyEntry, AuthProvider, HandshakeAuth, IssuerEntry, PublicKeyEntry, QuotaEntry, RateLimitKey,
 };
 
-use super::keys::ApiKeys;
+use super::keys::{ApiKeys, ClientCertificates};
 use super::kind::Kind;
 use super::mistake::Mistake;
 use super::raw::Raw;
@@ -139,6 +139,11 @@ fields! {
         /// entry says its role, pipelines and permissions, and perhaps when it expires and what logs call it.
         @with { |keys: impl IntoIterator<Item = (impl Into<SecretString>, impl Into<ApiKeyEntry>)>| keys.into_iter().collect() }
         api_keys: ApiKeys = ApiKeys::default();
+        /// The client certificates that are a credential, beside keys and tokens. The name of an entry is `sha256:` and
+        /// the fingerprint of the certificate, `uri:…`, `dns:…` or `email:…` of its alternative names, or `CN=…` of its
+        /// subject; the entry is as that of a key. Who signs them, says `tls_client_ca`.
+        @with { |certificates: impl IntoIterator<Item = (impl Into<String>, impl Into<ApiKeyEntry>)>| certificates.into_iter().collect() }
+        client_certificates: ClientCertificates = ClientCertificates::default();
         /// What a role of a token may do where no ACL speaks.
         @with { |roles: impl IntoIterator<Item = (impl Into<String>, Vec<Permission>)>| {
             roles.into_iter().map(|(role, permissions)| (role.into(), PermissionSet::from(permissions))).collect()

@@ -1,5 +1,6 @@
 //! API keys and the public keys of tokens.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use ipnet::IpNet;
@@ -79,6 +80,45 @@ impl ApiKey {
 impl From<ApiKey> for ApiKeyEntry {
     fn from(key: ApiKey) -> Self {
         key.0
+    }
+}
+
+/// The client certificates that are a credential, by fingerprint or name, and what each may do.
+#[derive(Debug, Clone, Default)]
+pub struct ClientCertificates(BTreeMap<String, ApiKeyEntry>);
+
+impl ClientCertificates {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Each and what it may do.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &ApiKeyEntry)> {
+        self.0.iter().map(|(name, entry)| (name.as_str(), entry))
+    }
+
+    pub(super) fn to_map(&self) -> BTreeMap<String, ApiKeyEntry> {
+        self.0.clone()
+    }
+}
+
+impl<K: Into<String>, E: Into<ApiKeyEntry>> FromIterator<(K, E)> for ClientCertificates {
+    fn from_iter<I: IntoIterator<Item = (K, E)>>(certificates: I) -> Self {
+        Self(certificates.into_iter().map(|(name, entry)| (name.into(), entry.into())).collect())
+    }
+}
+
+impl FieldValue for ClientCertificates {
+    const KIND: Kind = Kind::Map(&ApiKeyEntry::KIND);
+
+    fn decode(raw: &Raw) -> Result<Self, Mistake> {
+        BTreeMap::decode(raw).map(Self)
+    }
+
+    fn show(&self) -> Value {
+        // Plain data with text keys always serialises; if it ever did not, less would be shown.
+        serde_json::to_value(&self.0).unwrap_or_default()
     }
 }
 

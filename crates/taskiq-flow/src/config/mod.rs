@@ -66,7 +66,7 @@ pub use taskiq_flow_security::settings::{
 pub use self::convert::{RateLimitStorage, StoreTarget};
 pub use self::error::{ConfigError, Origin};
 pub use self::fields::{FieldInfo, TaskiqFlowConfig, TaskiqFlowConfigBuilder, fields};
-pub use self::keys::{ApiKey, ApiKeys};
+pub use self::keys::{ApiKey, ApiKeys, ClientCertificates};
 pub use self::sources::{COMMAND_LINE_VARIABLES, ConfigWarning, DEFAULT_FILE, Loaded, Sources};
 pub use self::types::{
     AuditLog, AuditMode, AuditTarget, Durability, LogFormat, PipelineAcl, RateLimitOnError, Texts,

@@ -91,9 +91,7 @@ fn configure(
     let builder = builder.map_err(|error| unusable("tls_cert", Path::new("-"), error.to_string()))?;
     let resolver = Arc::new(rustls::sign::SingleCertAndKey::from(certified));
     let Some(source) = client_ca else {
-        let mut config = builder.with_no_client_auth().with_cert_resolver(resolver);
-        config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
-        return Ok(config);
+        return Ok(offer(builder.with_no_client_auth().with_cert_resolver(resolver)));
     };
     let mut roots = RootCertStore::empty();
     for authority in source.certificates()? {
@@ -107,13 +105,19 @@ fn configure(
         TlsClientAuth::Optional => verifier.allow_unauthenticated(),
     };
     let verifier = verifier.build().map_err(|error| source.unusable(format!("cannot be used: {error}")))?;
-    let mut config = builder.with_client_cert_verifier(verifier).with_cert_resolver(resolver);
-    config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
+    let mut config = offer(builder.with_client_cert_verifier(verifier).with_cert_resolver(resolver));
     // A resumed session brings the certificate of its first handshake along, unchecked: none is resumed, so that a
     // client proves for each connection that it has the key and that somebody of ours still vouches for it.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(config)
+}
+
+/// What every configuration has: both versions of HTTP, and suites in the order that we like better.
+fn offer(mut config: ServerConfig) -> ServerConfig {
+    config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
+    config.ignore_client_order = true;
+    config
 }
 
 fn certified(

@@ -1,6 +1,7 @@
 //! The guard as its callers see it: what is admitted, in which order the checks come, and what is recorded.
 
 mod authentication;
+mod certificates;
 mod limits;
 mod order;
 mod quotas;
@@ -38,6 +39,7 @@ pub(super) struct Call {
     pub(super) peer: &'static str,
     pub(super) native_tls: bool,
     pub(super) headers: HeaderMap,
+    pub(super) certificate: Option<ClientCertificate>,
 }
 
 /// The guide's keys, an expired one, tokens, and the guide's ACL on `pipeline1`.
@@ -91,6 +93,7 @@ impl Stage {
             headers: &call.headers,
             request_id: "req-1",
             websocket_upgrade: call.headers.contains_key("upgrade") || call.access == Access::WebSocket,
+            certificate: call.certificate.as_ref(),
         };
         self.guard.admit(call.endpoint, call.access, facts).await
     }
@@ -131,6 +134,7 @@ impl Call {
             peer: "192.0.2.1",
             native_tls: true,
             headers: HeaderMap::new(),
+            certificate: None,
         }
     }
 

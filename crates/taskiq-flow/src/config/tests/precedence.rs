@@ -72,6 +72,7 @@ fn every_field_has_an_environment_variable_that_acts() {
         ("role_permissions", _) => r#"{"ops": ["read"]}"#.to_owned(),
         ("pipeline_acls", _) => r#"{"p": {"read": ["ops"]}}"#.to_owned(),
         ("api_keys", _) => r#"{"k": {"role": "ops"}}"#.to_owned(),
+        ("client_certificates", _) => r#"{"CN=robot": {"role": "ops"}}"#.to_owned(),
         ("jwt_algorithms", _) => r#"["HS256"]"#.to_owned(),
         ("jwt_public_keys" | "jwt_issuers", _) => "[]".to_owned(),
         ("jwks_url", _) => "https://idp.example.com/keys".to_owned(),

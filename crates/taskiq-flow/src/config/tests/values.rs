@@ -8,7 +8,7 @@ use super::{load, load_env};
 fn the_defaults_are_those_of_the_contract() {
     let defaults: serde_json::Value = serde_json::from_str(
         r#"{
-        "host": "127.0.0.1", "port": 8000, "security_enabled": true, "auth_provider": "api_key", "api_keys": {},
+        "host": "127.0.0.1", "port": 8000, "security_enabled": true, "auth_provider": "api_key", "api_keys": {}, "client_certificates": {},
         "jwt_secret": null, "require_strong_jwt_secret": false, "jwt_public_keys": [], "jwks_url": null,
         "jwt_issuer": null, "jwt_audience": null, "jwt_leeway_seconds": 30, "jwt_issuers": [],
         "jwt_required_type": null, "jwks_refresh_seconds": 300, "jwks_max_age_seconds": 86400,

@@ -1,5 +1,7 @@
 //! What an X.509 certificate says, and client certificates as they come out of a TLS handshake.
 
+mod ring;
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,6 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+pub use self::ring::{CertificateName, CertificateNameError, CertificateRing, NoCredential};
 
 /// What is read of a certificate. Reading it proves nothing: who presents one must have been checked against the
 /// authorities by the handshake.
@@ -136,7 +140,8 @@ impl Default for ClientTrust {
     }
 }
 
-/// The certificate that a client proved to have the key of. In the extensions of each request of its connection.
+/// The certificate that a client proved to have the key of. In the extensions of each request of its connection. Equal is
+/// what says the same.
 #[derive(Clone)]
 pub struct ClientCertificate {
     facts: Arc<CertificateFacts>,
@@ -160,6 +165,31 @@ impl ClientCertificate {
         self.trust.holds() && self.facts.is_valid_at(now)
     }
 }
+
+#[cfg(test)]
+impl CertificateFacts {
+    /// One that is valid for an hour from now on.
+    pub(crate) fn of_test(common_name: &str) -> Self {
+        let now = Timestamp::now();
+        Self {
+            fingerprint: Sha256::digest(common_name).into(),
+            common_name: Some(common_name.to_owned()),
+            dns_names: Vec::new(),
+            uris: Vec::new(),
+            emails: Vec::new(),
+            not_before: now,
+            not_after: now + jiff::SignedDuration::from_hours(1),
+        }
+    }
+}
+
+impl PartialEq for ClientCertificate {
+    fn eq(&self, other: &Self) -> bool {
+        self.facts == other.facts
+    }
+}
+
+impl Eq for ClientCertificate {}
 
 impl fmt::Debug for ClientCertificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
