@@ -2,5 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod checkpoints;
+mod exports;
 mod flood;
+mod hostile;
+mod required;
+mod sockets;
 mod support;
+mod table;

@@ -1,9 +1,10 @@
 //! What the tests share.
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
-use taskiq_flow_testkit::{Client, Server, ServerBuilder};
+use taskiq_flow_testkit::{Cli, Client, Server, ServerBuilder};
 
 /// The built program.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_taskiq-flow");
@@ -41,4 +42,9 @@ pub(crate) fn records(text: &str) -> Vec<Value> {
 /// The records of one event.
 pub(crate) fn of<'a>(records: &'a [Value], event: &str) -> Vec<&'a Value> {
     records.iter().filter(|record| record["event"] == event).collect()
+}
+
+/// What `audit verify` ends with.
+pub(crate) async fn verify(file: &Path) -> Option<i32> {
+    Cli::new(PROGRAM).run(["audit".as_ref(), "verify".as_ref(), file.as_os_str()]).await.code
 }

@@ -87,6 +87,7 @@ async fn security_relevant_events_are_logged_for_later_analysis() {
 async fn authentication_successes_and_failures_are_logged() {
     let server = limited().start().await;
     do_everything(&server).await;
+    recorded(&server, "websocket.close").await;
     let records = records(&server);
     let failures = of(&records, "authentication.failure");
     assert!(failures.len() >= 3, "{failures:?}");
@@ -111,6 +112,7 @@ async fn authentication_successes_and_failures_are_logged() {
 async fn authorization_denials_are_logged() {
     let server = limited().start().await;
     do_everything(&server).await;
+    recorded(&server, "websocket.close").await;
     let records = records(&server);
     let denials = of(&records, "authorization.denied");
     let found = denials.iter().any(|record| {
@@ -124,6 +126,7 @@ async fn authorization_denials_are_logged() {
 async fn rate_limit_throttling_events_are_logged() {
     let server = limited().start().await;
     do_everything(&server).await;
+    recorded(&server, "websocket.close").await;
     let records = records(&server);
     let throttled = of(&records, "rate_limit.exceeded");
     assert!(!throttled.is_empty());
@@ -138,6 +141,7 @@ async fn rate_limit_throttling_events_are_logged() {
 async fn pipeline_actions_are_logged() {
     let server = limited().start().await;
     do_everything(&server).await;
+    recorded(&server, "websocket.close").await;
     let records = records(&server);
     let reads = of(&records, "pipeline.read");
     assert!(

@@ -79,7 +79,7 @@ pub(crate) fn api(config: TaskiqFlowConfig, audit_logger: AuditLogger) -> Result
 async fn main() -> Result<(), Box<dyn Error>> {
     let config = config();
     // 3. Optional: a custom audit logger. This one writes where the configuration says.
-    let audit_logger = AuditLogger::open(config.audit_options())?;
+    let audit_logger = AuditLogger::open(config.audit_options()?)?;
     // 4. Start. All endpoints now require authentication.
     api(config, audit_logger)?.start().await?.serve().await?;
     Ok(())

@@ -192,7 +192,7 @@ impl Api {
         };
         let audit = match audit {
             Some(audit) => audit,
-            None => AuditLogger::open(config.audit_options())?,
+            None => AuditLogger::open(config.audit_options()?)?,
         };
         // Before anything runs: without its keys and revocations a server must not start.
         let state = Arc::new(StoreState(Arc::clone(&store)));

@@ -9,7 +9,8 @@ use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use taskiq_flow_security::audit::{
-    AuditEvent, AuditFilter, AuditPage, Outcome, ReadError, VerifyError, read_records, verify,
+    AuditEvent, AuditFilter, AuditPage, CheckpointStatus, Outcome, ReadError, TargetStatus, VerifyError,
+    read_records, verify,
 };
 use utoipa::openapi::Schema;
 use utoipa::{IntoParams, ToSchema};
@@ -33,6 +34,10 @@ pub(crate) struct AuditQuery {
     principal: Option<String>,
     /// Only this pipeline.
     pipeline_id: Option<String>,
+    /// Only this run.
+    run_id: Option<String>,
+    /// Only this client, by its address.
+    ip: Option<String>,
     /// Not before this time.
     #[param(value_type = Option<String>, format = DateTime)]
     since: Option<String>,
@@ -71,6 +76,35 @@ pub(crate) struct AuditVerification {
     seq: Option<u64>,
     /// What is wrong with it.
     fault: Option<String>,
+    /// How the signed checkpoints do, if any are made.
+    checkpoints: Option<Checkpoints>,
+}
+
+/// How the signed checkpoints of the audit log do.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Checkpoints {
+    /// The log's name in them.
+    origin: String,
+    /// The public key that signs, in base64 as C2SP signed notes write it.
+    key: String,
+    /// The newest one since the start, as it was sent.
+    #[schema(value_type = Option<Object>)]
+    last: Option<Value>,
+    /// Why none is signed any more.
+    error: Option<String>,
+    /// Where they go.
+    targets: Vec<CheckpointTarget>,
+}
+
+/// One place that signed checkpoints go to.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct CheckpointTarget {
+    /// The file, or the server.
+    target: String,
+    /// How many wait for it.
+    waiting: usize,
+    /// Why it did not take the last one.
+    error: Option<String>,
 }
 
 /// The security settings in force, without secrets.
@@ -105,6 +139,10 @@ pub(crate) async fn get_audit_records(
         outcome: field("outcome", query.outcome.as_deref(), outcome)?,
         principal: query.principal,
         pipeline_id: query.pipeline_id,
+        run_id: query.run_id,
+        ip: field("ip", query.ip.as_deref(), |text| {
+            text.parse::<std::net::IpAddr>().map_err(|_| "expected an IP address such as 192.0.2.7")
+        })?,
         since: field("since", query.since.as_deref(), time)?,
         until: field("until", query.until.as_deref(), time)?,
         limit: limit(query.limit.as_deref())?,
@@ -127,6 +165,7 @@ pub(crate) async fn verify_audit(
     Extension(_permit): Allowed,
 ) -> Result<Json<AuditVerification>, Problem> {
     let file = audit_file(&state)?;
+    let checkpoints = state.guard().audit().checkpoints().map(Checkpoints::of);
     let check = move || -> Result<_, VerifyError> {
         // Opening a pipe would wait for its writer, and a device may never end.
         if !std::fs::metadata(&file)?.is_file() {
@@ -144,8 +183,9 @@ pub(crate) async fn verify_audit(
             line: None,
             seq: None,
             fault: None,
+            checkpoints,
         })),
-        Err(VerifyError::Bad { line, seq, fault }) => Ok(Json(AuditVerification {
+        Err(VerifyError::Bad { line, seq, fault, .. }) => Ok(Json(AuditVerification {
             valid: false,
             records: None,
             last_seq: None,
@@ -153,8 +193,24 @@ pub(crate) async fn verify_audit(
             line: Some(line),
             seq,
             fault: Some(fault.to_string()),
+            checkpoints,
         })),
         Err(error) => Err(Problem::internal(error)),
+    }
+}
+
+impl Checkpoints {
+    fn of(status: CheckpointStatus) -> Self {
+        let CheckpointStatus { origin, key, last, error, targets } = status;
+        let target = |TargetStatus { target, waiting, error }| CheckpointTarget { target, waiting, error };
+        Self {
+            origin,
+            key: key.to_string(),
+            // It was written as JSON to be sent.
+            last: last.and_then(|last| serde_json::from_str(&last.to_json()).ok()),
+            error,
+            targets: targets.into_iter().map(target).collect(),
+        }
     }
 }
 

@@ -324,7 +324,7 @@ impl Session {
             Some(code) => format!("{code} {reason}"),
             None => reason.to_owned(),
         };
-        let note = Note { detail: Some(&detail), ..Note::default() };
+        let note = Note { status: code, detail: Some(&detail), ..Note::default() };
         if let Err(refusal) = state.guard().note(&caller, AuditEvent::WebsocketClose, note) {
             tracing::error!(reason = refusal.reason(), "the close of a socket could not be recorded");
         }

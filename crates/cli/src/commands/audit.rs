@@ -1,80 +1,51 @@
 //! `audit`: the audit log.
 
+mod keygen;
+mod prove;
+mod verify;
+
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{self, BufReader};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use taskiq_flow::security::audit::{
-    AuditEvent, AuditFilter, AuditRecord, Checkpoint, VerifyError, VerifyOptions, VerifyReport,
-    escape_controls, read_records, to_safe_json, verify_with,
+    AuditEvent, AuditFilter, AuditRecord, SignedSeries, VerifyKey, escape_controls, read_records,
+    to_safe_json,
 };
 
-use crate::args::{AuditCommand, AuditShowArgs, AuditVerifyArgs};
-use crate::output::{FAILED, Failure, json as print_json, line, note};
+use crate::args::{AuditCommand, AuditShowArgs};
+use crate::output::{Failure, line, note};
 
 pub(crate) fn run(command: AuditCommand) -> Result<ExitCode, Failure> {
     match command {
-        AuditCommand::Verify(args) => verify(&args),
+        AuditCommand::Verify(args) => verify::run(&args),
         AuditCommand::Show(args) => show(&args),
+        AuditCommand::Keygen(args) => keygen::run(&args),
+        AuditCommand::Prove(command) => prove::run(command),
     }
 }
 
-fn verify(args: &AuditVerifyArgs) -> Result<ExitCode, Failure> {
-    let checkpoint = args.checkpoint.as_deref().map(|text| {
-        let wrong =
-            || Failure::wrong("--checkpoint: write it as SEQ:HASH, as an earlier `audit verify` printed it");
-        text.parse::<Checkpoint>().map_err(|_| wrong())
-    });
-    let options = VerifyOptions { checkpoint: checkpoint.transpose()?, after: None };
-    let path = args.file.display();
-    let file = File::open(&args.file).map_err(|error| Failure::wrong(format!("{path}: {error}")))?;
-    match verify_with(BufReader::new(file), &options) {
-        Ok(report) => {
-            if args.json {
-                print_json(&sound(&report))
-            } else {
-                tell(&report)
-            }
-            Ok(ExitCode::SUCCESS)
-        }
-        Err(VerifyError::Bad { line: number, seq, fault }) => {
-            if args.json {
-                print_json(
-                    &json!({ "sound": false, "line": number, "seq": seq, "fault": fault.to_string() }),
-                );
-            }
-            note(format!("{path}:{number}: {fault}"));
-            Ok(ExitCode::from(FAILED))
-        }
-        Err(error) => Err(Failure::wrong(format!("{path}: {error}"))),
-    }
-}
-
-fn sound(report: &VerifyReport) -> Value {
-    let gaps: Vec<Value> =
-        report.gaps.iter().map(|gap| json!({ "seq": gap.seq, "detail": gap.detail })).collect();
-    json!({
-        "sound": true,
-        "records": report.records,
-        "first_seq": report.first_seq,
-        "checkpoint": report.last.map(|last| last.to_string()),
-        "gaps": gaps,
-        "clock_steps_back": report.clock_steps_back,
+/// The files of a log, each opened when its turn comes.
+fn open(files: &[PathBuf]) -> impl Iterator<Item = io::Result<BufReader<File>>> {
+    files.iter().map(|path| {
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        File::open(path).map(|file| BufReader::with_capacity(256 * 1024, file)).map_err(named)
     })
 }
 
-fn tell(report: &VerifyReport) {
-    line(format!("sound: {} records", report.records));
-    if let Some(last) = report.last {
-        line(format!("checkpoint: {last}"));
-    }
-    for gap in &report.gaps {
-        line(format!("gap noted at record {}: {}", gap.seq, escape_controls(&gap.detail)));
-    }
-    if report.clock_steps_back > 0 {
-        line(format!("the clock stepped back {} times", report.clock_steps_back));
-    }
+/// The text of a file.
+fn read(path: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(path).map_err(|error| Failure::wrong(format!("{}: {error}", path.display())))
+}
+
+/// Signed checkpoints, checked; the inner error names the first that is not good.
+fn series(checkpoints: &Path, public_key: &Path) -> Result<Result<SignedSeries, String>, Failure> {
+    let key = VerifyKey::from_pem(&read(public_key)?)
+        .map_err(|error| Failure::wrong(format!("{}: {error}", public_key.display())))?;
+    let series = SignedSeries::check(&read(checkpoints)?, key);
+    Ok(series.map_err(|error| format!("{}:{}: {}", checkpoints.display(), error.line, error.fault)))
 }
 
 fn show(args: &AuditShowArgs) -> Result<ExitCode, Failure> {
@@ -87,6 +58,8 @@ fn show(args: &AuditShowArgs) -> Result<ExitCode, Failure> {
         event: event.transpose()?,
         principal: args.principal.clone(),
         pipeline_id: args.pipeline.clone(),
+        run_id: args.run.clone(),
+        ip: args.ip,
         ..AuditFilter::default()
     };
     let (mut left, mut unsound) = (args.limit, 0);

@@ -58,7 +58,7 @@ pub(crate) fn run(args: DemoArgs) -> Result<ExitCode, Failure> {
     }
     logging::start(&loaded.config)?;
     let https = loaded.config.require_https;
-    let audit = loaded.config.audit_options();
+    let audit = loaded.config.audit_options().map_err(|error| commands::config_failure(&error))?;
     commands::runtime()?.block_on(serve(&sources, loaded, pipelines, |_, address| {
         let base = format!("http://{address}");
         let header = if https { " -H 'X-Forwarded-Proto: https'" } else { "" };

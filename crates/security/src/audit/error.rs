@@ -39,6 +39,14 @@ pub enum AuditError {
         /// What the system says.
         source: io::Error,
     },
+    /// Checkpoints of this log cannot be signed on from where they stand.
+    #[error("{}: {what}", path.display())]
+    Checkpoints {
+        /// What was kept of the log's tree.
+        path: PathBuf,
+        /// Why, and the mend.
+        what: String,
+    },
     /// No thread for a sink.
     #[error("no thread for the audit log: {0}")]
     Thread(io::Error),

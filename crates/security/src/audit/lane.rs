@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::chain::{Checkpoint, Line, joined};
 use super::error::AuditError;
+use super::progress::Progress;
 use super::queue::Queue;
 use super::sink::{AuditSink, Displaced, Tail, Writer};
 
@@ -13,6 +14,8 @@ const REST: Duration = Duration::from_millis(100);
 
 pub(crate) struct Lane {
     pub(crate) label: String,
+    /// Whether a record that is there is written: not when the sink is a copy in the words of others.
+    counts: bool,
     kind: Kind,
 }
 
@@ -25,6 +28,8 @@ struct Direct {
     writer: Writer,
     written: Checkpoint,
     state: DirectState,
+    /// Who wants to know how far it is written.
+    progress: Option<Arc<Progress>>,
 }
 
 enum DirectState {
@@ -35,14 +40,24 @@ enum DirectState {
 
 impl Lane {
     /// A sink that is written before the caller goes on. `tail`: how it ends, if it could be opened.
-    pub(crate) fn direct(sink: &AuditSink, writer: Writer, tail: Option<Tail>, head: Checkpoint) -> Self {
+    pub(crate) fn direct(
+        sink: &AuditSink,
+        writer: Writer,
+        tail: Option<Tail>,
+        head: Checkpoint,
+        progress: Option<Arc<Progress>>,
+    ) -> Self {
         let state = match tail {
             Some(tail) if tail == Tail::clean(head) => DirectState::InStep,
             Some(tail) => DirectState::Behind(tail),
             None => DirectState::Closed { again_at: Instant::now() + REST },
         };
         let written = tail.map_or(Checkpoint::GENESIS, |t| t.at);
-        Self { label: sink.label(), kind: Kind::Direct(Direct { writer, written, state }) }
+        Self {
+            label: sink.label(),
+            counts: counts(sink),
+            kind: Kind::Direct(Direct { writer, written, state, progress }),
+        }
     }
 
     /// A sink that is written by a thread of its own.
@@ -51,10 +66,12 @@ impl Lane {
         writer: Writer,
         tail: Option<Tail>,
         head: Checkpoint,
+        progress: Option<Arc<Progress>>,
     ) -> Result<Self, AuditError> {
         let in_step = tail == Some(Tail::clean(head));
-        let queue = Queue::start(writer, sink.label(), tail, in_step).map_err(AuditError::Thread)?;
-        Ok(Self { label: sink.label(), kind: Kind::Queued(queue) })
+        let queue =
+            Queue::start(writer, sink.label(), tail, in_step, progress).map_err(AuditError::Thread)?;
+        Ok(Self { label: sink.label(), counts: counts(sink), kind: Kind::Queued(queue) })
     }
 
     /// How the sink ends, if it could go on but not where the chain stands. To be asked before each record.
@@ -72,6 +89,11 @@ impl Lane {
             Kind::Queued(queue) => queue.offer(lines, after_gap),
             Kind::Direct(direct) => direct.offer(&self.label, lines, after_gap),
         }
+    }
+
+    /// Whether a record that the sink took counts as written.
+    pub(crate) fn counts(&self) -> bool {
+        self.counts
     }
 
     pub(crate) fn failing(&self) -> bool {
@@ -94,13 +116,17 @@ impl Lane {
     }
 }
 
+fn counts(sink: &AuditSink) -> bool {
+    !matches!(sink, AuditSink::Export(..))
+}
+
 impl Direct {
     fn out_of_step(&mut self, head: Checkpoint) -> Option<Tail> {
         match self.state {
             DirectState::Behind(tail) => Some(tail),
             DirectState::InStep if self.writer.displaced() == Displaced::No => None,
             DirectState::Closed { again_at } if Instant::now() < again_at => None,
-            DirectState::InStep | DirectState::Closed { .. } => match self.writer.open(self.written) {
+            DirectState::InStep | DirectState::Closed { .. } => match self.reopen() {
                 Ok(tail) if tail == Tail::clean(head) => {
                     self.state = DirectState::InStep;
                     None
@@ -115,6 +141,14 @@ impl Direct {
                 }
             },
         }
+    }
+
+    fn reopen(&mut self) -> Result<Tail, AuditError> {
+        let opened = self.writer.open(self.written);
+        if let Some(progress) = &self.progress {
+            progress.moved();
+        }
+        opened
     }
 
     fn offer(&mut self, label: &str, lines: &[Arc<Line>], after_gap: bool) -> bool {
@@ -134,6 +168,9 @@ impl Direct {
             Ok(()) => {
                 self.written = lines.last().map_or(self.written, |line| line.at);
                 self.state = DirectState::InStep;
+                if let Some(progress) = &self.progress {
+                    progress.wrote(self.written);
+                }
                 true
             }
             Err(error) => {

@@ -70,6 +70,19 @@ impl Ledger {
         Some(failed.map_or(Ok(()), |at| Err(self.failed.swap_remove(at).1)))
     }
 
+    /// Writes gap records that are due, and says whether a record could be written now.
+    pub(crate) fn look_again(&mut self, told: &mut Told) -> bool {
+        if self.required {
+            self.bring_into_step(Timestamp::now(), told);
+        }
+        let head = self.head;
+        for lane in &mut self.lanes {
+            _ = lane.out_of_step(head);
+        }
+        let written = self.lanes.is_empty() || self.lanes.iter().any(|lane| lane.counts() && !lane.failing());
+        written && self.refused == 0 && !self.closed
+    }
+
     /// Writes one entry of the log's own.
     pub(crate) fn append_own(&mut self, entry: AuditEntry, told: &mut Told) -> Result<(), AuditError> {
         let stamped = Stamped { entry, time: Timestamp::now() };
@@ -181,7 +194,8 @@ impl Ledger {
 
     /// How many sinks took the lines.
     fn offer(&mut self, lines: &[Arc<Line>]) -> usize {
-        self.lanes.iter_mut().filter_map(|lane| lane.offer(lines, false).then_some(())).count()
+        // Every sink is offered them, whether or not it counts.
+        self.lanes.iter_mut().map(|lane| usize::from(lane.offer(lines, false) && lane.counts())).sum()
     }
 }
 

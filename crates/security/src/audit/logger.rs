@@ -16,6 +16,8 @@ use super::flood::{Flood, FloodLimit};
 use super::intake::{Intake, Pushed};
 use super::lane::Lane;
 use super::ledger::Ledger;
+use super::notary::{CheckpointOptions, CheckpointStatus, Notary, Preparation};
+use super::progress::Progress;
 use super::sink::{AuditSink, Tail, Writer, first_file};
 use super::tell::Told;
 
@@ -32,7 +34,7 @@ pub enum AuditMode {
 }
 
 /// How to open a log.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct AuditOptions {
     /// Where records go. None: to the tracing subscriber alone.
     pub sinks: Vec<AuditSink>,
@@ -40,6 +42,8 @@ pub struct AuditOptions {
     pub mode: AuditMode,
     /// From how many like denials on they are counted instead of recorded one by one; `None`: all are recorded.
     pub flood: Option<FloodLimit>,
+    /// Signed checkpoints of the first file; `None`: none are made.
+    pub checkpoints: Option<CheckpointOptions>,
 }
 
 /// The audit log. Clones share it.
@@ -58,6 +62,8 @@ struct Inner {
     writer: Mutex<Option<JoinHandle<()>>>,
     /// Sums up floods.
     summer: Mutex<Option<JoinHandle<()>>>,
+    /// Signs checkpoints.
+    notary: Mutex<Option<Notary>>,
     first_file: Option<PathBuf>,
 }
 
@@ -88,9 +94,10 @@ impl AuditLogger {
     /// effort log tries again later.
     pub fn open(options: AuditOptions) -> Result<Self, AuditError> {
         let required = options.mode == AuditMode::Required;
-        if required && options.sinks.is_empty() {
+        if required && !options.sinks.iter().any(|sink| !matches!(sink, AuditSink::Export(..))) {
             return Err(AuditError::NoSink);
         }
+        let signing = signing(&options)?;
         let mut opened: Vec<(&AuditSink, Writer, Option<Tail>)> = Vec::new();
         let mut first_failure = None;
         for sink in &options.sinks {
@@ -107,16 +114,24 @@ impl AuditLogger {
             opened.push((sink, writer, tail));
         }
         let mut head = Checkpoint::GENESIS;
-        for tail in opened.iter().filter_map(|(_, _, tail)| *tail) {
-            head = if tail.at.seq > head.seq { tail.at } else { head };
+        // A file that was rotated while nobody wrote it, or cut, goes on where the last checkpoint stood.
+        let signed = signing.as_ref().and_then(|signing| signing.preparation.signed());
+        for at in opened.iter().filter_map(|(_, _, tail)| tail.map(|tail| tail.at)).chain(signed) {
+            head = if at.seq > head.seq { at } else { head };
         }
         let mut lanes = Vec::new();
+        let mut watcher = signing.as_ref().map(|signing| Arc::clone(&signing.progress));
         for (sink, writer, tail) in opened {
+            let progress = watcher.take_if(|_| matches!(sink, AuditSink::File(_)));
             // What a stream got before is nobody's to check.
             let tail = if writer.is_stream() { Some(Tail::clean(head)) } else { tail };
             lanes.push(match options.mode {
-                AuditMode::Required => Lane::direct(sink, writer, tail, head),
-                AuditMode::BestEffort => Lane::queued(sink, writer, tail, head)?,
+                AuditMode::Required if !writer.is_export() => {
+                    Lane::direct(sink, writer, tail, head, progress)
+                }
+                AuditMode::Required | AuditMode::BestEffort => {
+                    Lane::queued(sink, writer, tail, head, progress)?
+                }
             });
         }
         let logger = Self::with(Ledger::new(head, lanes, required), &options);
@@ -127,6 +142,12 @@ impl AuditLogger {
         told.tell();
         started.map_err(|error| first_failure.unwrap_or(error))?;
         logger.inner.start_threads()?;
+        if let Some(Signing { preparation, progress, key_changes }) = signing {
+            if let Some(change) = key_changes {
+                logger.record(change)?;
+            }
+            *logger.inner.notary.lock() = Some(Notary::start(preparation, progress)?);
+        }
         Ok(logger)
     }
 
@@ -169,14 +190,13 @@ impl AuditLogger {
     }
 
     /// Whether at least one sink can be written, as far as is known; a log without sinks is healthy. Looks
-    /// again at sinks that failed.
+    /// again at sinks that failed, and writes what is due: where requests were refused because nothing could be
+    /// written, only a record that says so makes the log healthy again.
     pub fn healthy(&self) -> bool {
-        let mut ledger = self.inner.shared.ledger.lock();
-        let head = ledger.head;
-        for lane in &mut ledger.lanes {
-            _ = lane.out_of_step(head);
-        }
-        !ledger.is_closed() && (ledger.lanes.is_empty() || ledger.lanes.iter().any(|l| !l.failing()))
+        let mut told = Told::default();
+        let healthy = self.inner.shared.ledger.lock().look_again(&mut told);
+        told.tell();
+        healthy
     }
 
     /// The sinks that cannot be written now: file names, or `stdout`.
@@ -195,6 +215,11 @@ impl AuditLogger {
         self.inner.shared.ledger.lock().head
     }
 
+    /// How the signed checkpoints do, if any are made.
+    pub fn checkpoints(&self) -> Option<CheckpointStatus> {
+        self.inner.notary.lock().as_ref().map(Notary::status)
+    }
+
     /// Records `audit.stop` and lets the sinks write what is left, two seconds at most for each. Later
     /// records are refused.
     pub fn close(&self) {
@@ -210,8 +235,8 @@ impl AuditLogger {
             flood: options.flood.map(Flood::new),
         };
         let first_file = first_file(&options.sinks).map(Path::to_path_buf);
-        let (writer, summer) = (Mutex::default(), Mutex::default());
-        Self { inner: Arc::new(Inner { shared: Arc::new(shared), writer, summer, first_file }) }
+        let (writer, summer, notary) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { inner: Arc::new(Inner { shared: Arc::new(shared), writer, summer, notary, first_file }) }
     }
 }
 
@@ -276,6 +301,9 @@ impl Inner {
             ledger.close(&mut told);
         }
         told.tell();
+        if let Some(notary) = &mut *self.notary.lock() {
+            notary.close();
+        }
     }
 }
 
@@ -283,6 +311,31 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+/// What is needed to sign checkpoints.
+struct Signing {
+    preparation: Preparation,
+    progress: Arc<Progress>,
+    /// What is recorded when another key takes over.
+    key_changes: Option<AuditEntry>,
+}
+
+fn signing(options: &AuditOptions) -> Result<Option<Signing>, AuditError> {
+    let Some(checkpoints) = &options.checkpoints else { return Ok(None) };
+    let file = first_file(&options.sinks).filter(|path| !path.exists() || path.is_file());
+    let Some(file) = file else {
+        let what = "checkpoints are made of a regular file; name one first in `audit_log`".to_owned();
+        return Err(AuditError::Checkpoints { path: "audit_log".into(), what });
+    };
+    let (preparation, gives_way) = Notary::prepare(checkpoints, file.to_path_buf())?;
+    let key_changes = checkpoints.previous.as_ref().filter(|_| gives_way).map(|previous| {
+        let (old, new) = (previous.verify_key(), checkpoints.key.verify_key());
+        AuditEntry::new(AuditEvent::SecurityConfigChange, Outcome::Success)
+            .action("audit_signing_key")
+            .detail(format!("checkpoints were signed by {old}, and are signed by {new} from here on"))
+    });
+    Ok(Some(Signing { preparation, progress: Arc::default(), key_changes }))
 }
 
 fn join(thread: &Mutex<Option<JoinHandle<()>>>) {

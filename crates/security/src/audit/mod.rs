@@ -25,36 +25,54 @@
 //! could not be written is never silent: an `audit.gap` record says which numbers are missing from which sink.
 //! A file that was moved, emptied or torn goes on with such a record too.
 //!
-//! Caveats. The chain has no key: whoever may write the file can rewrite all of it, and cut its end. Keep
-//! checkpoints (`AuditLogger::checkpoint`) on another machine and give them to [`verify_with`].
+//! Caveats. The chain has no key: whoever may write the file can rewrite all of it, and cut its end. Signed
+//! checkpoints ([`CheckpointOptions`]) that are kept on another machine show both: [`verify_all`] compares the log
+//! with a [`SignedSeries`] of them.
 
 mod back_lines;
 mod chain;
+mod deliver;
 mod entry;
 mod error;
 mod event;
+mod export;
 mod flood;
+mod follower;
 mod gap;
 mod intake;
 mod lane;
 mod ledger;
 mod logger;
+pub mod merkle;
+mod notary;
+mod progress;
+mod proof;
 mod queue;
 mod reader;
 mod record;
 mod safe_json;
+mod series;
+mod signed;
 mod sink;
 mod tell;
 mod verify;
 
 pub use self::chain::{Checkpoint, CheckpointError};
+pub use self::deliver::{CheckpointTarget, TargetError, TargetStatus};
 pub use self::entry::{AuditEntry, AuditRequest, AuditSubject, RequestNames, SubjectNames};
 pub use self::error::AuditError;
 pub use self::event::{AuditEvent, Outcome, UnknownEvent};
+pub use self::export::{ExportFormat, UnknownFormat};
 pub use self::flood::{FloodLimit, FloodLimitError};
 pub use self::logger::{AuditLogger, AuditMode, AuditOptions};
+pub use self::notary::{CheckpointOptions, CheckpointStatus};
+pub use self::proof::{Base64Hash, Leaves, Proof, ProofError, Tree};
 pub use self::reader::{AuditFilter, AuditPage, ReadError, read_records};
 pub use self::record::{AuditPrincipal, AuditRecord, LOGGER};
 pub use self::safe_json::{escape_controls, to_safe_json};
+pub use self::series::{KeyRange, SeriesError, SeriesFault, SignedSeries};
+pub use self::signed::{KeyError, SignedCheckpoint, SignedCheckpointError, SigningKey, VerifyKey, is_origin};
 pub use self::sink::AuditSink;
-pub use self::verify::{Fault, Gap, VerifyError, VerifyOptions, VerifyReport, verify, verify_with};
+pub use self::verify::{
+    Fault, Gap, SignedReport, VerifyError, VerifyOptions, VerifyReport, verify, verify_all, verify_with,
+};

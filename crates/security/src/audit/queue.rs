@@ -13,6 +13,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::chain::{Checkpoint, Line, joined};
 use super::error::AuditError;
+use super::progress::Progress;
 use super::sink::{Displaced, Tail, Writer};
 
 const MAX_LINES: usize = 16_384;
@@ -63,6 +64,7 @@ impl Queue {
         label: String,
         tail: Option<Tail>,
         in_step: bool,
+        progress: Option<Arc<Progress>>,
     ) -> std::io::Result<Self> {
         let intake = match tail {
             Some(_) if in_step => Intake::Open,
@@ -80,8 +82,14 @@ impl Queue {
             done: false,
         };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
-        let worker =
-            Worker { shared: Arc::clone(&shared), writer, written, pause: FIRST_PAUSE, label: label.clone() };
+        let worker = Worker {
+            shared: Arc::clone(&shared),
+            writer,
+            written,
+            pause: FIRST_PAUSE,
+            label: label.clone(),
+            progress,
+        };
         thread::Builder::new().name("audit-sink".to_owned()).spawn(move || worker.run())?;
         Ok(Self { shared, label })
     }
@@ -156,6 +164,8 @@ struct Worker {
     written: Checkpoint,
     pause: Duration,
     label: String,
+    /// Who wants to know how far it is written.
+    progress: Option<Arc<Progress>>,
 }
 
 impl Worker {
@@ -206,6 +216,7 @@ impl Worker {
                 state.failing = false;
                 self.pause = FIRST_PAUSE;
                 self.written = group.last().map_or(self.written, |l| l.at);
+                self.tell();
             }
             Err(error) => {
                 self.note_failure(&mut state, &error);
@@ -234,6 +245,14 @@ impl Worker {
             state.intake = Intake::Lost;
             let opened = self.writer.open(self.written);
             self.settle(&mut state, opened);
+            if self.writer.is_export() && matches!(state.intake, Intake::Back(_)) {
+                // Nothing in the new file depends on the one before, and nothing was missed between them.
+                state.intake = Intake::Open;
+            }
+            drop(state);
+            if let Some(progress) = &self.progress {
+                progress.moved();
+            }
         }
     }
 
@@ -270,6 +289,9 @@ impl Worker {
         let reached = state.lines.iter().position(|l| l.at == tail.at);
         let follows = tail.at == self.written || reached.is_some();
         self.written = tail.at;
+        if follows {
+            self.tell();
+        }
         if follows && tail.unreadable_lines == 0 && state.intake != Intake::Lost {
             state.forget(reached.map_or(0, |at| at + 1));
         } else {
@@ -277,6 +299,12 @@ impl Worker {
             state.forget(lost);
             state.intake = Intake::Back(tail);
             state.failing = false;
+        }
+    }
+
+    fn tell(&self) {
+        if let Some(progress) = &self.progress {
+            progress.wrote(self.written);
         }
     }
 

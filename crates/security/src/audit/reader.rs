@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek, SeekFrom};
+use std::net::IpAddr;
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -27,6 +28,10 @@ pub struct AuditFilter {
     pub principal: Option<String>,
     /// Only this pipeline.
     pub pipeline_id: Option<String>,
+    /// Only this run.
+    pub run_id: Option<String>,
+    /// Only this address of a client.
+    pub ip: Option<IpAddr>,
     /// Not before this.
     pub since: Option<Timestamp>,
     /// Before this.
@@ -70,6 +75,8 @@ impl Default for AuditFilter {
             outcome: None,
             principal: None,
             pipeline_id: None,
+            run_id: None,
+            ip: None,
             since: None,
             until: None,
             limit: 100,
@@ -124,6 +131,8 @@ impl AuditFilter {
             && self.outcome.is_none_or(|o| o == record.outcome)
             && same(&self.principal, record.principal.as_ref().map(|p| p.id.as_str()))
             && same(&self.pipeline_id, record.pipeline_id.as_deref())
+            && same(&self.run_id, record.run_id.as_deref())
+            && self.ip.is_none_or(|ip| record.ip == Some(ip))
             && self.since.is_none_or(|t| record.time >= t)
             && self.until.is_none_or(|t| record.time < t)
     }
@@ -167,7 +176,11 @@ mod tests {
             let id = if n % 2 == 0 { "even" } else { "odd" };
             let principal = AuditPrincipal { id: id.into(), kind: "jwt".into(), issuer: None, roles: vec![] };
             log.record(
-                AuditEntry::new(event, outcome).principal(principal).pipeline_id(format!("p{}", n % 10)),
+                AuditEntry::new(event, outcome)
+                    .principal(principal)
+                    .pipeline_id(format!("p{}", n % 10))
+                    .run_id(format!("r{}", n % 20))
+                    .ip([192, 0, 2, (n % 30) as u8].into()),
             )
             .unwrap();
         }
@@ -205,6 +218,8 @@ mod tests {
         assert_eq!(count(AuditFilter { outcome: Some(Outcome::Denied), ..all() }), 100);
         assert_eq!(count(AuditFilter { principal: Some("odd".into()), ..all() }), 150);
         assert_eq!(count(AuditFilter { pipeline_id: Some("p3".into()), ..all() }), 30);
+        assert_eq!(count(AuditFilter { run_id: Some("r3".into()), ..all() }), 15);
+        assert_eq!(count(AuditFilter { ip: Some([192, 0, 2, 3].into()), ..all() }), 10);
         let middle = read_records(&file, &all()).unwrap().records[150].time;
         let since = count(AuditFilter { since: Some(middle), ..all() });
         let until = count(AuditFilter { until: Some(middle), ..all() });

@@ -36,7 +36,7 @@ pub fn escape_controls(text: &str) -> Cow<'_, str> {
 }
 
 /// Unicode's Bidi_Control property, the two separators, and what `char::is_control` knows (C0, DEL, C1).
-fn is_control(c: char) -> bool {
+pub(crate) fn is_control(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

@@ -1,13 +1,14 @@
 //! Where lines go: a file that only grows, or standard output.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Write};
+use std::io::{self, Read as _, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use super::LOGGER;
 use super::back_lines::BackLines;
 use super::chain::{Checkpoint, Read, read};
 use super::error::AuditError;
+use super::export::ExportFormat;
 
 /// Where records are written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +18,9 @@ pub enum AuditSink {
     /// A file, made with mode 0600 if it is not there, and only ever appended to. One log writes one file.
     /// A device or pipe (`/dev/stderr`) is written like standard output.
     File(PathBuf),
+    /// A file with a copy of every record in the words of others. It is no part of the chain, and no record counts as
+    /// written because it is there.
+    Export(ExportFormat, PathBuf),
 }
 
 /// An open sink.
@@ -49,7 +53,9 @@ impl AuditSink {
     pub(crate) fn label(&self) -> String {
         match self {
             Self::Stdout => "stdout".to_owned(),
-            Self::File(path) => path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned(),
+            Self::File(path) | Self::Export(_, path) => {
+                path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+            }
         }
     }
 }
@@ -70,7 +76,7 @@ impl Writer {
     /// output ends with, as far as anybody knows.
     pub(crate) fn open(&mut self, written: Checkpoint) -> Result<Tail, AuditError> {
         self.file = None;
-        let AuditSink::File(path) = &self.sink else {
+        let (AuditSink::File(path) | AuditSink::Export(_, path)) = &self.sink else {
             return Ok(Tail::clean(written));
         };
         let failed = |source| AuditError::Open { path: path.clone(), source };
@@ -87,15 +93,27 @@ impl Writer {
                 tracing::warn!(%error, path = %path.display(), "the audit log cannot be locked against a second writer");
             }
         }
+        if self.is_export() {
+            let unterminated = !ends_a_line(&file, meta.len()).map_err(failed)?;
+            self.file = Some(OpenFile { file, stream: false, len: meta.len(), unterminated });
+            return Ok(Tail::clean(written));
+        }
         let found = tail(&file, meta.len()).map_err(failed)?;
         let (tail, unterminated) = found.ok_or_else(|| AuditError::NotAnAuditLog { path: path.clone() })?;
         self.file = Some(OpenFile { file, stream: false, len: meta.len(), unterminated });
         Ok(tail)
     }
 
-    /// Whether nobody can tell how the sink ends: standard output, a device, a pipe.
+    /// Whether it is written in the words of others.
+    pub(crate) fn is_export(&self) -> bool {
+        matches!(self.sink, AuditSink::Export(..))
+    }
+
+    /// Whether nobody can tell how the sink ends: standard output, a device, a pipe, an export.
     pub(crate) fn is_stream(&self) -> bool {
-        self.sink == AuditSink::Stdout || self.file.as_ref().is_some_and(|open| open.stream)
+        self.sink == AuditSink::Stdout
+            || self.is_export()
+            || self.file.as_ref().is_some_and(|open| open.stream)
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -105,7 +123,8 @@ impl Writer {
     /// Whether the file at the path is no longer the one that is open, or was shortened: it must be opened
     /// again, and what was written so far is elsewhere.
     pub(crate) fn displaced(&self) -> Displaced {
-        let (AuditSink::File(path), Some(open)) = (&self.sink, &self.file) else {
+        let (AuditSink::File(path) | AuditSink::Export(_, path), Some(open)) = (&self.sink, &self.file)
+        else {
             return Displaced::No;
         };
         if open.stream {
@@ -127,6 +146,14 @@ impl Writer {
         }
         let Some(open) = &mut self.file else {
             return Err(io::ErrorKind::NotConnected.into());
+        };
+        let converted;
+        let lines = match &self.sink {
+            AuditSink::Export(format, _) => {
+                converted = format.convert(lines);
+                converted.as_slice()
+            }
+            _ => lines,
         };
         let before = open.file.metadata()?.len();
         let result = match open.unterminated {
@@ -177,13 +204,13 @@ fn options() -> OpenOptions {
 }
 
 #[cfg(unix)]
-fn same_file(a: &fs::Metadata, b: &fs::Metadata) -> bool {
+pub(crate) fn same_file(a: &fs::Metadata, b: &fs::Metadata) -> bool {
     use std::os::unix::fs::MetadataExt;
     (a.dev(), a.ino()) == (b.dev(), b.ino())
 }
 
 #[cfg(not(unix))]
-fn same_file(_: &fs::Metadata, _: &fs::Metadata) -> bool {
+pub(crate) fn same_file(_: &fs::Metadata, _: &fs::Metadata) -> bool {
     true
 }
 
@@ -210,6 +237,15 @@ fn tail(file: &File, len: u64) -> io::Result<Option<(Tail, bool)>> {
     Ok(torn_records.then_some((Tail { at: Checkpoint::GENESIS, unreadable_lines }, unterminated)))
 }
 
+/// Whether nothing was torn off at the end.
+fn ends_a_line(mut file: &File, len: u64) -> io::Result<bool> {
+    let Some(last) = len.checked_sub(1) else { return Ok(true) };
+    let mut byte = [0];
+    file.seek(SeekFrom::Start(last))?;
+    file.read_exact(&mut byte)?;
+    Ok(byte == *b"\n")
+}
+
 fn begins_like_a_record(line: &[u8]) -> bool {
     let beginning = format!("{{\"logger\":\"{LOGGER}\",");
     let line = line.strip_suffix(b"\n").unwrap_or(line);
@@ -220,6 +256,6 @@ fn begins_like_a_record(line: &[u8]) -> bool {
 pub(crate) fn first_file(sinks: &[AuditSink]) -> Option<&Path> {
     sinks.iter().find_map(|sink| match sink {
         AuditSink::File(path) => Some(path.as_path()),
-        AuditSink::Stdout => None,
+        AuditSink::Stdout | AuditSink::Export(..) => None,
     })
 }

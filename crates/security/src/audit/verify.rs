@@ -1,22 +1,27 @@
-//! Checking a file: is every record as it was written, in its place, and is the end still there?
+//! Checking files: is every record as it was written, in its place, and is the end still there?
 
 use std::io::{self, BufRead};
 
 use super::chain::{Checkpoint, Read, read};
 use super::event::AuditEvent;
 use super::gap::GapNote;
+use super::merkle::{Frontier, leaf_hash};
 use super::record::AuditRecord;
+use super::series::SignedSeries;
+use super::signed::SignedCheckpoint;
 
 /// A longer line is no record; what is beyond is not kept in memory.
 const MAX_LINE: usize = 1024 * 1024;
 
-/// What a file is compared with.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// What a log is compared with.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct VerifyOptions {
     /// A place known from elsewhere: the file must hold it.
     pub checkpoint: Option<Checkpoint>,
     /// The last record of the file before this one, when a log was rotated.
     pub after: Option<Checkpoint>,
+    /// Signed checkpoints: the log must hold what they say, and not end before the newest.
+    pub signed: Option<SignedSeries>,
 }
 
 /// What a sound file holds.
@@ -32,6 +37,19 @@ pub struct VerifyReport {
     pub gaps: Vec<Gap>,
     /// How often the clock stepped back between two records.
     pub clock_steps_back: u64,
+    /// What was found of the signed checkpoints, if any were given.
+    pub signed: Option<SignedReport>,
+}
+
+/// How a sound log agrees with its signed checkpoints.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SignedReport {
+    /// Checkpoints whose record is there and the same.
+    pub checked: u64,
+    /// Of these, those whose tree could be computed too: all, unless the first records are in files not given.
+    pub roots: u64,
+    /// Checkpoints of records before the first one given: nothing can be said about them.
+    pub before: u64,
 }
 
 /// A gap that the log itself recorded.
@@ -53,6 +71,8 @@ pub enum VerifyError {
     /// A record is wrong, or missing.
     #[error("line {line}: {fault}")]
     Bad {
+        /// Which of the files, from 0.
+        file: usize,
         /// Line of the file, from 1.
         line: u64,
         /// Number of the record concerned, if known.
@@ -114,6 +134,14 @@ pub enum Fault {
         /// Number of the checkpoint.
         seq: u64,
     },
+    /// The log was rewritten since a checkpoint of it was signed.
+    #[error("the log was rewritten: records {from} to {seq} are not those that were signed")]
+    Resealed {
+        /// First record that may be another: the one after the last checkpoint that agrees.
+        from: u64,
+        /// Number of the checkpoint's record.
+        seq: u64,
+    },
     /// The checkpoint lies in a gap or before the first record.
     #[error("the file does not hold record {seq} of the checkpoint")]
     CheckpointAbsent {
@@ -134,21 +162,38 @@ pub fn verify(reader: impl BufRead) -> Result<VerifyReport, VerifyError> {
 ///
 /// # Errors
 /// [`VerifyError::Bad`] with the first line that is wrong; [`VerifyError::Io`].
-pub fn verify_with(mut reader: impl BufRead, options: &VerifyOptions) -> Result<VerifyReport, VerifyError> {
+pub fn verify_with(reader: impl BufRead, options: &VerifyOptions) -> Result<VerifyReport, VerifyError> {
+    verify_all([Ok(reader)], options)
+}
+
+/// Checks the files of a rotated log, the oldest first, as one chain; each is opened when its turn comes.
+///
+/// # Errors
+/// As [`verify_with`].
+pub fn verify_all<R: BufRead>(
+    files: impl IntoIterator<Item = io::Result<R>>,
+    options: &VerifyOptions,
+) -> Result<VerifyReport, VerifyError> {
     let mut check = Check::new(options);
-    while let Some(line) = next_line(&mut reader)? {
-        check.line += 1;
-        if let Err(stop) = check.take(&line) {
-            return Err(match stop {
-                Stop::Fault(fault, seq) => VerifyError::Bad { line: check.line, seq, fault },
-                Stop::Jump { expected, found } => jump(&mut reader, check.line, expected, found)?,
-            });
+    for (file, reader) in files.into_iter().enumerate() {
+        let mut reader = reader?;
+        check.begin_file(file)?;
+        while let Some(line) = next_line(&mut reader)? {
+            if let Err(stop) = check.take(&line) {
+                return Err(match stop {
+                    Stop::Fault(fault, seq) => VerifyError::Bad { file, line: check.line, seq, fault },
+                    Stop::Jump { expected, found } => jump(&mut reader, &check, expected, found)?,
+                });
+            }
         }
     }
     check.finish()
 }
 
-struct Check {
+/// A walk along a chain, line by line.
+#[derive(Debug)]
+pub(super) struct Check {
+    file: usize,
     line: u64,
     at: Checkpoint,
     /// Line of the first of the unreadable lines right before this one, and their number.
@@ -157,19 +202,42 @@ struct Check {
     time: Option<jiff::Timestamp>,
     seen_checkpoint: bool,
     checkpoint: Option<Checkpoint>,
+    signed: Option<SignedCheck>,
     report: VerifyReport,
 }
 
-enum Stop {
+/// Why a walk ends before its end.
+#[derive(Debug)]
+pub(super) enum Stop {
     Fault(Fault, Option<u64>),
     Jump { expected: u64, found: u64 },
 }
 
+/// The signed checkpoints that are still to come.
+#[derive(Debug)]
+struct SignedCheck {
+    to_come: std::vec::IntoIter<SignedCheckpoint>,
+    /// Number of the first record of their tree.
+    first: u64,
+    /// The tree so far, once its first record was met.
+    tree: Option<Frontier>,
+    /// The last record that agreed with a checkpoint.
+    agreed: u64,
+    report: SignedReport,
+}
+
 impl Check {
-    fn new(options: &VerifyOptions) -> Self {
-        let report =
-            VerifyReport { records: 0, first_seq: None, last: None, gaps: Vec::new(), clock_steps_back: 0 };
+    pub(super) fn new(options: &VerifyOptions) -> Self {
+        let report = VerifyReport {
+            records: 0,
+            first_seq: None,
+            last: None,
+            gaps: Vec::new(),
+            clock_steps_back: 0,
+            signed: None,
+        };
         Self {
+            file: 0,
             line: 0,
             at: options.after.unwrap_or(Checkpoint::GENESIS),
             unreadable: None,
@@ -177,11 +245,31 @@ impl Check {
             time: None,
             seen_checkpoint: false,
             checkpoint: options.checkpoint,
+            signed: options.signed.clone().map(SignedCheck::new),
             report,
         }
     }
 
-    fn take(&mut self, line: &[u8]) -> Result<(), Stop> {
+    /// The record the walk has come to.
+    pub(super) fn at(&self) -> Checkpoint {
+        self.at
+    }
+
+    /// Lets go of the gaps that were noted: a walk that never ends must not gather them.
+    pub(super) fn forget_gaps(&mut self) {
+        self.report.gaps.clear();
+    }
+
+    /// Goes on with the next file: none may end in the middle of a line.
+    fn begin_file(&mut self, file: usize) -> Result<(), VerifyError> {
+        self.unreadable_end()?;
+        (self.file, self.line) = (file, 0);
+        Ok(())
+    }
+
+    /// Takes the next line.
+    pub(super) fn take(&mut self, line: &[u8]) -> Result<Option<Checkpoint>, Stop> {
+        self.line += 1;
         let (record, at) = match read(line) {
             Read::Sound(record, at) => (record, at),
             Read::Edited(at) => return Err(self.fault(Fault::Edited { seq: at.seq }, Some(at.seq))),
@@ -189,7 +277,7 @@ impl Check {
                 self.torn = !line.ends_with(b"\n");
                 let (first, count) = self.unreadable.unwrap_or((self.line, 0));
                 self.unreadable = Some((first, count + 1));
-                return Ok(());
+                return Ok(None);
             }
         };
         let note = gap_note(&record);
@@ -203,8 +291,14 @@ impl Check {
         if self.checkpoint.is_some_and(|c| c.seq == at.seq && c.hash != at.hash) {
             return Err(Stop::Fault(Fault::Rewritten { seq: at.seq }, Some(at.seq)));
         }
+        if let Some(signed) = &mut self.signed {
+            let line = line.strip_suffix(b"\n").unwrap_or(line);
+            signed
+                .take(at, line, self.report.records == 0)
+                .map_err(|fault| Stop::Fault(fault, Some(at.seq)))?;
+        }
         self.count(&record, at);
-        Ok(())
+        Ok(Some(at))
     }
 
     fn follows(&self, record: &AuditRecord, at: Checkpoint, note: Option<&GapNote>) -> Result<(), Stop> {
@@ -238,21 +332,32 @@ impl Check {
         self.seen_checkpoint |= self.checkpoint == Some(at);
     }
 
-    fn finish(self) -> Result<VerifyReport, VerifyError> {
-        let bad = |line, seq, fault| Err(VerifyError::Bad { line, seq, fault });
-        if let Some((first, count)) = self.unreadable {
-            return match self.torn && count == 1 {
-                true => bad(first, None, Fault::Torn),
-                false => bad(first, None, Fault::Unreadable),
-            };
-        }
-        let Some(Checkpoint { seq, .. }) = self.checkpoint.filter(|_| !self.seen_checkpoint) else {
-            return Ok(self.report);
+    fn finish(mut self) -> Result<VerifyReport, VerifyError> {
+        self.unreadable_end()?;
+        let bad =
+            |seq, fault| Err(VerifyError::Bad { file: self.file, line: self.line, seq: Some(seq), fault });
+        let last = self.at.seq;
+        let absent = |seq| match seq > last {
+            true => Fault::Truncated { last, checkpoint: seq },
+            false => Fault::CheckpointAbsent { seq },
         };
-        if seq > self.at.seq {
-            return bad(self.line, Some(seq), Fault::Truncated { last: self.at.seq, checkpoint: seq });
+        if let Some(Checkpoint { seq, .. }) = self.checkpoint.filter(|_| !self.seen_checkpoint) {
+            return bad(seq, absent(seq));
         }
-        bad(self.line, Some(seq), Fault::CheckpointAbsent { seq })
+        if let Some(signed) = self.signed.take() {
+            match signed.finish() {
+                Ok(report) => self.report.signed = Some(report),
+                Err(seq) => return bad(seq, absent(seq)),
+            }
+        }
+        Ok(self.report)
+    }
+
+    /// Lines at the end of a file that no record explains.
+    fn unreadable_end(&mut self) -> Result<(), VerifyError> {
+        let Some((line, count)) = self.unreadable.take() else { return Ok(()) };
+        let fault = if self.torn && count == 1 { Fault::Torn } else { Fault::Unreadable };
+        Err(VerifyError::Bad { file: self.file, line, seq: None, fault })
     }
 
     /// A line that is wrong by itself; unreadable ones right before it came first.
@@ -267,9 +372,66 @@ impl Check {
     }
 }
 
+impl SignedCheck {
+    fn new(series: SignedSeries) -> Self {
+        let first = series.first();
+        let to_come = series.into_checkpoints().into_iter();
+        Self { to_come, first, tree: None, agreed: 0, report: SignedReport::default() }
+    }
+
+    /// Compares a record with the checkpoints of it. `opening`: it is the first one given.
+    fn take(&mut self, at: Checkpoint, line: &[u8], opening: bool) -> Result<(), Fault> {
+        if at.seq == self.first {
+            self.tree = Some(Frontier::default());
+        }
+        if let Some(tree) = &mut self.tree {
+            tree.push(leaf_hash(line));
+        }
+        while let Some(next) = self.to_come.as_slice().first().filter(|next| next.head.seq <= at.seq) {
+            if next.head.seq < at.seq {
+                if !opening {
+                    return Err(Fault::CheckpointAbsent { seq: next.head.seq });
+                }
+                self.report.before += 1;
+            } else {
+                let rewritten = Fault::Resealed { from: self.agreed + 1, seq: at.seq };
+                if next.head != at {
+                    return Err(rewritten);
+                }
+                if let Some(tree) = &self.tree {
+                    if (tree.size(), tree.root()) != (next.size, next.root) {
+                        return Err(rewritten);
+                    }
+                    self.report.roots += 1;
+                }
+                self.report.checked += 1;
+            }
+            self.agreed = next.head.seq;
+            self.to_come.next();
+        }
+        Ok(())
+    }
+
+    /// The number of the newest checkpoint, when the log does not hold it.
+    fn finish(self) -> Result<SignedReport, u64> {
+        match self.to_come.as_slice().last() {
+            Some(newest) => Err(newest.head.seq),
+            None if self.report.checked == 0 && self.report.before > 0 => Err(self.agreed),
+            None => Ok(self.report),
+        }
+    }
+}
+
 /// Numbers were skipped: if the skipped record comes later, it was moved; if not, removed.
-fn jump(reader: &mut impl BufRead, line: u64, expected: u64, found: u64) -> Result<VerifyError, VerifyError> {
+fn jump(
+    reader: &mut impl BufRead,
+    check: &Check,
+    expected: u64,
+    found: u64,
+) -> Result<VerifyError, VerifyError> {
+    let (file, line) = (check.file, check.line);
     let removed = VerifyError::Bad {
+        file,
         line,
         seq: Some(expected),
         fault: Fault::Removed { first: expected, last: found - 1 },
@@ -279,7 +441,7 @@ fn jump(reader: &mut impl BufRead, line: u64, expected: u64, found: u64) -> Resu
             && at.seq == expected
         {
             let fault = Fault::Reordered { expected, found };
-            return Ok(VerifyError::Bad { line, seq: Some(found), fault });
+            return Ok(VerifyError::Bad { file, line, seq: Some(found), fault });
         }
     }
     Ok(removed)
@@ -291,7 +453,7 @@ fn gap_note(record: &AuditRecord) -> Option<GapNote> {
 }
 
 /// The next line with its end; of an overlong one only the beginning and the end.
-fn next_line(reader: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
+pub(super) fn next_line(reader: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
     let mut line = Vec::new();
     loop {
         let chunk = match reader.fill_buf() {

@@ -2,10 +2,10 @@
 
 use taskiq_flow_security::settings::{Settings, SettingsError};
 
+use super::audit;
 use super::convert::{rate_limit_storage, store_target};
 use super::fields::{self, TaskiqFlowConfig};
-use super::mistake::{Mistake, Segment};
-use super::types::AuditMode;
+use super::mistake::{Found, Mistake, Segment, at};
 
 /// Paths the server answers itself, by their first part.
 const OWN_PATHS: [&str; 14] = [
@@ -27,12 +27,6 @@ const OWN_PATHS: [&str; 14] = [
 
 const MAX_RETENTION_DAYS: u32 = 36_500;
 
-/// A mistake and the field it is in.
-pub(super) struct Found {
-    pub(super) field: &'static str,
-    pub(super) mistake: Mistake,
-}
-
 impl TaskiqFlowConfig {
     /// Every check there is. What this version cannot do yet is refused here: a setting without effect would be worse.
     pub(super) fn check(&self) -> Result<(), Found> {
@@ -52,16 +46,7 @@ impl TaskiqFlowConfig {
         }
         at("metrics_path", check_metrics_path(&self.metrics_path))?;
         at("log_level", check_log_level(&self.log_level))?;
-        at(
-            "audit_flood_limit",
-            self.flood_limit().map(drop).map_err(|error| Mistake::says(error.to_string())),
-        )?;
-        if self.audit_mode == AuditMode::Required && self.audit_log.targets().is_empty() {
-            let mistake =
-                Mistake::is("is \"required\", but `audit_log` is \"none\": nothing could be recorded")
-                    .help("name a file in `audit_log`, or set `audit_mode` to \"best_effort\"");
-            return at("audit_mode", Err(mistake));
-        }
+        audit::options(self)?;
         if self.jwt_algorithms.as_ref().is_some_and(Vec::is_empty) {
             let mistake =
                 Mistake::is("is empty: no token could be checked").help("leave it out, or name an algorithm");
@@ -138,10 +123,6 @@ fn segments(path: &str) -> Vec<Segment> {
         rest = &rest[end..];
     }
     segments
-}
-
-fn at<T>(field: &'static str, result: Result<T, Mistake>) -> Result<T, Found> {
-    result.map_err(|mistake| Found { field, mistake })
 }
 
 fn check_host(host: &str) -> Result<(), Mistake> {

@@ -3,15 +3,16 @@
 use std::path::PathBuf;
 
 use secrecy::SecretString;
-use taskiq_flow_security::audit::{AuditMode, AuditOptions, AuditSink, FloodLimit, FloodLimitError};
+use taskiq_flow_security::audit::AuditOptions;
 use taskiq_flow_security::jwt::jwks::JwksUrl;
 use taskiq_flow_security::rate_limit::OnStorageError;
 use taskiq_flow_security::settings::{SecurityOptions, Settings};
 
+use super::audit;
 use super::error::{ConfigError, Origin};
 use super::fields::TaskiqFlowConfig;
 use super::mistake::Mistake;
-use super::types::{self, AuditTarget, RateLimitOnError};
+use super::types::RateLimitOnError;
 use crate::tls::TlsFiles;
 
 /// Where runs are kept.
@@ -55,22 +56,13 @@ impl TaskiqFlowConfig {
         self.settings().map_err(|found| ConfigError::of_mistake(found.mistake, found.field, Origin::Program))
     }
 
-    /// Where audit records go.
-    pub fn audit_options(&self) -> AuditOptions {
-        let sink = |target: &AuditTarget| match target {
-            AuditTarget::Stdout => AuditSink::Stdout,
-            AuditTarget::File(path) => AuditSink::File(path.clone()),
-        };
-        let mode = match self.audit_mode {
-            types::AuditMode::BestEffort => AuditMode::BestEffort,
-            types::AuditMode::Required => AuditMode::Required,
-        };
-        AuditOptions {
-            sinks: self.audit_log.targets().iter().map(sink).collect(),
-            mode,
-            // One that is no limit has been refused; recording everything is the careful reading.
-            flood: self.flood_limit().unwrap_or_default(),
-        }
+    /// Where audit records go, and how checkpoints of them are signed. Reads the files of the keys.
+    ///
+    /// # Errors
+    /// The first field that cannot be, and what to write instead.
+    pub fn audit_options(&self) -> Result<AuditOptions, ConfigError> {
+        audit::options(self)
+            .map_err(|found| ConfigError::of_mistake(found.mistake, found.field, Origin::Program))
     }
 
     /// Where runs are kept.
@@ -107,11 +99,6 @@ impl TaskiqFlowConfig {
             RateLimitOnError::Local => OnStorageError::Local,
             RateLimitOnError::Deny => OnStorageError::Deny,
         }
-    }
-
-    pub(super) fn flood_limit(&self) -> Result<Option<FloodLimit>, FloodLimitError> {
-        let text = self.audit_flood_limit.trim();
-        (!text.is_empty()).then(|| text.parse()).transpose()
     }
 
     pub(super) fn to_security_options(&self) -> SecurityOptions {

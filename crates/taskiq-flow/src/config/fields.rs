@@ -251,7 +251,8 @@ fields! {
         websocket_max_connections: usize = 1000;
     }
     "Audit" {
-        /// Where audit records go: `stdout`, paths of files, or `none`.
+        /// Where audit records go: `stdout`, paths of files, or `none`. `ocsf:PATH` and `cef:PATH` are files with a copy of
+        /// every record for systems that gather events.
         @with { |targets: impl IntoIterator<Item = AuditTarget>| targets.into_iter().collect() }
         audit_log: AuditLog = audit_default();
         /// What becomes of a request whose audit record cannot be written: served, or refused with 503.
@@ -260,6 +261,18 @@ fields! {
         /// time: `N/unit`, at most an hour. Further ones are counted, and one record says how many. Empty: every
         /// denial is recorded by itself.
         audit_flood_limit: String = "60/minute".to_owned();
+        /// The key that signs checkpoints of the first file of `audit_log`: a PEM file (Ed25519, PKCS#8), as
+        /// `taskiq-flow audit keygen` makes it. Not set: no checkpoints are signed.
+        audit_signing_key: Option<PathBuf>;
+        /// The key that signed until `audit_signing_key` took its place: a PEM file. It signs once that the new one follows.
+        audit_previous_signing_key: Option<PathBuf>;
+        /// Where signed checkpoints go: paths of files that are appended to, or `https://` addresses that they are
+        /// posted to as JSON (`http://` for this machine alone).
+        audit_checkpoints: Texts = Texts::default();
+        /// How long after something was recorded a checkpoint is signed, in seconds; after 10000 records it is in any case.
+        audit_checkpoint_seconds: u32 = 60;
+        /// What checkpoints call this log: a name without spaces, such as `flow.example.com/audit`. It never changes.
+        audit_origin: String = "taskiq-flow".to_owned();
     }
     "Runs" {
         /// Where pipelines, runs and their events are kept: `memory:` or `sqlite:PATH`.

@@ -36,6 +36,17 @@ enum Predicate {
     Says(String),
 }
 
+/// A mistake and the field it is in.
+pub(super) struct Found {
+    pub(super) field: &'static str,
+    pub(super) mistake: Mistake,
+}
+
+/// The result, its mistake put into a field.
+pub(super) fn at<T>(field: &'static str, result: Result<T, Mistake>) -> Result<T, Found> {
+    result.map_err(|mistake| Found { field, mistake })
+}
+
 impl Mistake {
     /// Reads "`field` must ...".
     pub(super) fn must(what: impl Into<String>) -> Self {

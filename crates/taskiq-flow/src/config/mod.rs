@@ -35,6 +35,7 @@
 //! Caveats: what a builder made is only checked by [`TaskiqFlowConfig::validate`] and by the conversions, and `file:`
 //! values are only read by [`Sources`].
 
+mod audit;
 mod check;
 mod convert;
 mod error;

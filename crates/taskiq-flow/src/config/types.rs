@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 use serde_json::{Value, json};
+use taskiq_flow_security::audit::ExportFormat;
 use taskiq_flow_security::permission::Permission;
 use taskiq_flow_security::policy::Acl;
 use taskiq_flow_security::settings::{AuthProvider, HandshakeAuth, QuotaEntry, RateLimitKey};
@@ -104,6 +105,8 @@ pub enum AuditTarget {
     Stdout,
     /// A file that is only appended to.
     File(PathBuf),
+    /// A file with a copy in the words of others: `ocsf:PATH` or `cef:PATH`.
+    Export(ExportFormat, PathBuf),
 }
 
 /// All places audit records go to; empty: none.
@@ -154,7 +157,15 @@ impl FieldValue for AuditLog {
                 "" => Err(mistake(Mistake::must("be \"stdout\", a path or \"none\", found empty text"))),
                 "stdout" => Ok(Some(AuditTarget::Stdout)),
                 "none" => Ok(None),
-                path => Ok(Some(AuditTarget::File(path.into()))),
+                path => {
+                    match path.split_once(':').and_then(|(format, path)| Some((format.parse().ok()?, path))) {
+                        Some((_, "" | "stdout" | "none")) => Err(mistake(Mistake::must(
+                            "name a file after the format, as in \"cef:/var/log/audit.cef\"",
+                        ))),
+                        Some((format, path)) => Ok(Some(AuditTarget::Export(format, path.into()))),
+                        None => Ok(Some(AuditTarget::File(path.into()))),
+                    }
+                }
             }
         };
         let targets = texts(raw)?.into_iter().enumerate().map(target).collect::<Result<Vec<_>, _>>()?;
@@ -170,6 +181,9 @@ impl FieldValue for AuditLog {
         let text = |target: &AuditTarget| match target {
             AuditTarget::Stdout => Value::from("stdout"),
             AuditTarget::File(path) => path.show(),
+            AuditTarget::Export(format, path) => {
+                Value::from(format!("{}:{}", format.as_str(), path.display()))
+            }
         };
         match self.0.is_empty() {
             true => Value::from("none"),

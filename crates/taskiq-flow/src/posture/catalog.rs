@@ -96,6 +96,8 @@ pub static CHECKS: &[Check] = &[
         "name a file in audit_log", Config(record::no_audit)),
     check("audit-no-file", Low, "an audit log in no file", &["16.4.2"], &["API8"],
         "name a file in audit_log too", Config(record::audit_without_file)),
+    check("audit-unsigned", Low, "the audit log has no signed checkpoints", &["16.4.2", "16.4.3"], &["API8"],
+        "make a key with `taskiq-flow audit keygen`, name it in audit_signing_key, and send audit_checkpoints to another machine", Config(record::audit_unsigned)),
     check("audit-best-effort", Low, "what cannot be recorded is done all the same", &["16.5.3"], &["API8"],
         "set audit_mode to \"required\" where a missing record is worse than a refused request", Config(record::audit_best_effort)),
     check("retention-long", Low, "runs are kept very long", &["14.2.7"], &["API8"],
@@ -104,6 +106,8 @@ pub static CHECKS: &[Check] = &[
         "chmod 600, and secrets in files of their own (`file:/path`)", Config(files::readable_configuration)),
     check("tls-key-readable", High, "the TLS key is open to everybody on the machine", &["13.3.2"], &["API8"],
         "chmod 600", Config(files::readable_tls_key)),
+    check("audit-key-readable", High, "the key that signs the audit log is open to everybody on the machine", &["13.3.2"], &["API8"],
+        "chmod 600", Config(files::readable_signing_key)),
     check("records-open", High, "audit log or store are open to everybody on the machine", &["16.4.2", "14.2.4"], &["API8"],
         "chmod 600", Config(files::open_records)),
 ];

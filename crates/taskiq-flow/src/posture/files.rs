@@ -42,11 +42,26 @@ pub(super) fn readable_tls_key(facts: &Facts<'_>) -> Vec<Found> {
     }
 }
 
+pub(super) fn readable_signing_key(facts: &Facts<'_>) -> Vec<Found> {
+    let config = facts.config;
+    let keys = [
+        ("audit_signing_key", &config.audit_signing_key),
+        ("audit_previous_signing_key", &config.audit_previous_signing_key),
+    ];
+    let open = keys.into_iter().filter_map(|(field, file)| {
+        let file = file.as_ref()?;
+        let open = mode(file)? & (OTHERS_READ | OTHERS_WRITE) != 0;
+        let what = format!("everybody on this machine may read or change {}", file.display());
+        open.then(|| Found::high(field, what))
+    });
+    open.collect()
+}
+
 pub(super) fn open_records(facts: &Facts<'_>) -> Vec<Found> {
     let config = facts.config;
     let audit = config.audit_log.targets().iter().filter_map(|target| match target {
-        AuditTarget::File(path) => Some(("audit_log", path.clone())),
-        _ => None,
+        AuditTarget::File(path) | AuditTarget::Export(_, path) => Some(("audit_log", path.clone())),
+        AuditTarget::Stdout => None,
     });
     let store = match config.store_target() {
         Ok(StoreTarget::Sqlite { path }) => Some(("store_url", path)),

@@ -23,6 +23,16 @@ pub(super) fn audit_without_file(facts: &Facts<'_>) -> Vec<Found> {
     vec![Found::low("audit_log", what)]
 }
 
+pub(super) fn audit_unsigned(facts: &Facts<'_>) -> Vec<Found> {
+    let config = facts.config;
+    let to_file = config.audit_log.targets().iter().any(|target| matches!(target, AuditTarget::File(_)));
+    if !to_file || config.audit_signing_key.is_some() {
+        return Vec::new();
+    }
+    let what = "no checkpoints are signed: whoever may write the file can write all of it anew, unnoticed";
+    vec![Found::low("audit_signing_key", what)]
+}
+
 pub(super) fn audit_best_effort(facts: &Facts<'_>) -> Vec<Found> {
     let config = facts.config;
     if config.audit_log.targets().is_empty() || config.audit_mode == AuditMode::Required {

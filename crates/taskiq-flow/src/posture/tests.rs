@@ -39,6 +39,7 @@ fn safe() -> Safe {
     config.audit_mode = AuditMode::Required;
     config.store_url =
         ServiceUrl::from(format!("sqlite:{}", folder.path().join("flow.db").display()).as_str());
+    config.audit_signing_key = Some(folder.path().join("audit.pem"));
     Safe { folder, config, pipelines: vec!["etl".to_owned()], file: None }
 }
 
@@ -140,6 +141,8 @@ const CASES: &[(&str, Severity, Change)] = &[
         safe.config.audit_log = std::iter::empty().collect();
     }),
     ("audit-no-file", Severity::Low, |safe| safe.config.audit_log = [AuditTarget::Stdout].into_iter().collect()),
+    ("audit-unsigned", Severity::Low, |safe| safe.config.audit_signing_key = None),
+    ("audit-key-readable", Severity::High, |safe| drop(safe.file("audit.pem", 0o644))),
     ("audit-best-effort", Severity::Low, |safe| safe.config.audit_mode = AuditMode::BestEffort),
     ("retention-long", Severity::Low, |safe| safe.config.retention_days = 0),
     ("config-readable", Severity::Low, |safe| safe.file = Some(safe.file("flow.toml", 0o644))),

@@ -11,7 +11,9 @@ use super::super::record::AuditPrincipal;
 use super::super::verify::{Gap, VerifyOptions, VerifyReport, verify, verify_with};
 use super::*;
 
+mod checkpoints;
 mod intake;
+mod tampering;
 
 mod sinks;
 

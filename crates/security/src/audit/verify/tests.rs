@@ -26,7 +26,7 @@ fn extend(mut lines: Vec<String>, mut at: Checkpoint, count: u64, detail: &str) 
 fn run(lines: &[String], options: &VerifyOptions) -> Result<VerifyReport, (u64, Option<u64>, Fault)> {
     match verify_with(Cursor::new(lines.concat()), options) {
         Ok(report) => Ok(report),
-        Err(VerifyError::Bad { line, seq, fault }) => Err((line, seq, fault)),
+        Err(VerifyError::Bad { line, seq, fault, .. }) => Err((line, seq, fault)),
         Err(error) => panic!("{error}"),
     }
 }
@@ -84,7 +84,7 @@ fn a_swap_or_a_copy_is_named() {
 fn a_cut_end_shows_against_a_checkpoint_only() {
     let lines = log(20);
     let last = run(&lines, &VerifyOptions::default()).unwrap().last;
-    let options = VerifyOptions { checkpoint: last, after: None };
+    let options = VerifyOptions { checkpoint: last, ..VerifyOptions::default() };
     assert!(run(&lines, &options).is_ok());
     assert!(run(&lines[..15], &VerifyOptions::default()).is_ok());
     assert_eq!(run(&lines[..15], &options).unwrap_err().2, Fault::Truncated { last: 15, checkpoint: 20 });
@@ -96,7 +96,8 @@ fn a_log_written_anew_shows_against_a_checkpoint() {
     let kept = run(&log(15), &VerifyOptions::default()).unwrap().last;
     let forged = extend(Vec::new(), Checkpoint::GENESIS, 20, "forged");
     assert!(run(&forged, &VerifyOptions::default()).is_ok());
-    let (line, seq, fault) = run(&forged, &VerifyOptions { checkpoint: kept, after: None }).unwrap_err();
+    let (line, seq, fault) =
+        run(&forged, &VerifyOptions { checkpoint: kept, ..VerifyOptions::default() }).unwrap_err();
     assert_eq!((line, seq, fault), (15, Some(15), Fault::Rewritten { seq: 15 }));
 }
 
@@ -113,11 +114,11 @@ fn a_fork_does_not_pass() {
 fn a_rotated_file_is_checked_against_the_one_before() {
     let lines = log(20);
     let after = run(&lines[..10], &VerifyOptions::default()).unwrap().last;
-    let options = VerifyOptions { after, checkpoint: None };
+    let options = VerifyOptions { after, ..VerifyOptions::default() };
     assert_eq!(run(&lines[10..], &options).unwrap().first_seq, Some(11));
     assert_eq!(run(&lines[11..], &options).unwrap_err().2, Fault::Removed { first: 11, last: 11 });
     let first = run(&lines[..1], &VerifyOptions::default()).unwrap().last;
-    let options = VerifyOptions { after, checkpoint: first };
+    let options = VerifyOptions { after, checkpoint: first, ..VerifyOptions::default() };
     assert_eq!(run(&lines[10..], &options).unwrap_err().2, Fault::CheckpointAbsent { seq: 1 });
 }
 

@@ -1,3 +1,5 @@
+use taskiq_flow_security::audit::ExportFormat;
+
 use super::super::{
     ApiKey, AuditTarget, JwtAlgorithm, Permission, PipelineAcl, PublicKeyEntry, RateLimitStorage,
     SecretString, Sources, StoreTarget, TaskiqFlowConfig, fields,
@@ -20,7 +22,9 @@ fn the_defaults_are_those_of_the_contract() {
         "auth_failure_limit": "20/minute", "rate_limit_storage": "memory", "websocket_require_auth": true,
         "websocket_max_connections": 1000, "allowed_origins": [],
         "audit_log": ["stdout", "taskiq-flow-audit.jsonl"], "audit_mode": "best_effort",
-        "audit_flood_limit": "60/minute", "store_url": "sqlite:taskiq-flow.db", "broker_url": "memory:", "durability": "strict",
+        "audit_flood_limit": "60/minute",
+        "audit_signing_key": null, "audit_previous_signing_key": null, "audit_checkpoints": null,
+        "audit_checkpoint_seconds": 60, "audit_origin": "taskiq-flow", "store_url": "sqlite:taskiq-flow.db", "broker_url": "memory:", "durability": "strict",
         "metrics_enabled": true, "metrics_path": "/metrics", "log_level": "info", "log_format": "text",
         "max_body_bytes": 1048576, "max_concurrent_runs": 1024, "retention_days": 30,
         "strict_forwarded_proto": false, "allow_remote_commands": false, "websocket_handshake_auth": "optional",
@@ -93,7 +97,7 @@ fn the_builder_reads_like_the_guide() {
     assert_eq!(readers, ["admin", "viewer"]);
     let path = "/var/lib/taskiq-flow/runs.db".into();
     assert_eq!(config.store_target().unwrap(), StoreTarget::Sqlite { path });
-    assert_eq!(config.audit_options().sinks.len(), 1);
+    assert_eq!(config.audit_options().unwrap().sinks.len(), 1);
     assert_eq!(config.jwt_audience.as_slice(), ["a", "b"]);
 }
 
@@ -210,7 +214,13 @@ fn audit_targets_are_text_or_a_list() {
     assert_eq!(targets("[]").unwrap(), []);
     assert_eq!(targets("/var/log/a.jsonl").unwrap(), [AuditTarget::File("/var/log/a.jsonl".into())]);
     assert_eq!(targets(r#"["a", "stdout"]"#).unwrap(), [AuditTarget::File("a".into()), AuditTarget::Stdout]);
-    for bad in ["", r#"["none", "stdout"]"#, r#"[1]"#, "[", r#"[""]"#] {
+    let copies = [
+        AuditTarget::Export(ExportFormat::Ocsf, "/a".into()),
+        AuditTarget::Export(ExportFormat::Cef, "b".into()),
+        AuditTarget::File("leef:c".into()),
+    ];
+    assert_eq!(targets(r#"["ocsf:/a", "cef:b", "leef:c"]"#).unwrap(), copies);
+    for bad in ["", r#"["none", "stdout"]"#, r#"[1]"#, "[", r#"[""]"#, "cef:", r#"["ocsf:stdout"]"#] {
         assert!(targets(bad).is_err(), "{bad}");
     }
 }
@@ -284,6 +294,26 @@ fn what_is_possible_and_what_is_not() {
 fn settings_that_do_not_fit_each_other_are_refused() {
     for (env, field) in [
         (&[("TASKIQ_FLOW_AUDIT_MODE", "required"), ("TASKIQ_FLOW_AUDIT_LOG", "none")][..], "audit_mode"),
+        (&[("TASKIQ_FLOW_AUDIT_MODE", "required"), ("TASKIQ_FLOW_AUDIT_LOG", "cef:a")], "audit_mode"),
+        (&[("TASKIQ_FLOW_AUDIT_CHECKPOINTS", "c.jsonl")], "audit_checkpoints"),
+        (&[("TASKIQ_FLOW_AUDIT_CHECKPOINTS", "http://logs.example/")], "audit_checkpoints"),
+        (&[("TASKIQ_FLOW_AUDIT_SIGNING_KEY", "k.pem")], "audit_signing_key"),
+        (
+            &[
+                ("TASKIQ_FLOW_AUDIT_SIGNING_KEY", "/nonexistent.pem"),
+                ("TASKIQ_FLOW_AUDIT_CHECKPOINTS", "c.jsonl"),
+            ],
+            "audit_signing_key",
+        ),
+        (
+            &[
+                ("TASKIQ_FLOW_AUDIT_SIGNING_KEY", "k.pem"),
+                ("TASKIQ_FLOW_AUDIT_CHECKPOINTS", "c.jsonl"),
+                ("TASKIQ_FLOW_AUDIT_LOG", "stdout"),
+            ],
+            "audit_signing_key",
+        ),
+        (&[("TASKIQ_FLOW_AUDIT_PREVIOUS_SIGNING_KEY", "k.pem")], "audit_previous_signing_key"),
         (&[("TASKIQ_FLOW_AUTH_PROVIDER", "jwt")], "auth_provider"),
         (
             &[("TASKIQ_FLOW_JWT_SECRET", "short"), ("TASKIQ_FLOW_REQUIRE_STRONG_JWT_SECRET", "true")],

@@ -11,7 +11,7 @@ fn denial(client: u8) -> AuditEntry {
 
 fn open_with(mode: AuditMode, file: &Path, flood: Option<FloodLimit>) -> AuditLogger {
     let sinks = vec![AuditSink::File(file.to_path_buf())];
-    AuditLogger::open(AuditOptions { sinks, mode, flood }).unwrap()
+    AuditLogger::open(AuditOptions { sinks, mode, flood, ..AuditOptions::default() }).unwrap()
 }
 
 #[test]

@@ -120,7 +120,8 @@ fn a_rotated_file_keeps_its_records_and_the_new_one_links_back() {
         let first = check(&old);
         let second = check(&file);
         assert_eq!(second.gaps.len(), 1);
-        let options = VerifyOptions { after: first.last, checkpoint: second.last };
+        let options =
+            VerifyOptions { after: first.last, checkpoint: second.last, ..VerifyOptions::default() };
         verify_with(BufReader::new(fs::File::open(&file).unwrap()), &options).unwrap();
         let both = fs::read_to_string(&old).unwrap() + &fs::read_to_string(&file).unwrap();
         for n in 0..200 {
