@@ -35,7 +35,7 @@ pub fn key(data: &[u8]) {
     }
     if let Ok(digest) = KeyDigest::from_config(text) {
         assert_eq!(KeyDigest::from_config(&digest.to_config()), Ok(digest), "{text:?}");
-        assert!(!format!("{digest:?}").contains(text) || text.len() < 8, "a key is shown");
+        assert_eq!(format!("{digest:?}"), format!("{:?}", KeyDigest::of("another")), "a key is shown");
     }
 }
 
