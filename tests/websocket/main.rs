@@ -5,4 +5,5 @@
 mod events;
 mod limits;
 mod manners;
+mod revocation;
 mod support;

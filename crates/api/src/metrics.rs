@@ -53,6 +53,10 @@ impl Metrics {
             "taskiq_flow_http_request_duration_seconds",
             "Time to an answer, by endpoint"
         );
+        metrics::describe_histogram!(
+            "taskiq_flow_revocation_close_seconds",
+            "Time from a change of keys, access lists or settings to the close of a stream that it un-authorises, by transport"
+        );
         metrics::describe_gauge!("taskiq_flow_open_streams", "Open WebSockets and event streams");
         let metrics = Self(handle);
         *installed = Some(metrics.clone());

@@ -91,3 +91,9 @@ pub(crate) async fn until_expiry(caller: &Admission) {
     let left = left.map(|left| left.saturating_add(Duration::from_millis(5)));
     tokio::time::sleep(left.unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP)).await;
 }
+
+/// Records how long a connection outlived the change that took its rights away.
+pub(crate) fn took_to_close(transport: &'static str, took: Duration) {
+    metrics::histogram!("taskiq_flow_revocation_close_seconds", "transport" => transport)
+        .record(took.as_secs_f64());
+}

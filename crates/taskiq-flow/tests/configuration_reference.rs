@@ -71,6 +71,7 @@ The name of an entry is the key itself, or `sha256:` and the hex digest of it, w
 | `pipelines` | the pipelines it may touch; `*` stands for any text; absent, empty or with `"*"`: all |
 | `permissions` | out of `read`, `execute`, `admin`; absent: none |
 | `expires_at` | from when on it is refused, an RFC 3339 time |
+| `allowed_ips` | networks and addresses it may be used from; absent: anywhere |
 | `id` | what logs and audit records call it; else `key-` and the start of its digest |
 
 ## Entries of `jwt_public_keys`

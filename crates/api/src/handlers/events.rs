@@ -1,6 +1,7 @@
 //! The events of a run, as a list or as a stream of server-sent events.
 
 use std::convert::Infallible;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::extract::State;
@@ -11,10 +12,12 @@ use futures_util::Stream;
 use http::{HeaderMap, HeaderName, StatusCode};
 use serde::Deserialize;
 use taskiq_flow_core::run::EventView;
+use taskiq_flow_security::guard::PolicyChanges;
 use taskiq_flow_security::policy::Resource;
 use taskiq_flow_security::{Admission, Permission};
 use taskiq_flow_store::RunRecord;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use utoipa::IntoParams;
 
 use super::{Allowed, Caller, OnRun};
@@ -24,7 +27,7 @@ use crate::model::EventList;
 use crate::problem::Problem;
 use crate::service::runs;
 use crate::state::{AppState, StreamSlot};
-use crate::stream::{RunTail, until_expiry};
+use crate::stream::{RunTail, took_to_close, until_expiry};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const DEFAULT_EVENTS: usize = 1000;
@@ -92,9 +95,17 @@ pub(crate) async fn get_run_events(
     }
     let slot = state.open_stream().ok_or_else(|| state.guard().too_many_connections(&caller))?;
     let (sender, receiver) = mpsc::channel(BACKLOG);
-    tokio::spawn(feed(state, caller, run, tail, sender, slot));
+    let cut = CancellationToken::new();
+    tokio::spawn(feed(state, caller, run, tail, Outlet { sender, cut: cut.clone() }, slot));
     let heartbeat = KeepAlive::new().interval(HEARTBEAT).text("heartbeat");
-    Ok(Sse::new(stream_of(receiver)).keep_alive(heartbeat).into_response())
+    Ok(Sse::new(stream_of(receiver, cut)).keep_alive(heartbeat).into_response())
+}
+
+/// The way to one client.
+struct Outlet {
+    sender: mpsc::Sender<Event>,
+    /// Ends the stream, with what is on its way.
+    cut: CancellationToken,
 }
 
 /// Hands on events until the run ends, the client leaves, or it may not stay.
@@ -103,7 +114,7 @@ async fn feed(
     mut caller: Admission,
     run: RunRecord,
     mut tail: RunTail,
-    sender: mpsc::Sender<Event>,
+    Outlet { sender, cut }: Outlet,
     _slot: StreamSlot,
 ) {
     let mut changes = state.guard().subscribe_policy_changes();
@@ -123,7 +134,8 @@ async fn feed(
             changed = changes.changed() => {
                 match recheck(&state, &caller, &run) {
                     Some(still) if changed => caller = still,
-                    _ => return,
+                    Some(_) => return,
+                    None => return revoked(&cut, &changes),
                 }
                 continue;
             }
@@ -144,10 +156,34 @@ async fn feed(
             }
         };
         let Some(event) = to_sse(&event) else { return };
-        if sender.send_timeout(event, STALLED).await.is_err() {
-            return;
+        let room = tokio::time::timeout(STALLED, sender.reserve());
+        tokio::pin!(room);
+        loop {
+            let changed = tokio::select! {
+                biased;
+                changed = changes.changed() => changed,
+                room = &mut room => match room {
+                    Ok(Ok(room)) => {
+                        room.send(event);
+                        break;
+                    }
+                    _ => return,
+                },
+            };
+            // A slow reader may lose its rights while something waits for it.
+            match recheck(&state, &caller, &run) {
+                Some(still) if changed => caller = still,
+                Some(_) => return,
+                None => return revoked(&cut, &changes),
+            }
         }
     }
+}
+
+/// Ends a stream whose reader may not read on. What is on its way to it is dropped.
+fn revoked(cut: &CancellationToken, changes: &PolicyChanges) {
+    cut.cancel();
+    took_to_close("sse", changes.last().elapsed());
 }
 
 /// The caller as it is now, if it may still read the run.
@@ -163,6 +199,13 @@ fn to_sse(event: &EventView) -> Option<Event> {
     Some(Event::default().id(id).event(kind).data(data))
 }
 
-fn stream_of(mut receiver: mpsc::Receiver<Event>) -> impl Stream<Item = Result<Event, Infallible>> {
-    futures_util::stream::poll_fn(move |context| receiver.poll_recv(context).map(|event| event.map(Ok)))
+fn stream_of(
+    mut receiver: mpsc::Receiver<Event>,
+    cut: CancellationToken,
+) -> impl Stream<Item = Result<Event, Infallible>> {
+    // The end of the feed wakes it, after the cut if there is one.
+    futures_util::stream::poll_fn(move |context| match cut.is_cancelled() {
+        true => Poll::Ready(None),
+        false => receiver.poll_recv(context).map(|event| event.map(Ok)),
+    })
 }

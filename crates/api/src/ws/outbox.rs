@@ -19,6 +19,8 @@ const BYTES: u32 = 8 << 20;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a close may take to be written.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// How long one may take whose reader has lost its rights.
+const BRISK: Duration = Duration::from_millis(500);
 /// How long a reader that was too slow may take to come to its goodbye: what the kernel holds for it comes first.
 pub(super) const LINGER: Duration = Duration::from_secs(25);
 /// A message that is not written by then says that nobody reads; together with [`LINGER`] a little less than the
@@ -95,6 +97,20 @@ impl Outbox {
             Ok(()) => self.end().await,
             Err(Full) => self.close_now(frame).await,
         }
+    }
+
+    /// Says goodbye after all that waits, to a reader that may not read on: what is not read within [`BRISK`] never is.
+    pub(super) async fn close_soon(self, code: u16, reason: &'static str) {
+        let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
+        if let Err(Full) = self.push(Message::Close(Some(frame.clone()))) {
+            // The only error is that the writer has ended.
+            let _ = self.overtake.send(frame);
+            return finish(self.writer, BRISK).await;
+        }
+        let Self { queue, overtake, writer, .. } = self;
+        drop(queue);
+        finish(writer, BRISK).await;
+        drop(overtake);
     }
 
     /// Says goodbye before anything that waits, and gives a slow reader [`LINGER`] to come to it.

@@ -12,7 +12,7 @@ use taskiq_flow_core::id::PipelineId;
 use taskiq_flow_core::run::EventView;
 use taskiq_flow_engine::{Missed, Watched, Watcher};
 use taskiq_flow_security::audit::{AuditEvent, Outcome};
-use taskiq_flow_security::guard::{CredentialState, Note};
+use taskiq_flow_security::guard::{CredentialState, Note, PolicyChanges};
 use taskiq_flow_security::{Admission, Permission, Resource};
 use tokio::time::Instant;
 
@@ -21,7 +21,7 @@ use super::outbox::{Broken, Full, LINGER, Outbox};
 use super::rate::MessageRate;
 use super::subscription::{Scope, Subscriptions};
 use crate::state::AppState;
-use crate::stream::until_expiry;
+use crate::stream::{took_to_close, until_expiry};
 
 /// How long a socket may stay without having proved who it is.
 const AUTHENTICATION: Duration = Duration::from_secs(5);
@@ -45,6 +45,8 @@ const TRY_AGAIN: u16 = 1013;
 enum End {
     /// With this code, after what waits to be written.
     Close(u16, &'static str),
+    /// Its credential or its rights are gone, since the change at that time if one took them.
+    Revoked(&'static str, Option<std::time::Instant>),
     /// It reads too slowly; what waits is dropped.
     Slow,
     /// The other end said goodbye or is gone.
@@ -62,6 +64,7 @@ struct Session {
     subscriptions: Subscriptions,
     /// Of the pipelines of the subscriptions.
     watcher: Watcher,
+    changes: PolicyChanges,
     rate: MessageRate,
     heard: Instant,
 }
@@ -74,6 +77,7 @@ pub(super) async fn run(state: AppState, caller: Admission, pipeline: Option<Str
         outbox: Outbox::new(sink),
         subscriptions: Subscriptions::default(),
         watcher: state.engine().watch(Watched::Pipelines(BTreeSet::new())),
+        changes: state.guard().subscribe_policy_changes(),
         rate: MessageRate::new(now),
         heard: now,
         state,
@@ -123,9 +127,8 @@ impl Session {
     }
 
     async fn serve(&mut self, stream: &mut SplitStream<WebSocket>) -> End {
-        let mut changes = self.state.guard().subscribe_policy_changes();
         // What changed between the handshake and here is looked at too.
-        let mut outcome = self.recheck();
+        let mut outcome = self.recheck(None);
         let mut heartbeat = tokio::time::interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
         loop {
             if let Err(end) = outcome {
@@ -144,11 +147,8 @@ impl Session {
                     Err(Missed::All) => Err(End::Close(GOING_AWAY, "server stops")),
                 },
                 _ = heartbeat.tick() => self.beat(),
-                changed = changes.changed() => match changed {
-                    true => self.recheck(),
-                    false => Err(End::Close(GOING_AWAY, "server stops")),
-                },
-                () = until_expiry(&self.caller) => self.recheck(),
+                changed = self.changes.changed() => self.recheck_change(changed),
+                () = until_expiry(&self.caller) => self.recheck(None),
                 broken = self.outbox.is_broken() => Err(match broken {
                     Broken::Gone => End::Gone,
                     Broken::Stalled => End::Slow,
@@ -199,7 +199,7 @@ impl Session {
             Ok(ClientMessage::Connect { auth: Some(auth) }) => {
                 self.adopt(&auth).await?;
                 self.note(AuditEvent::WebsocketConnect, Note::default())?;
-                self.recheck()?;
+                self.recheck(None)?;
                 self.greet()
             }
             Err(mistake) => self.say(&error("invalid-message", &mistake)),
@@ -251,14 +251,26 @@ impl Session {
                 after = last.event.seq;
                 for event in &page {
                     if self.subscriptions.take(event) {
-                        // A slow reader makes this long: what it may read can have changed meanwhile.
-                        self.recheck()?;
-                        self.outbox.send_patiently(event).await.map_err(|Full| End::Slow)?;
+                        self.send_patiently(event).await?;
                     }
                 }
             }
         }
         Ok(())
+    }
+
+    /// Sends an event that may have to wait for the reader. What the caller may read can change meanwhile.
+    async fn send_patiently(&mut self, event: &EventView) -> Step {
+        self.recheck(None)?;
+        loop {
+            // A wait that is given up has sent nothing.
+            let changed = tokio::select! {
+                biased;
+                changed = self.changes.changed() => changed,
+                sent = self.outbox.send_patiently(event) => return sent.map_err(|Full| End::Slow),
+            };
+            self.recheck_change(changed)?;
+        }
     }
 
     fn beat(&mut self) -> Step {
@@ -271,11 +283,20 @@ impl Session {
         })
     }
 
-    /// Asks again whether the caller may stay and read what it is subscribed to.
-    fn recheck(&mut self) -> Step {
+    /// [`Session::recheck`] after a change; `false`: none will come any more.
+    fn recheck_change(&mut self, changed: bool) -> Step {
+        match changed {
+            true => self.recheck(Some(self.changes.last())),
+            false => Err(End::Close(GOING_AWAY, "server stops")),
+        }
+    }
+
+    /// Asks again whether the caller may stay and read what it is subscribed to. `since`: the change that is the reason.
+    fn recheck(&mut self, since: Option<std::time::Instant>) -> Step {
         let Some(caller) = self.state.guard().revalidate(&self.caller) else {
-            self.say(&error("credential-expired", "The credential is no longer accepted."))?;
-            return Err(End::Close(POLICY, "credential no longer accepted"));
+            // Where there is no room for it, the close says as much.
+            let _ = self.outbox.send(&error("credential-expired", "The credential is no longer accepted."));
+            return Err(End::Revoked("credential no longer accepted", since));
         };
         self.caller = caller;
         for subscription in self.subscriptions.iter() {
@@ -285,8 +306,8 @@ impl Session {
             };
             if let Err(refusal) = self.state.guard().authorize(&self.caller, Permission::Read, resource) {
                 let refused = error(refusal.kind().code(), refusal.detail());
-                self.outbox.send(&refused).map_err(|Full| End::Slow)?;
-                return Err(End::Close(POLICY, "not allowed any more"));
+                let _ = self.outbox.send(&refused);
+                return Err(End::Revoked("not allowed any more", since));
             }
         }
         Ok(())
@@ -317,6 +338,7 @@ impl Session {
         let Self { state, caller, outbox, .. } = self;
         let (code, reason) = match end {
             End::Close(code, reason) => (Some(code), reason),
+            End::Revoked(reason, _) => (Some(POLICY), reason),
             End::Slow => (Some(TRY_AGAIN), "reads too slowly; resume with after_seq"),
             End::Gone => (None, "closed by the client"),
         };
@@ -335,6 +357,12 @@ impl Session {
         let farewell = async {
             match (&end, code) {
                 (End::Slow, Some(code)) => outbox.drop_reader(code, reason).await,
+                (End::Revoked(_, since), Some(code)) => {
+                    outbox.close_soon(code, reason).await;
+                    if let Some(since) = since {
+                        took_to_close("websocket", since.elapsed());
+                    }
+                }
                 (_, Some(code)) => outbox.close(code, reason).await,
                 (_, None) => outbox.end().await,
             }

@@ -1,7 +1,7 @@
 //! Changed settings: swapped in whole, acting on the next request and on open sockets.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -27,9 +27,9 @@ impl PolicyChanges {
         self.0.changed().await.is_ok()
     }
 
-    /// How long ago the last change came into force.
-    pub fn age(&self) -> Duration {
-        self.0.borrow().elapsed()
+    /// When the last change came into force.
+    pub fn last(&self) -> Instant {
+        *self.0.borrow()
     }
 }
 
