@@ -3,12 +3,16 @@
 use std::hint::black_box;
 use std::sync::Arc;
 
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use taskiq_flow_bench::layered_yaml;
 use taskiq_flow_core::dag::DagFormat;
 use taskiq_flow_core::document::Format;
 use taskiq_flow_core::load::load_text;
 use taskiq_flow_core::plan::Plan;
+
+/// The allocator of the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn load(text: &str) -> Plan {
     let Ok(mut pipelines) = load_text("bench.yaml", text, Format::Yaml) else {
@@ -26,15 +30,20 @@ fn definition(criterion: &mut Criterion) {
         group.bench_with_input(BenchmarkId::new("load", tasks), &text, |b, text| {
             b.iter(|| load(black_box(text)))
         });
-        let plan = load(&text);
         group.bench_with_input(
             BenchmarkId::new("dag, levels, critical path, json", tasks),
-            &plan,
-            |b, plan| {
-                b.iter(|| {
-                    let dag = black_box(plan).dag();
-                    (dag.levels().len(), dag.critical_path(None).path.len(), dag.render(DagFormat::Json, &[]))
-                });
+            &text,
+            |b, text| {
+                // A plan keeps its graph: each turn has a new one.
+                b.iter_batched(
+                    || load(text),
+                    |plan| {
+                        let dag = black_box(&plan).dag();
+                        let answers = (dag.levels().len(), dag.critical_path(None).path.len());
+                        (answers, dag.render(DagFormat::Json, &[]), plan)
+                    },
+                    BatchSize::PerIteration,
+                );
             },
         );
     }

@@ -1,9 +1,10 @@
 //! What is around every answer: its id, its headers, the body of a problem, and that a panic is one.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
@@ -93,7 +94,7 @@ pub(crate) async fn frame(State(state): State<AppState>, mut request: Request, n
     if version == Version::HTTP_11 && framing.is_some_and(ends) {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    measure(&response, &method, &path, &id, started);
+    measure(&state, &response, &method, &path, &id, started);
     response
 }
 
@@ -104,7 +105,20 @@ pub(crate) fn request_id(headers: &HeaderMap) -> Arc<str> {
         (1..=MAX_REQUEST_ID).contains(&id.len()) && id.bytes().all(plain)
     };
     let given = headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).filter(harmless);
-    given.map_or_else(|| Uuid::now_v7().to_string().into(), Into::into)
+    given.map_or_else(new_id, Into::into)
+}
+
+/// A new id, a UUID of version 7. It names a request and opens nothing, so that the standard library's keyed hash is
+/// random enough for it, and costs no call into the system.
+fn new_id() -> Arc<str> {
+    let bits = || RandomState::new().build_hasher().finish().to_be_bytes();
+    let mut random = [0; 10];
+    random[..8].copy_from_slice(&bits());
+    random[8..].copy_from_slice(&bits()[..2]);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let millis = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+    let id = uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid();
+    (&*id.hyphenated().encode_lower(&mut Uuid::encode_buffer())).into()
 }
 
 fn write_problem(response: &mut Response, id: &str, head: bool) {
@@ -135,19 +149,11 @@ fn preflight_answer() -> Response {
     (StatusCode::NO_CONTENT, headers).into_response()
 }
 
-fn measure(response: &Response, method: &Method, path: &str, id: &str, started: Instant) {
+fn measure(state: &AppState, response: &Response, method: &Method, path: &str, id: &str, started: Instant) {
     let took = started.elapsed();
     let status = response.status();
-    let endpoint = response.extensions().get::<AnsweredBy>().map_or("unknown", |by| by.0);
-    // Anybody may invent methods; a measurement must not have a value for each.
-    let known = matches!(method.as_str(), "GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS");
-    let label = if known { method.as_str().to_owned() } else { "other".to_owned() };
-    let counter = metrics::counter!(
-        "taskiq_flow_http_requests_total",
-        "endpoint" => endpoint, "method" => label, "status" => status.as_str().to_owned()
-    );
-    counter.increment(1);
-    metrics::histogram!("taskiq_flow_http_request_duration_seconds", "endpoint" => endpoint).record(took);
+    let endpoint = response.extensions().get::<AnsweredBy>().map(|by| by.0);
+    state.meters().count(endpoint, method, status, took);
     let millis = took.as_secs_f64() * 1e3;
     tracing::debug!(target: "taskiq_flow.http", request_id = id, %method, path, status = status.as_u16(), millis, "answered");
 }

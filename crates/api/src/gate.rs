@@ -25,6 +25,9 @@ use crate::rule::{Route, Rule};
 use crate::serve::Framing;
 use crate::state::AppState;
 
+/// About how many headers an answer has.
+const HEADERS: usize = 16;
+
 /// Around every route, and around the answers to paths and methods that do not exist.
 pub(crate) async fn gate(
     State((state, route)): State<(AppState, &'static Route)>,
@@ -45,6 +48,8 @@ pub(crate) async fn gate(
                 Ok(Some(noting)) => noting.carry_out(Request::from_parts(parts, body), next).await,
                 Err(problem) => problem.into_response(),
             };
+            // As many as an answer gets in the end: grown once, not at every power of two.
+            answer.headers_mut().reserve(HEADERS);
             admission.write_headers(answer.headers_mut());
             answer
         }

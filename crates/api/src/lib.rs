@@ -23,6 +23,7 @@ pub mod fuzzing;
 mod gate;
 mod handlers;
 mod input;
+mod meters;
 mod metrics;
 mod model;
 mod openapi;

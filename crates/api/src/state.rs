@@ -10,6 +10,7 @@ use taskiq_flow_security::guard::Guard;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use crate::meters::Meters;
 use crate::options::ApiOptions;
 
 /// The engine, the administration with its guard, and the options behind a router. Clones are the same.
@@ -22,6 +23,7 @@ struct Inner {
     administration: Administration,
     options: ApiOptions,
     description: fn() -> &'static Value,
+    meters: Meters,
     streams: Arc<Semaphore>,
     closing: CancellationToken,
 }
@@ -36,7 +38,8 @@ impl AppState {
     ) -> Self {
         let streams = Arc::new(Semaphore::new(options.websocket_max_connections.min(Semaphore::MAX_PERMITS)));
         let closing = CancellationToken::new();
-        Self(Arc::new(Inner { engine, administration, options, description, streams, closing }))
+        let meters = Meters::new();
+        Self(Arc::new(Inner { engine, administration, options, description, meters, streams, closing }))
     }
 
     /// The engine.
@@ -62,6 +65,11 @@ impl AppState {
     /// The OpenAPI document.
     pub(crate) fn description(&self) -> &'static Value {
         (self.0.description)()
+    }
+
+    /// What counts answers.
+    pub(crate) fn meters(&self) -> &Meters {
+        &self.0.meters
     }
 
     /// Tells WebSockets and event streams to close, and waits for them, at most `deadline`. No new one is accepted.

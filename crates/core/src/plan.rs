@@ -3,7 +3,7 @@
 //! A task's inputs are names. A name that another task outputs makes an edge, any other is an external parameter.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::{Map, Value};
 
@@ -20,6 +20,8 @@ pub struct Plan {
     steps: Vec<PlanStep>,
     outputs: Vec<(Arc<str>, Source)>,
     parameters: Vec<String>,
+    /// Made when it is first asked for.
+    dag: OnceLock<Dag>,
 }
 
 /// One step and its place in the graph.
@@ -122,7 +124,11 @@ impl Plan {
             errors.push(cycle_error(&pipeline, &cycle));
         }
         let outputs = result_of(&pipeline, &producers, &steps, &mut errors);
-        if errors.is_empty() { Ok(Self { pipeline, steps, outputs, parameters }) } else { Err(errors) }
+        if errors.is_empty() {
+            Ok(Self { pipeline, steps, outputs, parameters, dag: OnceLock::new() })
+        } else {
+            Err(errors)
+        }
     }
 
     /// The definition.
@@ -164,8 +170,12 @@ impl Plan {
         &self.outputs
     }
 
-    /// The graph of the steps, for analysis and drawing.
-    pub fn dag(&self) -> Dag {
+    /// The graph of the steps, for analysis and drawing. Made at the first call, and kept.
+    pub fn dag(&self) -> &Dag {
+        self.dag.get_or_init(|| self.draw())
+    }
+
+    fn draw(&self) -> Dag {
         let nodes = self.steps.iter().map(|step| DagNode {
             id: step.task.name.clone(),
             label: step.task.name.clone(),

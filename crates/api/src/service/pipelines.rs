@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use serde_json::Value;
-use taskiq_flow_core::dag::{Dag, DagFormat, Rendered};
+use taskiq_flow_core::dag::{DagFormat, Rendered};
 use taskiq_flow_core::definition::{Body, Pipeline, TaskKind};
 use taskiq_flow_core::id::{PipelineId, RunId};
 use taskiq_flow_core::load::load_json;
@@ -144,7 +144,7 @@ pub(crate) async fn critical_path(
 /// What can run at once.
 pub(crate) fn parallel_groups(state: &AppState, permit: &Permit) -> Result<ParallelGroups, Problem> {
     let registered = of_permit(state, permit)?;
-    let dag: Dag = registered.plan.dag();
+    let dag = registered.plan.dag();
     let groups: Vec<Vec<String>> = dag
         .parallel_groups()
         .into_iter()

@@ -55,7 +55,7 @@ impl Checkpoint {
     pub const GENESIS: Self = Self { seq: 0, hash: [0; 32] };
 
     pub(crate) fn hex(&self) -> String {
-        hex::encode(self.hash)
+        digits(&self.hash).as_str().to_owned()
     }
 }
 
@@ -79,16 +79,33 @@ impl FromStr for Checkpoint {
 /// Makes the record after `before` out of an entry, and its line.
 pub(crate) fn seal(entry: &AuditEntry, time: Timestamp, before: Checkpoint) -> serde_json::Result<Line> {
     let names = entry.principal.as_ref().map(|principal| principal.names());
-    let prev_hash = before.hex();
+    let prev_hash = digits(&before.hash);
     let seq = before.seq + 1;
-    let view = RecordView::new(entry, names.as_ref(), seq, time, &prev_hash);
+    let view = RecordView::new(entry, names.as_ref(), seq, time, prev_hash.as_str());
     let mut bytes = to_safe_json(&view)?.into_bytes();
     let hash: [u8; 32] = Sha256::digest(&bytes).into();
     bytes.pop();
     bytes.extend_from_slice(HASH_MEMBER);
-    bytes.extend_from_slice(hex::encode(hash).as_bytes());
+    bytes.extend_from_slice(&digits(&hash).0);
     bytes.extend_from_slice(b"\"}\n");
     Ok(Line { at: Checkpoint { seq, hash }, bytes })
+}
+
+/// A hash in hexadecimal.
+struct Digits([u8; 64]);
+
+impl Digits {
+    fn as_str(&self) -> &str {
+        // Hexadecimal digits are ASCII.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+fn digits(hash: &[u8; 32]) -> Digits {
+    let mut digits = Digits([0; 64]);
+    // It fails only where the lengths do not fit, and these are types.
+    let _ = hex::encode_to_slice(hash, &mut digits.0);
+    digits
 }
 
 /// The bytes of several lines, to be written at once.
@@ -114,7 +131,9 @@ pub(crate) fn read(line: &[u8]) -> Read {
     let at = Checkpoint { seq: record.seq, hash };
     match hash_of(line) {
         // The digits too must be as written here: a second spelling of one record is an edit.
-        Some(real) if real == hash && hex::encode(hash) == record.hash => Read::Sound(Box::new(record), at),
+        Some(real) if real == hash && digits(&hash).as_str() == record.hash => {
+            Read::Sound(Box::new(record), at)
+        }
         _ => Read::Edited(at),
     }
 }

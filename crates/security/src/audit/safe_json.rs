@@ -21,7 +21,8 @@ pub fn to_safe_json<T: Serialize + ?Sized>(value: &T) -> serde_json::Result<Stri
 
 /// Text with the same characters written as `\uXXXX`, for terminals and log lines.
 pub fn escape_controls(text: &str) -> Cow<'_, str> {
-    if !text.contains(is_control) {
+    // Nearly every text is visible ASCII, and bytes are looked at many times faster than characters.
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) || !text.contains(is_control) {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len() + 16);

@@ -63,7 +63,7 @@ impl Guard {
                 credential: CredentialState::Accepted,
                 client,
                 request,
-                rate_headers: Vec::new(),
+                rate_headers: Arc::default(),
             });
         }
         let mut passage = Passage {
@@ -106,7 +106,8 @@ impl Guard {
         }
         let by_ip = settings.limits.key != RateLimitKey::Principal || access != Access::Authenticated;
         if by_ip {
-            self.spend(passage, &format!("ip|{}", ip_key(client.ip)), None).await?;
+            let bucket = passage.bucket_of_address();
+            self.spend(passage, bucket, None).await?;
         }
         match access {
             Access::Public | Access::Probe => {
@@ -211,7 +212,8 @@ impl Guard {
         }
         if settings.limits.key == RateLimitKey::Principal && access == Access::Authenticated {
             // Nobody to count by: by address then, or these requests would have no limit.
-            self.spend(passage, &format!("ip|{}", ip_key(passage.request.ip)), None).await?;
+            let bucket = passage.bucket_of_address();
+            self.spend(passage, bucket, None).await?;
         }
         let refusal = passage.missing_credential(reason);
         Err(self.refuse_credential(passage, refusal, "none", None))
@@ -300,20 +302,20 @@ impl Guard {
         if passage.settings.limits.key == RateLimitKey::Ip {
             return Ok(());
         }
-        self.spend(passage, &format!("principal|{}", principal.unique_name()), Some(principal)).await
+        let bucket = format!("{}|principal|{}", passage.request.endpoint, principal.unique_name());
+        self.spend(passage, bucket, Some(principal)).await
     }
 
     async fn spend(
         &self,
         passage: &mut Passage<'_>,
-        bucket: &str,
+        bucket: String,
         principal: Option<&Arc<Principal>>,
     ) -> Result<(), Refusal> {
         if !passage.settings.limits.enabled {
             return Ok(());
         }
         let endpoint = passage.request.endpoint;
-        let bucket = format!("{endpoint}|{bucket}");
         // A probe that failed because the shared storage is away would have every replica restarted for it.
         let decision = match passage.probe {
             true => self.inner.limiter.check_here(&bucket, passage.limit),
@@ -401,14 +403,18 @@ impl Guard {
 }
 
 impl Passage<'_> {
+    fn bucket_of_address(&self) -> String {
+        format!("{}|ip|{}", self.request.endpoint, ip_key(self.request.ip))
+    }
+
     fn missing_credential(&self, reason: impl Into<Cow<'static, str>>) -> Refusal {
         Refusal::unauthorized(RefusalKind::MissingCredential, reason, credential::challenge(self.settings))
     }
 
-    fn headers(&self) -> Vec<(HeaderName, HeaderValue)> {
+    fn headers(&self) -> Arc<[(HeaderName, HeaderValue)]> {
         match &self.decision {
-            Some(decision) => rate_limit_headers(self.request.endpoint, self.limit, decision).to_vec(),
-            None => Vec::new(),
+            Some(decision) => Arc::new(rate_limit_headers(self.request.endpoint, self.limit, decision)),
+            None => Arc::default(),
         }
     }
 }

@@ -130,7 +130,8 @@ pub struct Admission {
     credential: CredentialState,
     client: ClientInfo,
     request: Arc<Request>,
-    rate_headers: Vec<(HeaderName, HeaderValue)>,
+    /// Shared: an admission is copied on its way to the handler.
+    rate_headers: Arc<[(HeaderName, HeaderValue)]>,
 }
 
 /// What audit records say about a request.
@@ -231,7 +232,7 @@ impl Admission {
 
     /// Puts [`Admission::rate_headers`] into an answer's headers, where a refusal has not said more.
     pub fn write_headers(&self, target: &mut HeaderMap) {
-        for (name, value) in &self.rate_headers {
+        for (name, value) in self.rate_headers.iter() {
             if !target.contains_key(name) {
                 target.insert(name.clone(), value.clone());
             }

@@ -1,12 +1,16 @@
 //! `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers, structured fields of RFC 9651).
 
+use std::fmt::Write as _;
+
 use http::{HeaderName, HeaderValue};
 
 use super::gcra::{Decision, whole_seconds};
-use super::limit::{Limit, Quota};
+use super::limit::Limit;
 
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const STATE: HeaderName = HeaderName::from_static("ratelimit");
+/// Nearly every value is shorter, in bytes.
+const ROOM: usize = 64;
 
 /// Both headers of an answer: every quota of the limit as a policy (`q` requests in `w` seconds), and what is
 /// left of the one that decided (`r`), with the seconds until there is more (`t`).
@@ -14,12 +18,21 @@ const STATE: HeaderName = HeaderName::from_static("ratelimit");
 /// `t` is the time to a full bucket; once nothing is left, the time to the next request, so that it never
 /// lies after `Retry-After`. A limit of several quotas names each by its window: `"dag-60s"`.
 pub fn rate_limit_headers(policy_name: &str, limit: &Limit, d: &Decision) -> [(HeaderName, HeaderValue); 2] {
-    let name = |window: u64| quoted(&named(policy_name, limit, window));
-    let policy = limit.quotas().map(|q: Quota| {
-        let window = whole_seconds(q.period());
-        format!("{};q={};w={window}", name(window), q.burst())
-    });
-    let policy = policy.collect::<Vec<_>>().join(", ");
+    let several = limit.quotas().len() > 1;
+    let name = |out: &mut String, window: u64| match several {
+        true => quote(out, &named(policy_name, limit, window)),
+        false => quote(out, policy_name),
+    };
+    let mut policy = String::with_capacity(ROOM);
+    for quota in limit.quotas() {
+        if !policy.is_empty() {
+            policy.push_str(", ");
+        }
+        let window = whole_seconds(quota.period());
+        name(&mut policy, window);
+        // Writing to a String cannot fail.
+        _ = write!(policy, ";q={};w={window}", quota.burst());
+    }
     let until = match d.remaining {
         0 => d.retry_after.unwrap_or(d.next_after),
         _ => d.reset_after,
@@ -28,8 +41,10 @@ pub fn rate_limit_headers(policy_name: &str, limit: &Limit, d: &Decision) -> [(H
     if !d.allowed {
         seconds = seconds.max(1);
     }
-    let state = format!("{};r={};t={seconds}", name(whole_seconds(d.window)), d.remaining);
-    [(POLICY, value(&policy)), (STATE, value(&state))]
+    let mut state = String::with_capacity(ROOM);
+    name(&mut state, whole_seconds(d.window));
+    _ = write!(state, ";r={};t={seconds}", d.remaining);
+    [(POLICY, value(policy)), (STATE, value(state))]
 }
 
 /// The name by which [`rate_limit_headers`] gives the quota that decided.
@@ -40,9 +55,10 @@ pub(crate) fn policy_name(name: &str, limit: &Limit, d: &Decision) -> String {
 /// Both headers of a bound on what goes on at once, which is reached. When there will be room is not known: `t` is
 /// left out.
 pub(crate) fn concurrency_headers(policy_name: &str, most: usize) -> [(HeaderName, HeaderValue); 2] {
-    let name = quoted(policy_name);
+    let mut name = String::with_capacity(ROOM);
+    quote(&mut name, policy_name);
     let policy = format!("{name};q={most};qu=\"concurrent-requests\"");
-    [(POLICY, value(&policy)), (STATE, value(&format!("{name};r=0")))]
+    [(POLICY, value(policy)), (STATE, value(format!("{name};r=0")))]
 }
 
 fn named(policy_name: &str, limit: &Limit, window: u64) -> String {
@@ -53,8 +69,7 @@ fn named(policy_name: &str, limit: &Limit, window: u64) -> String {
 }
 
 /// A structured-field String: printable ASCII in quotes; anything else becomes an underscore.
-fn quoted(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
+fn quote(out: &mut String, text: &str) {
     out.push('"');
     for c in text.chars() {
         match c {
@@ -64,12 +79,11 @@ fn quoted(text: &str) -> String {
         }
     }
     out.push('"');
-    out
 }
 
-fn value(text: &str) -> HeaderValue {
-    // `quoted` lets only printable ASCII through, which is always a header value; an empty one says nothing.
-    HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static(""))
+fn value(text: String) -> HeaderValue {
+    // `quote` lets only printable ASCII through, which is always a header value; an empty one says nothing.
+    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 use parking_lot::Mutex;
 
 use super::gcra::{Decision, gcra, gcra_peek};
-use super::limit::{Limit, MAX_PARTS, Quota};
+use super::limit::{Limit, MAX_PARTS};
 
 /// Longer keys are kept as a digest, so that a key cannot outgrow the memory bound.
 pub(super) const MAX_KEY_BYTES: usize = 160;
@@ -50,17 +50,23 @@ impl Table {
     /// Takes one request from every quota of `limit`, or from none of them.
     pub(crate) fn check(&self, key: &str, limit: &Limit, now_ns: u64) -> Decision {
         let mut shard = self.shard(key).lock();
-        let old = shard.get(key).map(|b| &**b);
-        let (stamps, decision) = take(old, limit, now_ns);
-        if decision.allowed {
-            if let Some(buckets) = shard.get_mut(key) {
-                *buckets = stamps;
-            } else {
-                if shard.len() >= self.per_shard {
-                    evict(&mut shard, now_ns);
+        if let Some(buckets) = shard.get_mut(key) {
+            let decision = ask(buckets, limit, now_ns);
+            if decision.allowed {
+                if buckets.len() == limit.quotas().len() {
+                    take(buckets, limit, now_ns);
+                } else {
+                    *buckets = taken_from(buckets, limit, now_ns);
                 }
-                shard.insert(key.into(), stamps);
             }
+            return decision;
+        }
+        let decision = ask(&[], limit, now_ns);
+        if decision.allowed {
+            if shard.len() >= self.per_shard {
+                evict(&mut shard, now_ns);
+            }
+            shard.insert(key.into(), taken_from(&[], limit, now_ns));
         }
         decision
     }
@@ -68,7 +74,7 @@ impl Table {
     /// What [`Table::check`] would say; takes nothing and remembers nothing.
     pub(crate) fn peek(&self, key: &str, limit: &Limit, now_ns: u64) -> Decision {
         let shard = self.shard(key).lock();
-        let old = shard.get(key).map(|b| &**b);
+        let old = shard.get(key).map_or(&[][..], |buckets| buckets);
         let decisions = limit.quotas().enumerate().map(|(i, q)| gcra_peek(now_ns, stamp(old, i), q));
         tightest(decisions, limit)
     }
@@ -83,25 +89,29 @@ impl Table {
     }
 }
 
-fn take(old: Option<&[Bucket]>, limit: &Limit, now_ns: u64) -> (Box<[Bucket]>, Decision) {
-    let asked: Vec<(Quota, u64, Decision)> = limit
-        .quotas()
-        .enumerate()
-        .map(|(i, quota)| {
-            let (tat, decision) = gcra(now_ns, stamp(old, i), quota);
-            (quota, tat, decision)
-        })
-        .collect();
-    let decision = tightest(asked.iter().map(|a| a.2), limit);
-    let stamps = asked
-        .iter()
-        .map(|(quota, tat_ns, _)| Bucket { tat_ns: *tat_ns, tolerance_ns: quota.tolerance_ns() })
-        .collect();
-    (stamps, decision)
+/// What all quotas together say to one request.
+fn ask(buckets: &[Bucket], limit: &Limit, now_ns: u64) -> Decision {
+    tightest(limit.quotas().enumerate().map(|(i, quota)| gcra(now_ns, stamp(buckets, i), quota).1), limit)
 }
 
-fn stamp(old: Option<&[Bucket]>, part: usize) -> u64 {
-    old.and_then(|b| b.get(part)).map_or(0, |b| b.tat_ns)
+/// Takes a request that was allowed from each bucket; there is one for each quota.
+fn take(buckets: &mut [Bucket], limit: &Limit, now_ns: u64) {
+    for (bucket, quota) in buckets.iter_mut().zip(limit.quotas()) {
+        let (tat_ns, _) = gcra(now_ns, bucket.tat_ns, quota);
+        *bucket = Bucket { tat_ns, tolerance_ns: quota.tolerance_ns() };
+    }
+}
+
+/// New buckets of a request that was allowed, going on from the old ones.
+fn taken_from(old: &[Bucket], limit: &Limit, now_ns: u64) -> Box<[Bucket]> {
+    let empty = |i| Bucket { tat_ns: stamp(old, i), tolerance_ns: 0 };
+    let mut buckets: Box<[Bucket]> = (0..limit.quotas().len()).map(empty).collect();
+    take(&mut buckets, limit, now_ns);
+    buckets
+}
+
+fn stamp(old: &[Bucket], part: usize) -> u64 {
+    old.get(part).map_or(0, |bucket| bucket.tat_ns)
 }
 
 pub(crate) fn tightest(decisions: impl Iterator<Item = Decision>, limit: &Limit) -> Decision {

@@ -1,0 +1,137 @@
+//! The two servers, each in a process of its own that ends with this one.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::Ipv4Addr;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use taskiq_flow::config::Sources;
+use taskiq_flow::{InMemoryBroker, create_visualization_api};
+
+/// What is asked for: it needs a key, a limit, a whitelist, an access list, and is recorded.
+pub(crate) const PATH: &str = "/pipelines/bench/parallel-groups";
+/// A key of the length that `taskiq-flow key new` makes.
+pub(crate) const KEY: &str = "tqf_bench00000000000000000000000000000000000000000";
+
+const PIPELINE: &str = "id: bench\ninputs:\n  n: { type: integer }\ntasks:\n  - { name: a, expression: \"n + 1\", inputs: [n] }\n  - { name: b, expression: \"a * 2\", inputs: [a] }\n";
+
+/// A server process.
+pub(crate) struct Child {
+    process: std::process::Child,
+    port: u16,
+}
+
+impl Child {
+    /// Starts this program as that server; it says its port in its first line.
+    pub(crate) fn start(what: &str, with: &str) -> Self {
+        let Ok(program) = std::env::current_exe() else { panic!("this program has no path") };
+        let started = Command::new(program)
+            .args([what, with])
+            // Ends when this process does: its standard input closes.
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn();
+        let Ok(mut process) = started else { panic!("the server `{what}` does not start") };
+        let mut line = String::new();
+        if let Some(out) = process.stdout.take() {
+            let mut out = BufReader::new(out);
+            let _ = out.read_line(&mut line);
+        }
+        let Ok(port) = line.trim().parse() else {
+            panic!("the server `{what}` says {line:?} instead of its port")
+        };
+        Self { process, port }
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        drop(self.process.stdin.take());
+        let _ = self.process.wait();
+    }
+}
+
+/// axum as it comes, with one route.
+pub(crate) fn bare(body: &str) {
+    let body: Arc<str> = body.into();
+    block_on(async move {
+        let json = [("content-type", "application/json")];
+        let answer = move || {
+            let body = bytes::Bytes::copy_from_slice(body.as_bytes());
+            async move { (json, body) }
+        };
+        let router = axum::Router::new().route(PATH, axum::routing::get(answer));
+        let Ok(listener) = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await else {
+            panic!("no port")
+        };
+        say_port(&listener);
+        tokio::select! {
+            _ = axum::serve(listener, router).into_future() => {}
+            () = parent_is_gone() => {}
+        }
+    });
+}
+
+/// The product with everything on, and limits that the load does not reach.
+pub(crate) fn secured(audit_mode: &str) {
+    let audit_mode = audit_mode.to_owned();
+    block_on(async move {
+        let Ok(folder) = tempfile::tempdir() else { panic!("no folder for the audit log") };
+        let unlimited = "1000000/second";
+        let limits = format!(r#"{{"get_parallel_groups":"{unlimited}"}}"#);
+        let keys = format!(
+            r#"{{"{KEY}":{{"id":"bench","role":"viewer","pipelines":["bench"],"permissions":["read"]}}}}"#
+        );
+        let mut sources = Sources::default();
+        for (field, value) in [
+            ("port", "0"),
+            ("store_url", "memory:"),
+            ("audit_mode", audit_mode.as_str()),
+            ("audit_log", &folder.path().join("audit.jsonl").display().to_string()),
+            ("rate_limit_default", unlimited),
+            ("rate_limits", &limits),
+            ("api_keys", &keys),
+            ("pipeline_acls", r#"{"bench":{"read":["viewer"]}}"#),
+        ] {
+            sources = sources.set(field, value, "bench");
+        }
+        let config = match sources.load() {
+            Ok(loaded) => loaded.config,
+            Err(error) => panic!("{error}"),
+        };
+        let path = folder.path().join("bench.yaml");
+        if std::fs::write(&path, PIPELINE).is_err() {
+            panic!("the pipeline cannot be written");
+        }
+        let api = match create_visualization_api(InMemoryBroker::new(), config).load(&path) {
+            Ok(api) => api,
+            Err(error) => panic!("{error}"),
+        };
+        let server = match api.start().await {
+            Ok(server) => server,
+            Err(error) => panic!("{error}"),
+        };
+        let Ok(listener) = server.bind().await else { panic!("no port") };
+        say_port(&listener);
+        server.serve_on(listener, parent_is_gone()).await;
+    });
+}
+
+fn block_on(future: impl Future<Output = ()>) {
+    let Ok(runtime) = tokio::runtime::Builder::new_multi_thread().enable_all().build() else {
+        panic!("no runtime")
+    };
+    runtime.block_on(future);
+}
+
+fn say_port(listener: &tokio::net::TcpListener) {
+    println!("{}", listener.local_addr().map_or(0, |address| address.port()));
+}
+
+async fn parent_is_gone() {
+    let _ = tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new())).await;
+}
