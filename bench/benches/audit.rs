@@ -20,6 +20,8 @@ const RECORDS: u64 = 1_000_000;
 /// Denials a second, and for how long.
 const FLOOD: (u64, u64) = (50_000, 20);
 const THREADS: u64 = 2;
+/// No record of a read is shorter, in bytes.
+const SHORTEST: u64 = 400;
 
 fn main() {
     let folder = tempfile::tempdir().unwrap();
@@ -59,7 +61,7 @@ fn hand_over(log: &Path) {
         if n % 4_096 == 0 {
             // Not more than has room: this measures writing, not losing.
             logger.flush();
-            while std::fs::metadata(log).unwrap().len() / 600 + 8_192 < n {
+            while std::fs::metadata(log).unwrap().len() / SHORTEST + 8_192 < n {
                 std::thread::yield_now();
             }
         }
