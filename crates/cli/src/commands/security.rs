@@ -9,7 +9,7 @@ use taskiq_flow::posture::{self, Facts, Posture, Severity};
 use crate::args::{PermissionArg, RemoteArgs, SecurityCheckArgs, SecurityCommand, SecurityExplainArgs};
 use crate::commands;
 use crate::commands::serve;
-use crate::output::{FAILED, Failure, json as print_json, line, note};
+use crate::output::{FAILED, Failure, json as print_json, line};
 use crate::remote::Remote;
 
 pub(crate) fn run(command: SecurityCommand) -> Result<ExitCode, Failure> {
@@ -55,21 +55,6 @@ fn tell(posture: &Posture) {
         count(Severity::Medium),
         count(Severity::Low)
     ));
-}
-
-/// What a server says of its posture when it starts.
-pub(crate) fn warn(posture: &Posture) {
-    let mut advice = 0;
-    for finding in &posture.findings {
-        match (finding.is_warning(), finding.severity) {
-            (true, Severity::High) => note(format!("WARNING: {}: {}", finding.field, finding.what)),
-            (true, _) => note(format!("warning: {}: {}", finding.field, finding.what)),
-            (false, _) => advice += 1,
-        }
-    }
-    if advice > 0 {
-        note(format!("{advice} more to make it safer: `taskiq-flow security check` lists all"));
-    }
 }
 
 fn name(severity: Severity) -> &'static str {

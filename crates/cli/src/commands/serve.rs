@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use taskiq_flow::broker::InMemoryBroker;
 use taskiq_flow::config::{Loaded, Sources};
 use taskiq_flow::core::definition::Pipeline;
-use taskiq_flow::posture::{self, Facts};
+use taskiq_flow::posture::{self, Facts, Posture, Severity};
 use taskiq_flow::{Server, TaskiqFlowConfig, create_visualization_api};
 
 use crate::args::ServeArgs;
@@ -78,7 +78,22 @@ fn warn(server: &Server, config: &TaskiqFlowConfig, file: Option<&Path>) {
     }
     let settings = server.guard().settings();
     let facts = Facts::new(config, &settings).file(file).pipelines(&ids);
-    commands::security::warn(&posture::look(&facts));
+    tell(&posture::look(&facts));
+}
+
+/// What a server says of its posture when it starts.
+fn tell(posture: &Posture) {
+    let mut advice = 0;
+    for finding in &posture.findings {
+        match (finding.is_warning(), finding.severity) {
+            (true, Severity::High) => note(format!("WARNING: {}: {}", finding.field, finding.what)),
+            (true, _) => note(format!("warning: {}: {}", finding.field, finding.what)),
+            (false, _) => advice += 1,
+        }
+    }
+    if advice > 0 {
+        note(format!("{advice} more to make it safer: `taskiq-flow security check` lists all"));
+    }
 }
 
 pub(crate) fn paths(given: Vec<PathBuf>) -> Vec<PathBuf> {

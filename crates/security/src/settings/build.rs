@@ -7,7 +7,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::{
     AllowedOrigins, ApiKeyEntry, AuthProvider, HandshakeAuth, Quotas, RateLimits, SecurityOptions, Settings,
-    SettingsError, Severity, Warning, redact, tokens,
+    SettingsError, Severity, Warning, redact, tokens, warning,
 };
 use crate::api_key::{DIGEST_PREFIX, KeyDigest, KeyRecord, KeyRing};
 use crate::certificate::{CertificateName, CertificateRing};
@@ -314,9 +314,4 @@ pub(crate) fn check_acl(field: &str, pipeline: &str, acl: &Acl) -> Result<(), Se
         }
     }
     Ok(())
-}
-
-/// `id` must stand in the catalog of checks (`taskiq_flow::posture`), where a test looks for it.
-pub(super) fn warning(id: &'static str, severity: Severity, field: &str, message: &str) -> Warning {
-    Warning { id, severity, field: field.to_owned(), message: message.to_owned() }
 }

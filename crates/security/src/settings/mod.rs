@@ -247,6 +247,11 @@ pub struct Warning {
     pub message: String,
 }
 
+/// `id` must stand in the catalog of checks (`taskiq_flow::posture`), where a test looks for it.
+fn warning(id: &'static str, severity: Severity, field: &str, message: &str) -> Warning {
+    Warning { id, severity, field: field.to_owned(), message: message.to_owned() }
+}
+
 /// The limits of requests.
 #[derive(Debug, Clone)]
 pub(crate) struct RateLimits {

@@ -5,8 +5,9 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use secrecy::ExposeSecret;
 
-use super::build::warning;
-use super::{AuthProvider, IssuerEntry, PublicKeyEntry, SecurityOptions, SettingsError, Severity, Warning};
+use super::{
+    AuthProvider, IssuerEntry, PublicKeyEntry, SecurityOptions, SettingsError, Severity, Warning, warning,
+};
 use crate::jwt::jwks::{JwksUrl, KeySource, MIN_INTERVAL, SourceOptions};
 use crate::jwt::{JwtAlgorithm, JwtVerifier, MAX_LEEWAY, Trust, VerifyingKey};
 
