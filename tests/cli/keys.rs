@@ -66,6 +66,15 @@ async fn a_key_lives_from_create_to_revoke() {
     let again = on(&server, &["key", "revoke", "ci"]).await;
     assert_eq!(again.code, Some(1));
     assert!(again.stderr.contains("404"), "{}", again.stderr);
+    // Its id is kept for it, also by a process that was not there.
+    server.kill9().await;
+    server.restart().await;
+    let anew = on(&server, &["key", "create", "--id", "ci"]).await;
+    assert!(
+        anew.code == Some(1) && anew.stderr.contains("409") && anew.stderr.contains("by `root`"),
+        "{}",
+        anew.stderr
+    );
     let of_file = on(&server, &["key", "revoke", "root"]).await;
     assert!(of_file.code == Some(1) && of_file.stderr.contains("configuration"), "{}", of_file.stderr);
     let wrong = on(&server, &["key", "create", "--id", "a b"]).await;

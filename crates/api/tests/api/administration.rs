@@ -60,6 +60,11 @@ async fn a_key_is_made_used_rotated_and_revoked() {
         assert_eq!(status(&server, "/me", key).await, 403);
     }
     assert_eq!(delete(&server, "/security/keys/ci").await, 404);
+    // Records name it; no other key may be called so.
+    let anew = server.post("/security/keys", viewer("ci")).await;
+    assert_eq!(anew.status, 409, "{}", anew.text());
+    let problem = anew.problem();
+    assert!(problem["detail"].as_str().unwrap().contains("choose an id that no key has had"), "{problem}");
     let log: Vec<String> = server.audit().iter().map(Value::to_string).collect();
     for secret in [key, second] {
         assert!(log.iter().all(|line| !line.contains(secret)));

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 
-use super::stored::{Retiring, StoredKey, delete_key, put_key};
+use super::stored::{Retiring, StoredKey, StoredRevokedKey, put_key};
 use super::{
     Administration, AdministrationError, Administrator, Plan, Source, View, before_after, escalation,
 };
@@ -101,7 +101,7 @@ impl Administration {
     /// Makes a key.
     ///
     /// # Errors
-    /// A field is not possible, the id is taken, or the key could do more than who asks for it.
+    /// A field is not possible, the id is or was that of another key, or the key could do more than who asks for it.
     pub async fn create_key(
         &self,
         by: &Administrator,
@@ -144,6 +144,9 @@ impl Administration {
         self.change(by, move |held| {
             if held.stored.keys.contains_key(&id) || held.configured_key(&id) {
                 let message = format!("a key `{id}` is there already; choose another id, or rotate that one");
+                return Err(AdministrationError::Conflict(message));
+            }
+            if let Some(message) = held.revoked_key(&id) {
                 return Err(AdministrationError::Conflict(message));
             }
             if held.stored.keys.len() >= MAX_KEYS {
@@ -218,17 +221,17 @@ impl Administration {
         Ok(IssuedKey { key, view })
     }
 
-    /// Ends a key, and those before it that are still accepted.
+    /// Ends a key, and those before it that are still accepted. No later key gets its id.
     ///
     /// # Errors
     /// There is no such key, or it is one of the configuration.
     pub async fn revoke_key(&self, by: &Administrator, id: &str) -> Result<(), AdministrationError> {
-        let id = id.to_owned();
+        let (id, caller) = (id.to_owned(), by.0.principal().id().to_owned());
         self.change(by, move |held| {
-            let known = held.stored_key(&id)?.view(&id, Timestamp::now())?;
+            let now = Timestamp::now();
+            let known = held.stored_key(&id)?.view(&id, now)?;
             let mut next = held.stored.clone();
-            next.keys.remove(&id);
-            let writes = delete_key(&id);
+            let writes = next.revoke_key(&id, StoredRevokedKey { revoked_by: caller, revoked_at: now })?;
             let detail = before_after("key", &id, known.to_audit(), Value::Null);
             Ok(Plan::new("key.revoke", next, writes, detail, ()).forgetting(id))
         })
@@ -237,6 +240,15 @@ impl Administration {
 }
 
 impl View {
+    /// Why a new key cannot have this id, if a revoked one had it.
+    pub(super) fn revoked_key(&self, id: &str) -> Option<String> {
+        let StoredRevokedKey { revoked_by, revoked_at } = self.stored.revoked_keys.get(id)?;
+        Some(format!(
+            "the key `{id}` was revoked at {revoked_at:.0} by `{revoked_by}`, and audit records still name it so: choose an id \
+             that no key has had"
+        ))
+    }
+
     fn configured_key(&self, id: &str) -> bool {
         self.configured.keys().records().any(|record| record.id == id)
     }

@@ -323,7 +323,12 @@ impl Drop for Inner {
 impl View {
     fn compose(&self, usages: &Usages) -> Result<Settings, AdministrationError> {
         let keys = self.stored.key_records()?;
-        Ok(self.configured.with_stored(keys, self.stored.acl_lists(), |id| usages.of(id))?)
+        Ok(self.configured.with_stored(
+            keys,
+            self.stored.acl_lists(),
+            |id| self.revoked_key(id),
+            |id| usages.of(id),
+        )?)
     }
 }
 

@@ -1,6 +1,7 @@
-//! What the records say: keys and when they were used, access lists, revocations of tokens.
+//! What the records say: keys and when they were used, the ids of revoked keys, access lists, revocations of tokens.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -16,13 +17,20 @@ use crate::settings::{ApiKeyEntry, key_record};
 
 const KEY: &str = "api_key";
 const USAGE: &str = "api_key_usage";
+const REVOKED: &str = "revoked_api_key";
 const ACL: &str = "pipeline_acl";
 const REVOCATION: &str = "token_revocation";
+
+/// Most ids of revoked keys that are remembered; beyond that the ids revoked first are forgotten. A revocation is never
+/// refused for want of room.
+const MAX_REVOKED: usize = 100_000;
 
 /// Everything that is kept. It never changes: a change makes a new one.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Stored {
     pub(super) keys: BTreeMap<String, StoredKey>,
+    /// Shared, since they are many and change seldom.
+    pub(super) revoked_keys: Arc<BTreeMap<String, StoredRevokedKey>>,
     pub(super) acls: BTreeMap<String, StoredAcl>,
     pub(super) revocations: BTreeMap<String, StoredRevocation>,
 }
@@ -57,6 +65,15 @@ pub(super) struct Retiring {
     pub(super) until: Timestamp,
 }
 
+/// That there was a key of an id: no later one may take its name in the audit log.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct StoredRevokedKey {
+    /// The id of who revoked it.
+    pub(super) revoked_by: String,
+    pub(super) revoked_at: Timestamp,
+}
+
 /// What holds for a pipeline instead of what the configuration says.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -89,6 +106,7 @@ impl Stored {
     /// One of them makes no sense: nothing is read then.
     pub(super) fn read(records: Vec<StateRecord>) -> Result<(Self, Used), AdministrationError> {
         let (mut stored, mut used) = (Stored::default(), Used::default());
+        let mut revoked_keys = BTreeMap::new();
         for StateRecord { kind, id, body, .. } in records {
             match kind.as_str() {
                 KEY => {
@@ -96,6 +114,7 @@ impl Stored {
                     key.to_record(&id).map_err(|reason| unreadable(&kind, &id, reason))?;
                     stored.keys.insert(id, key);
                 }
+                REVOKED => _ = revoked_keys.insert(id.clone(), decode(&kind, &id, body)?),
                 ACL => _ = stored.acls.insert(id.clone(), decode(&kind, &id, body)?),
                 REVOCATION => {
                     stored.revocations.insert(id.clone(), decode(&kind, &id, body)?);
@@ -107,6 +126,7 @@ impl Stored {
                 _ => return Err(unreadable(&kind, &id, "its kind is not known".to_owned())),
             }
         }
+        stored.revoked_keys = Arc::new(revoked_keys);
         Ok((stored, used))
     }
 
@@ -122,6 +142,26 @@ impl Stored {
     pub(super) fn revocations(&self) -> Result<Revocations, AdministrationError> {
         Revocations::new(self.revocations.values().map(|stored| stored.rule.clone()))
             .map_err(|error| AdministrationError::Conflict(error.to_string()))
+    }
+
+    /// Takes a key away and remembers its id; gives what does the same to the state.
+    pub(super) fn revoke_key(
+        &mut self,
+        id: &str,
+        revoked: StoredRevokedKey,
+    ) -> Result<Vec<StateChange>, AdministrationError> {
+        self.keys.remove(id);
+        let mut writes = delete_key(id);
+        writes.push(put(REVOKED, id, &revoked, revoked.revoked_at)?);
+        let known = Arc::make_mut(&mut self.revoked_keys);
+        known.insert(id.to_owned(), revoked);
+        while known.len() > MAX_REVOKED {
+            let first = known.iter().min_by_key(|(_, revoked)| revoked.revoked_at);
+            let Some(first) = first.map(|(id, _)| id.clone()) else { break };
+            known.remove(&first);
+            writes.push(StateChange::Delete { kind: REVOKED.to_owned(), id: first });
+        }
+        Ok(writes)
     }
 
     /// Drops the rules whose tokens have all come to their end; gives what drops them from the state.
@@ -154,7 +194,7 @@ pub(super) fn put_key(id: &str, key: &StoredKey, now: Timestamp) -> Result<State
 }
 
 /// A key goes with what is known of its use.
-pub(super) fn delete_key(id: &str) -> Vec<StateChange> {
+fn delete_key(id: &str) -> Vec<StateChange> {
     [KEY, USAGE].map(|kind| StateChange::Delete { kind: kind.to_owned(), id: id.to_owned() }).to_vec()
 }
 

@@ -11,22 +11,28 @@ use crate::policy::Acl;
 
 impl Settings {
     /// These settings with further keys, and with other access lists for some pipelines: `None` takes away what the
-    /// configuration says of one. Where a key was used last is kept by what `usage` gives for its id.
+    /// configuration says of one. Where a key was used last is kept by what `usage` gives for its id. `spent` says why an
+    /// id is free for no key any more.
     ///
     /// What checks tokens stays the same, with all that it has learned.
     ///
     /// # Errors
-    /// A key of the configuration has the id or the text of one of the further keys.
+    /// A key of the configuration has the id or the text of one of the further keys, or an id that is spent.
     pub(crate) fn with_stored(
         &self,
         keys: Vec<KeyRecord>,
         acls: BTreeMap<String, Option<Acl>>,
+        spent: impl Fn(&str) -> Option<String>,
         mut usage: impl FnMut(&str) -> KeyUsage,
     ) -> Result<Settings, SettingsError> {
+        let place = |id: &str| format!("api_keys.{}", id.escape_debug());
         if let Some(twin) = keys.iter().find(|key| self.keys.records().any(|other| other.id == key.id)) {
             let message =
                 "a key of that id was made over the API; give this one another `id`, or revoke that one";
-            return Err(SettingsError::new(format!("api_keys.{}", twin.id.escape_debug()), message));
+            return Err(SettingsError::new(place(&twin.id), message));
+        }
+        if let Some((id, why)) = self.keys.records().find_map(|key| Some((&key.id, spent(&key.id)?))) {
+            return Err(SettingsError::new(place(id), why));
         }
         let mut composed = self.clone();
         let several = !keys.is_empty();

@@ -86,6 +86,7 @@ async fn a_state_that_cannot_be_read_is_no_start() {
             "api_key",
             json!({"entry": {"permissions": []}, "digest": digest, "created_by": by, "created_at": at}),
         ),
+        ("revoked_api_key", json!({"revoked_by": by})),
         ("pipeline_acl", json!({"acl": {"write": []}, "changed_by": by, "changed_at": at})),
         ("token_revocation", json!({"rule": {}, "created_by": by, "created_at": at})),
     ] {

@@ -203,11 +203,66 @@ async fn the_last_use_of_keys_outlives_the_process() {
     let before = again.administration.guard().settings();
     let kept = before.keys().records().find(|record| record.id == "ci").unwrap().usage.last();
     assert_eq!(kept, now[1].1);
-    // A later key of the same id is another.
+    // It goes with the key.
     again.administration.revoke_key(&again.admin().await, "ci").await.unwrap();
-    let made = again.create("ci").await;
-    assert_eq!(made.view.last_used_at, None);
-    assert_eq!(used(&again, &again.admin().await)[1].1, None);
+    again.administration.flush().await.unwrap();
+    let kept = again.state.load().await.unwrap();
+    assert!(kept.iter().all(|record| (record.kind.as_str(), record.id.as_str()) != ("api_key_usage", "ci")));
+}
+
+#[tokio::test]
+async fn the_id_of_a_revoked_key_is_given_to_no_other() {
+    let stage = stage().await;
+    stage.create("ci").await;
+    stage.administration.revoke_key(&stage.admin().await, "ci").await.unwrap();
+    let kept = stage.state.load().await.unwrap();
+    let [tombstone] = &kept[..] else { panic!("{kept:?}") };
+    assert_eq!((tombstone.kind.as_str(), tombstone.id.as_str()), ("revoked_api_key", "ci"));
+    assert_eq!(tombstone.body["revoked_by"], "admin");
+    for stage in [&stage, &stage.restart().await] {
+        let error = stage.administration.create_key(&stage.admin().await, new_key("ci")).await.unwrap_err();
+        let AdministrationError::Conflict(message) = error else { panic!("{error:?}") };
+        for part in ["`ci`", "revoked at 20", "by `admin`", "choose an id"] {
+            assert!(message.contains(part), "{message}");
+        }
+    }
+    // Nor does a reload or a start bring a key of that id.
+    let late = json!({"late-key": {"role": "viewer", "permissions": ["read"], "id": "ci"}});
+    let with = SecurityOptions { api_keys: serde_json::from_value(late).unwrap(), ..options() };
+    let reloaded = stage.administration.reload(with.clone().build().unwrap(), None).await.map(|_| ());
+    let begun = begin(with, stage.state.clone(), AuditMode::Required).await.map(|_| ());
+    for outcome in [reloaded, begun] {
+        let Err(AdministrationError::Settings(error)) = outcome else { panic!("{outcome:?}") };
+        assert!(error.field() == "api_keys.ci" && error.message().contains("choose an id"), "{error:?}");
+    }
+    assert!(stage.admit("late-key").await.is_err() && stage.admit("viewer-key").await.is_ok());
+}
+
+#[tokio::test]
+async fn a_key_can_always_be_revoked_and_the_oldest_of_very_many_ids_is_forgotten() {
+    let stage = stage().await;
+    let tombstone = |number: u32| {
+        let at = Timestamp::UNIX_EPOCH + SignedDuration::from_secs(number.into());
+        StateChange::Put(StateRecord {
+            kind: "revoked_api_key".to_owned(),
+            // The oldest is neither the first nor the last by name.
+            id: format!("k{}", (number + 7) % 100_000),
+            body: json!({"revoked_by": "admin", "revoked_at": at}),
+            updated_at: at,
+        })
+    };
+    stage.state.write((0..100_000).map(tombstone).collect()).await.unwrap();
+    let stage = stage.restart().await;
+    stage.create("ci").await;
+    let admin = stage.admin().await;
+    assert!(stage.administration.create_key(&admin, new_key("k7")).await.is_err());
+    stage.administration.revoke_key(&admin, "ci").await.unwrap();
+    let kept = stage.state.load().await.unwrap();
+    assert_eq!(kept.len(), 100_000);
+    assert!(kept.iter().any(|record| record.id == "ci") && !kept.iter().any(|record| record.id == "k7"));
+    assert!(stage.administration.create_key(&admin, new_key("ci")).await.is_err());
+    assert!(stage.administration.create_key(&admin, new_key("k8")).await.is_err());
+    assert!(stage.administration.create_key(&admin, new_key("k7")).await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]
