@@ -6,4 +6,5 @@ mod hostile;
 mod issuers;
 mod jwks;
 mod minting;
+mod revoking;
 mod support;

@@ -1,9 +1,13 @@
 //! What the program can be asked for.
 
+mod token;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+
+pub(crate) use self::token::{TokenCommand, TokenMintArgs, TokenRevokeArgs, TokenUnrevokeArgs};
 
 /// Runs pipelines (DAGs of tasks), shows them, and lets the right people, and nobody else, start and watch them over
 /// HTTP and WebSocket.
@@ -32,7 +36,7 @@ pub(crate) enum Command {
     /// Manage who may do what with which pipeline of a server
     #[command(subcommand)]
     Acl(AclCommand),
-    /// Make tokens (JWT)
+    /// Make tokens (JWT), and revoke those that a server would accept
     #[command(subcommand)]
     Token(TokenCommand),
     /// Read and verify the audit log
@@ -299,48 +303,6 @@ pub(crate) enum PermissionArg {
     Read,
     Execute,
     Admin,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum TokenCommand {
-    /// Make a token, signed with the configured `jwt_secret` (HS256) or with a private key
-    Mint(TokenMintArgs),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct TokenMintArgs {
-    #[command(flatten)]
-    pub(crate) config: ConfigArgs,
-    /// Whom the token names
-    #[arg(long)]
-    pub(crate) sub: String,
-    /// Roles of the bearer
-    #[arg(long, num_args = 1.., value_delimiter = ',', required = true)]
-    pub(crate) roles: Vec<String>,
-    /// How long it is valid, such as 15m or 8h
-    #[arg(long, default_value = "1h", value_name = "DURATION")]
-    pub(crate) ttl: String,
-    /// Who issues it [default: the first `jwt_issuer` of the configuration, if any]
-    #[arg(long)]
-    pub(crate) iss: Option<String>,
-    /// What it is for [default: the first `jwt_audience` of the configuration, if any]
-    #[arg(long)]
-    pub(crate) aud: Option<String>,
-    /// An id by which it can be revoked
-    #[arg(long)]
-    pub(crate) jti: Option<String>,
-    /// From when on it is valid (RFC 3339) [default: now]
-    #[arg(long, value_name = "TIME")]
-    pub(crate) nbf: Option<String>,
-    /// Private key to sign with (PEM, PKCS #8) [default: the configured `jwt_secret`]
-    #[arg(long, value_name = "FILE")]
-    pub(crate) key: Option<PathBuf>,
-    /// Algorithm of the key [default: RS256 for an RSA key, else the only one possible]
-    #[arg(long, requires = "key")]
-    pub(crate) alg: Option<String>,
-    /// Name of the key, as the server knows it
-    #[arg(long, requires = "key")]
-    pub(crate) kid: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use reqwest::Method;
 use secrecy::ExposeSecret;
 use serde_json::{Map, Value, json};
-use taskiq_flow::core::time::{Timestamp, parse_duration};
+use taskiq_flow::core::time::parse_duration;
 use taskiq_flow::security::api_key::{self, KeyDigest, check_shape};
 use taskiq_flow::security::networks::Networks;
 
@@ -134,12 +134,7 @@ fn fields(spec: KeySpec) -> Result<Map<String, Value>, Failure> {
         ("permissions".to_owned(), permissions),
     ]);
     if let Some(text) = spec.expires_at {
-        let wrong = |_| {
-            Failure::wrong(format!(
-                "--expires-at: `{text}` is no time; write one such as 2027-01-31T00:00:00Z"
-            ))
-        };
-        let time: Timestamp = text.parse().map_err(wrong)?;
+        let time = commands::time("--expires-at", &text)?;
         fields.insert("expires_at".to_owned(), json!(time));
     }
     if !spec.allowed_ips.is_empty() {

@@ -16,6 +16,7 @@ pub(crate) mod token;
 use std::path::Path;
 
 use taskiq_flow::config::{ConfigError, Loaded, Sources};
+use taskiq_flow::core::time::Timestamp;
 use taskiq_flow::{LoadError, load_files};
 
 use crate::output::{Failure, colour, note};
@@ -53,6 +54,13 @@ pub(crate) fn load_failure(error: &LoadError) -> Failure {
         LoadError::Definition(diagnostics) => Failure::wrong(diagnostics.render(colour())),
         other => Failure::wrong(other),
     }
+}
+
+/// A time that an option gives.
+pub(crate) fn time(option: &str, text: &str) -> Result<Timestamp, Failure> {
+    let wrong =
+        |_| Failure::wrong(format!("{option}: `{text}` is no time; write one such as 2027-01-31T00:00:00Z"));
+    text.parse().map_err(wrong)
 }
 
 /// Starts the asynchronous runtime.

@@ -1,18 +1,78 @@
-//! `token`: tokens for trying things out, and for services that share the secret or have a key of their own.
+//! `token`: tokens for trying things out, and for services that share the secret or have a key of their own; and the
+//! rules by which a running server refuses tokens before their end.
 
 use std::path::Path;
 use std::process::ExitCode;
 
+use reqwest::Method;
+use serde_json::{Map, Value, json};
 use taskiq_flow::config::{SecretString, TaskiqFlowConfig};
 use taskiq_flow::core::time::parse_duration;
 use taskiq_flow::security::jwt::{MintClaims, MintKey};
 
-use crate::args::{TokenCommand, TokenMintArgs};
+use crate::args::{RemoteListArgs, TokenCommand, TokenMintArgs, TokenRevokeArgs, TokenUnrevokeArgs};
 use crate::commands;
-use crate::output::{Failure, line};
+use crate::output::{Failure, cell, json as print_json, line, note, table};
+use crate::remote::Remote;
 
 pub(crate) fn run(command: TokenCommand) -> Result<ExitCode, Failure> {
-    let TokenCommand::Mint(args) = command;
+    match command {
+        TokenCommand::Mint(args) => mint(args),
+        TokenCommand::Revocations(args) => commands::runtime()?.block_on(revocations(args)),
+        TokenCommand::Revoke(args) => commands::runtime()?.block_on(revoke(args)),
+        TokenCommand::Unrevoke(args) => commands::runtime()?.block_on(unrevoke(args)),
+    }
+}
+
+async fn revocations(args: RemoteListArgs) -> Result<ExitCode, Failure> {
+    let answer = Remote::new(&args.remote)?.call(Method::GET, &["security", "revocations"], None).await?;
+    if args.json {
+        print_json(&answer);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let fields = ["id", "jti", "sub", "issuer", "not_before", "expires_at", "created_by"];
+    let rows = answer["revocations"].as_array().into_iter().flatten();
+    table(
+        ["ID", "JTI", "SUB", "ISSUER", "NOT BEFORE", "EXPIRES", "BY"],
+        rows.map(|rule| fields.map(|field| cell(&rule[field]))),
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn revoke(args: TokenRevokeArgs) -> Result<ExitCode, Failure> {
+    let mut body = Map::new();
+    let not_before = args.not_before.map(|text| commands::time("--not-before", &text)).transpose()?;
+    let expires_at = args.expires_at.map(|text| commands::time("--expires-at", &text)).transpose()?;
+    let texts = [("jti", args.jti), ("sub", args.sub), ("issuer", args.issuer)];
+    body.extend(texts.into_iter().filter_map(|(field, text)| Some((field.to_owned(), json!(text?)))));
+    let times = [("not_before", not_before), ("expires_at", expires_at)];
+    body.extend(times.into_iter().filter_map(|(field, time)| Some((field.to_owned(), json!(time?)))));
+    let remote = Remote::new(&args.remote)?;
+    let rule = remote.call(Method::POST, &["security", "revocations"], Some(&Value::Object(body))).await?;
+    if args.json {
+        print_json(&rule);
+        return Ok(ExitCode::SUCCESS);
+    }
+    line(cell(&rule["id"]));
+    note(match &rule["jti"] {
+        Value::Null => format!(
+            "tokens of {} that were issued before {} are refused",
+            cell(&rule["sub"]),
+            cell(&rule["not_before"])
+        ),
+        jti => format!("the token {} is refused", cell(jti)),
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn unrevoke(args: TokenUnrevokeArgs) -> Result<ExitCode, Failure> {
+    let path = ["security", "revocations", &args.id];
+    Remote::new(&args.remote)?.call(Method::DELETE, &path, None).await?;
+    note(format!("the rule {} is taken back: tokens that it alone refused are accepted again", args.id));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn mint(args: TokenMintArgs) -> Result<ExitCode, Failure> {
     let config = commands::configuration(&commands::sources(args.config.config.as_deref()))?.config;
     let key = match &args.key {
         Some(file) => private_key(file, &args)?,
