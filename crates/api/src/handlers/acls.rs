@@ -3,18 +3,17 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use axum::Json;
 use axum::extract::{Path, State};
-use axum::{Extension, Json};
 use http::StatusCode;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use taskiq_flow_core::id::PipelineId;
 use taskiq_flow_security::Permission;
-use taskiq_flow_security::administration::Administrator;
 use taskiq_flow_security::policy::Acl;
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Allowed, Caller};
+use super::Administering;
 use crate::input::{Body, Params};
 use crate::model::{AclDocument, AclList, AclRow};
 use crate::problem::{FieldProblem, Problem};
@@ -53,10 +52,8 @@ pub(crate) struct AclRemoval {
 #[utoipa::path(get, path = "/security/acls", tag = "security", responses((status = 200, body = AclList)))]
 pub(crate) async fn list_acls(
     State(state): State<AppState>,
-    Extension(caller): Caller,
-    Extension(permit): Allowed,
+    Administering(by): Administering,
 ) -> Result<Json<AclList>, Problem> {
-    let by = Administrator::new(&caller, &permit)?;
     let acls = state.administration().acls(&by).into_iter().map(AclRow::from).collect();
     Ok(Json(AclList { acls }))
 }
@@ -68,11 +65,9 @@ pub(crate) async fn list_acls(
 )]
 pub(crate) async fn get_acl(
     State(state): State<AppState>,
-    Extension(caller): Caller,
-    Extension(permit): Allowed,
+    Administering(by): Administering,
     Path(id): Path<String>,
 ) -> Result<Json<AclDocument>, Problem> {
-    let by = Administrator::new(&caller, &permit)?;
     let view = state.administration().acl(&by, &id)?;
     Ok(Json(view.acl.into()))
 }
@@ -87,12 +82,10 @@ pub(crate) async fn get_acl(
 )]
 pub(crate) async fn put_acl(
     State(state): State<AppState>,
-    Extension(caller): Caller,
-    Extension(permit): Allowed,
+    Administering(by): Administering,
     Path(id): Path<String>,
     Body(body): Body<AclBody>,
 ) -> Result<Json<AclDocument>, Problem> {
-    let by = Administrator::new(&caller, &permit)?;
     let pipeline =
         id.parse::<PipelineId>().map_err(|error| Problem::invalid_field("pipeline_id", error.to_string()))?;
     let view = state.administration().put_acl(&by, pipeline.as_str(), body.read()?).await?;
@@ -114,12 +107,10 @@ pub(crate) async fn put_acl(
 )]
 pub(crate) async fn delete_acl(
     State(state): State<AppState>,
-    Extension(caller): Caller,
-    Extension(permit): Allowed,
+    Administering(by): Administering,
     Path(id): Path<String>,
     Params(removal): Params<AclRemoval>,
 ) -> Result<StatusCode, Problem> {
-    let by = Administrator::new(&caller, &permit)?;
     match removal.to.as_deref() {
         None => state.administration().remove_acl(&by, &id).await?,
         Some("configuration") => state.administration().reset_acl(&by, &id).await?,

@@ -16,6 +16,7 @@ use crate::problem::Problem;
 use crate::state::AppState;
 
 /// Who asks for what. The fields of `principal` may stand beside the others as well.
+// They are written twice: serde's `flatten` would let unknown fields through.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ExplainRequest {

@@ -1,16 +1,16 @@
 //! `/security/keys`: API keys.
 
+use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
 use http::StatusCode;
 use serde::Deserialize;
 use taskiq_flow_security::Permission;
-use taskiq_flow_security::administration::{Administrator, DEFAULT_OVERLAP_SECONDS, NewKey};
+use taskiq_flow_security::administration::{DEFAULT_OVERLAP_SECONDS, NewKey};
 use taskiq_flow_security::networks::Networks;
 use utoipa::ToSchema;
 
-use super::{Allowed, Caller};
+use super::Administering;
 use crate::input::{Body, OptionalBody};
 use crate::model::{IssuedKeyDocument, KeyDocument, KeyList};
 use crate::problem::Problem;
@@ -48,10 +48,8 @@ pub(crate) struct Rotation {
 #[utoipa::path(get, path = "/security/keys", tag = "security", responses((status = 200, body = KeyList)))]
 pub(crate) async fn list_keys(
     State(state): State<AppState>,
-    Extension(caller): Caller,
-    Extension(permit): Allowed,
+    Administering(by): Administering,
 ) -> Result<Json<KeyList>, Problem> {
-    let by = Administrator::new(&caller, &permit)?;
     let keys = state.administration().keys(&by).into_iter().map(KeyDocument::from).collect();
     Ok(Json(KeyList { keys }))
 }
@@ -63,11 +61,9 @@ pub(crate) async fn list_keys(
 )]
 pub(crate) async fn create_key(
     State(state): State<AppState>,
-    Extension(caller): Caller,
-    Extension(permit): Allowed,
+    Administering(by): Administering,
     Body(new): Body<NewKeyBody>,
 ) -> Result<Response, Problem> {
-    let by = Administrator::new(&caller, &permit)?;
     let roles = match (new.role, new.roles) {
         (Some(role), None) => vec![role],
         (None, Some(roles)) if !roles.is_empty() => roles,
@@ -98,12 +94,10 @@ pub(crate) async fn create_key(
 )]
 pub(crate) async fn rotate_key(
     State(state): State<AppState>,
-    Extension(caller): Caller,
-    Extension(permit): Allowed,
+    Administering(by): Administering,
     Path(id): Path<String>,
     OptionalBody(rotation): OptionalBody<Rotation>,
 ) -> Result<Response, Problem> {
-    let by = Administrator::new(&caller, &permit)?;
     let overlap = rotation.overlap_seconds.unwrap_or(DEFAULT_OVERLAP_SECONDS);
     let issued = state.administration().rotate_key(&by, &id, overlap).await?;
     Ok((StatusCode::CREATED, Json(IssuedKeyDocument::from(issued))).into_response())
@@ -118,11 +112,9 @@ pub(crate) async fn rotate_key(
 )]
 pub(crate) async fn revoke_key(
     State(state): State<AppState>,
-    Extension(caller): Caller,
-    Extension(permit): Allowed,
+    Administering(by): Administering,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Problem> {
-    let by = Administrator::new(&caller, &permit)?;
     state.administration().revoke_key(&by, &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -15,17 +15,38 @@ pub(crate) mod schedules;
 pub(crate) mod security;
 
 use axum::Extension;
+use axum::extract::FromRequestParts;
 use http::Uri;
 use http::header::{HeaderValue, LOCATION};
+use http::request::Parts;
 use taskiq_flow_core::id::RunId;
+use taskiq_flow_security::administration::Administrator;
 use taskiq_flow_security::{Admission, Permit};
 use taskiq_flow_store::{RunRecord, ScheduleRecord};
+
+use crate::problem::Problem;
+use crate::state::AppState;
 
 /// What the gate put there.
 pub(crate) type Caller = Extension<Admission>;
 pub(crate) type Allowed = Extension<Permit>;
 pub(crate) type OnRun = Extension<RunRecord>;
 pub(crate) type OnSchedule = Extension<ScheduleRecord>;
+
+/// The caller, as one who may administer security: what the gate put there, put together.
+pub(crate) struct Administering(pub(crate) Administrator);
+
+impl FromRequestParts<AppState> for Administering {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, Problem> {
+        let (caller, permit) = (parts.extensions.get::<Admission>(), parts.extensions.get::<Permit>());
+        let (Some(caller), Some(permit)) = (caller, permit) else {
+            return Err(Problem::internal("a route of security administration without a permit"));
+        };
+        Ok(Administering(Administrator::new(caller, permit)?))
+    }
+}
 
 /// `Location` of a resource, below `/api` when the request came there.
 pub(crate) fn location(uri: &Uri, path: &str) -> [(http::HeaderName, HeaderValue); 1] {

@@ -1,15 +1,14 @@
 //! `/security/revocations`: tokens refused before their end.
 
+use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
 use http::StatusCode;
 use serde::Deserialize;
-use taskiq_flow_security::administration::Administrator;
 use taskiq_flow_security::jwt::Revocation;
 use utoipa::ToSchema;
 
-use super::{Allowed, Caller};
+use super::Administering;
 use crate::input::Body;
 use crate::model::{RevocationDocument, RevocationList};
 use crate::problem::Problem;
@@ -36,10 +35,8 @@ pub(crate) struct NewRevocation {
 #[utoipa::path(get, path = "/security/revocations", tag = "security", responses((status = 200, body = RevocationList)))]
 pub(crate) async fn list_revocations(
     State(state): State<AppState>,
-    Extension(caller): Caller,
-    Extension(permit): Allowed,
+    Administering(by): Administering,
 ) -> Result<Json<RevocationList>, Problem> {
-    let by = Administrator::new(&caller, &permit)?;
     let revocations = state.administration().revocations(&by);
     Ok(Json(RevocationList { revocations: revocations.into_iter().map(RevocationDocument::from).collect() }))
 }
@@ -53,11 +50,9 @@ pub(crate) async fn list_revocations(
 )]
 pub(crate) async fn revoke_tokens(
     State(state): State<AppState>,
-    Extension(caller): Caller,
-    Extension(permit): Allowed,
+    Administering(by): Administering,
     Body(new): Body<NewRevocation>,
 ) -> Result<Response, Problem> {
-    let by = Administrator::new(&caller, &permit)?;
     let NewRevocation { jti, sub, issuer, not_before, expires_at } = new;
     let rule = match (jti, sub) {
         (Some(jti), None) if not_before.is_none() => Revocation::Token { jti, issuer, expires_at },
@@ -81,11 +76,9 @@ pub(crate) async fn revoke_tokens(
 )]
 pub(crate) async fn remove_revocation(
     State(state): State<AppState>,
-    Extension(caller): Caller,
-    Extension(permit): Allowed,
+    Administering(by): Administering,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Problem> {
-    let by = Administrator::new(&caller, &permit)?;
     state.administration().remove_revocation(&by, &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
