@@ -1,0 +1,345 @@
+//! Values that cannot be.
+
+use super::check;
+
+#[test]
+fn a_wrong_type() {
+    check(
+        r#"
+id: 7
+tasks: { a: 1 }
+"#
+        .trim_start(),
+        r#"
+error: expected text, found a number
+ --> p.yaml:1:5
+  |
+1 | id: 7
+  |     ^
+  |
+  = help: write it in quotes
+
+error: expected a list, found a mapping
+ --> p.yaml:2:8
+  |
+2 | tasks: { a: 1 }
+  |        ^^^^^^^^
+  |
+  = help: start each entry with `- `
+"#,
+    );
+}
+
+#[test]
+fn a_duration_without_unit() {
+    check(
+        r#"
+id: p
+timeout: 10
+tasks:
+  - { name: a, expression: 1, timeout: 10 seconds }
+"#
+        .trim_start(),
+        r#"
+error: a duration needs a unit
+ --> p.yaml:2:10
+  |
+2 | timeout: 10
+  |          ^^
+  |
+  = help: write `10s` for seconds; units are ms, s, m, h, d
+
+error: `10 seconds` is not a duration: write a number and a unit out of ms, s, m, h, d, such as 500ms, 30s or 1h30m
+ --> p.yaml:4:40
+  |
+4 |   - { name: a, expression: 1, timeout: 10 seconds }
+  |                                        ^^^^^^^^^^
+"#,
+    );
+}
+
+#[test]
+fn a_command_as_text() {
+    check(
+        r#"
+id: p
+tasks:
+  - { name: a, command: echo hi }
+"#
+        .trim_start(),
+        r#"
+error: a command is a list: no shell takes it apart
+ --> p.yaml:3:25
+  |
+3 |   - { name: a, command: echo hi }
+  |                         ^^^^^^^
+  |
+  = help: write the program and its arguments as a list, `["echo", "hi"]`; if a shell is meant, `["sh", "-c", "..."]`
+"#,
+    );
+}
+
+#[test]
+fn a_bad_expression() {
+    check(
+        r#"
+id: p
+tasks:
+  - { name: a, expression: "x + (y", inputs: [x, y] }
+  - { name: b, expression: "x | lenght", inputs: [x] }
+"#
+        .trim_start(),
+        r#"
+error: bad expression: syntax error: unexpected end of input, expected `)`
+ --> p.yaml:3:34
+  |
+3 |   - { name: a, expression: "x + (y", inputs: [x, y] }
+  |                                  ^
+  |
+  = help: expressions are written as in Jinja: `a + 1`, `rows | length`, `x if ready else y`
+
+error: bad expression: there is no filter `lenght`; did you mean `length`?
+ --> p.yaml:4:33
+  |
+4 |   - { name: b, expression: "x | lenght", inputs: [x] }
+  |                                 ^^^^^^
+"#,
+    );
+}
+
+#[test]
+fn retry_out_of_bounds() {
+    check(
+        r#"
+id: p
+tasks:
+  - { name: a, expression: 1, retry: 3 }
+  - { name: b, expression: 1, retry: { max_attempts: 0, backoff: 0.5 } }
+  - { name: c, expression: 1, retry: { max_attempts: 2, backoff: 0.5 } }
+"#
+        .trim_start(),
+        r#"
+error: expected a retry policy (a mapping), found a number
+ --> p.yaml:3:38
+  |
+3 |   - { name: a, expression: 1, retry: 3 }
+  |                                      ^
+  |
+  = help: write `retry: { max_attempts: 3 }`; the first attempt counts
+
+error: expected a whole number from 1 to 1000
+ --> p.yaml:4:54
+  |
+4 |   - { name: b, expression: 1, retry: { max_attempts: 0, backoff: 0.5 } }
+  |                                                      ^
+
+error: expected a number from 1 to 1000
+ --> p.yaml:4:66
+  |
+4 |   - { name: b, expression: 1, retry: { max_attempts: 0, backoff: 0.5 } }
+  |                                                                  ^^^
+  |
+  = help: 1 keeps the delay the same, 2 doubles it each time
+
+error: expected a number from 1 to 1000
+ --> p.yaml:5:66
+  |
+5 |   - { name: c, expression: 1, retry: { max_attempts: 2, backoff: 0.5 } }
+  |                                                                  ^^^
+  |
+  = help: 1 keeps the delay the same, 2 doubles it each time
+"#,
+    );
+}
+
+#[test]
+fn a_bad_schema() {
+    check(
+        r#"
+id: p
+inputs:
+  a: string
+  b: { typ: string }
+  c: { type: text }
+  d: { type: integer, default: x }
+tasks:
+  - { name: t, expression: 1 }
+"#
+        .trim_start(),
+        r#"
+error: bad schema of parameter `a`: expected a schema such as `{ type: string }`
+ --> p.yaml:3:6
+  |
+3 |   a: string
+  |      ^^^^^^
+
+error: bad schema of parameter `b`: `typ` is no keyword of JSON Schema; did you mean `type`?
+ --> p.yaml:4:8
+  |
+4 |   b: { typ: string }
+  |        ^^^
+
+error: bad schema of parameter `c`: `type` is one of string, integer, number, boolean, array, object, null
+ --> p.yaml:5:8
+  |
+5 |   c: { type: text }
+  |        ^^^^
+
+error: bad schema of parameter `d`: the default does not fit the schema: expected an integer, found a string
+ --> p.yaml:6:23
+  |
+6 |   d: { type: integer, default: x }
+  |                       ^^^^^^^
+"#,
+    );
+}
+
+#[test]
+fn an_address_without_scheme() {
+    check(
+        r#"
+id: p
+tasks:
+  - { name: a, http: { url: example.org, method: FETCH } }
+"#
+        .trim_start(),
+        r#"
+error: the address does not start with `http://` or `https://`
+ --> p.yaml:3:29
+  |
+3 |   - { name: a, http: { url: example.org, method: FETCH } }
+  |                             ^^^^^^^^^^^
+  |
+  = help: write the scheme in front
+
+error: expected one of `GET`, `HEAD`, `POST`, `PUT`, `PATCH`, `DELETE`
+ --> p.yaml:3:50
+  |
+3 |   - { name: a, http: { url: example.org, method: FETCH } }
+  |                                                  ^^^^^
+"#,
+    );
+}
+
+#[test]
+fn a_schedule() {
+    check(
+        r#"
+id: p
+schedule:
+  - { cron: "0 2 * * *", interval: 5m }
+  - { timezone: Mars/Olympus }
+  - { cron: daily }
+  - { at: tomorrow }
+tasks:
+  - { name: a, expression: 1 }
+"#
+        .trim_start(),
+        r#"
+error: a schedule has only one of `cron`, `interval`, `at`
+ --> p.yaml:3:36
+  |
+3 |   - { cron: "0 2 * * *", interval: 5m }
+  |                                    ^^
+  |
+  = help: make two entries
+
+error: a schedule needs one of `cron`, `interval`, `at`
+ --> p.yaml:4:5
+  |
+4 |   - { timezone: Mars/Olympus }
+  |     ^^^^^^^^^^^^^^^^^^^^^^^^^^
+  |
+  = help: add `cron: "0 2 * * *"`, `interval: 5m` or `at: 2030-01-01T00:00:00Z`
+
+error: unknown time zone `Mars/Olympus`
+ --> p.yaml:4:17
+  |
+4 |   - { timezone: Mars/Olympus }
+  |                 ^^^^^^^^^^^^
+  |
+  = help: use a name of the IANA time zone database, such as `Europe/Paris` or `UTC`
+
+error: a cron expression has 5 or 6 fields
+ --> p.yaml:5:13
+  |
+5 |   - { cron: daily }
+  |             ^^^^^
+  |
+  = help: such as `0 2 * * *`: minute, hour, day of month, month, day of week; seconds may stand first
+
+error: this is no point in time (RFC 3339)
+ --> p.yaml:6:11
+  |
+6 |   - { at: tomorrow }
+  |           ^^^^^^^^
+  |
+  = help: write date, time and offset, such as `2030-01-01T12:00:00Z`
+"#,
+    );
+}
+
+#[test]
+fn schedule_parameters() {
+    check(
+        r#"
+id: p
+inputs: { n: { type: integer } }
+schedule:
+  - { id: s, interval: 5m, parameters: { n: x } }
+tasks:
+  - { name: a, expression: n, inputs: [n] }
+"#
+        .trim_start(),
+        r#"
+error: the parameters of schedule `s` do not fit: n: expected an integer, found a string
+ --> p.yaml:4:45
+  |
+4 |   - { id: s, interval: 5m, parameters: { n: x } }
+  |                                             ^
+"#,
+    );
+}
+
+#[test]
+fn a_taskiq_text() {
+    check(
+        r#"
+id: p
+tasks:
+  - { name: a, taskiq: { task: "m:f", args: [hello] } }
+"#
+        .trim_start(),
+        r#"
+error: `hello` is no input of task `a`
+ --> p.yaml:3:46
+  |
+3 |   - { name: a, taskiq: { task: "m:f", args: [hello] } }
+  |                                              ^^^^^
+  |
+  = help: add `hello` to the task's `inputs:`; for the text itself write `{ value: "hello" }`
+"#,
+    );
+}
+
+#[test]
+fn bad_yaml() {
+    check(
+        r#"
+id: p
+tasks:
+  - name: a
+   expression: 1
+"#
+        .trim_start(),
+        r#"
+error: this is not YAML: while parsing a block collection, did not find expected '-' indicator
+ --> p.yaml:4:4
+  |
+4 |    expression: 1
+  |    ^
+  |
+  = help: look here and above for a bracket or quote that is not closed, or a line that is indented otherwise
+"#,
+    );
+}
