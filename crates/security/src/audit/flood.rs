@@ -7,7 +7,6 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
-use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
@@ -16,7 +15,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::entry::AuditEntry;
 use super::event::AuditEvent;
-use crate::rate_limit::{Limit, LimitError};
+use crate::rate_limit::{Limit, LimitError, subscriber};
 
 /// The longest window.
 const MAX_WINDOW: Duration = Duration::from_secs(60 * 60);
@@ -188,7 +187,7 @@ impl Flood {
         let principal = entry.principal.as_ref().map(|principal| principal.names());
         let principal = principal.as_ref().map(|names| (names.kind, names.issuer, &*names.id));
         let endpoint = entry.facts().and_then(|facts| facts.endpoint);
-        self.hasher.hash_one((entry.event, entry.client().map(network), principal, endpoint))
+        self.hasher.hash_one((entry.event, entry.client().map(subscriber), principal, endpoint))
     }
 }
 
@@ -282,19 +281,10 @@ fn is_denial(event: AuditEvent) -> bool {
     )
 }
 
-/// The network that one client can choose its addresses from.
-fn network(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V4(_) => ip,
-        IpAddr::V6(ip) => {
-            let [a, b, c, d, ..] = ip.segments();
-            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::super::event::Outcome;
     use super::super::record::AuditPrincipal;
     use super::*;
@@ -329,6 +319,9 @@ mod tests {
             event: AuditEvent::RateLimitExceeded,
             ..denial([1, 2, 3, 4, 0, 0, 0, 0])
         }));
+        // IPv4 that came mapped into IPv6 is as many clients as addresses.
+        let mapped = |last: u16| denial([0, 0, 0, 0, 0, 0xffff, 0xc000, 0x0200 + last]);
+        assert!((0..5).all(|last| admitted(mapped(last))));
         // What is no denial is never held back.
         for _ in 0..10 {
             assert!(admitted(AuditEntry {

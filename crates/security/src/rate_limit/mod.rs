@@ -225,15 +225,20 @@ impl fmt::Debug for RateLimiterOptions {
     }
 }
 
-/// The part of a key that stands for an address: an IPv4 address (also one that came mapped into IPv6) as it
-/// is, an IPv6 address by its /64, which is what one subscriber gets.
+/// The part of a key that stands for an address: an IPv4 address as it is, an IPv6 address by its /64.
 pub fn ip_key(ip: IpAddr) -> String {
-    match ip.to_canonical() {
+    match subscriber(ip) {
         IpAddr::V4(v4) => v4.to_string(),
-        IpAddr::V6(v6) => {
-            let network = Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64));
-            format!("{network}/64")
-        }
+        IpAddr::V6(network) => format!("{network}/64"),
+    }
+}
+
+/// What stands for all addresses that one subscriber can choose among: an IPv4 address (also one that came mapped into
+/// IPv6) for itself, the first address of its /64 for an IPv6 address.
+pub(crate) fn subscriber(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64))),
+        v4 => v4,
     }
 }
 
