@@ -163,11 +163,7 @@ impl Delivery {
         let mut state = self.shared.state.lock();
         state.close_by = Some(by);
         self.shared.changed.notify_all();
-        while !state.done {
-            if self.shared.changed.wait_until(&mut state, by).timed_out() {
-                break;
-            }
-        }
+        self.shared.changed.wait_while_until(&mut state, |state| !state.done, by);
         let (done, left) = (state.done, state.waiting.len());
         drop(state);
         if left > 0 {
@@ -228,9 +224,7 @@ impl Shared {
                     }
                     let until = Instant::now() + pause;
                     pause = (pause * 2).min(LONGEST_PAUSE);
-                    while state.close_by.is_none() && !self.changed.wait_until(&mut state, until).timed_out()
-                    {
-                    }
+                    self.changed.wait_while_until(&mut state, |state| state.close_by.is_none(), until);
                 }
             }
         }

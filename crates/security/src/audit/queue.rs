@@ -139,11 +139,7 @@ impl Queue {
         let mut state = self.shared.state.lock();
         state.close_by = Some(by);
         self.shared.changed.notify_all();
-        while !state.done {
-            if self.shared.changed.wait_until(&mut state, by).timed_out() {
-                break;
-            }
-        }
+        self.shared.changed.wait_while_until(&mut state, |state| !state.done, by);
         if !state.lines.is_empty() {
             tracing::error!(sink = %self.label, records = state.lines.len(), "audit records were not written before the end");
         }
