@@ -2,9 +2,9 @@
 
 use std::io::{self, Read, Seek, SeekFrom};
 
+use super::verify::MAX_LINE;
+
 const CHUNK: u64 = 64 * 1024;
-/// A record is at most some 40 KB; a longer line is no record, and comes in pieces.
-const MAX_LINE: usize = 1024 * 1024;
 
 pub(super) struct BackLines<R> {
     file: R,

@@ -1,17 +1,23 @@
 //! Checking files: is every record as it was written, in its place, and is the end still there?
 
+mod finding;
+mod signed;
+#[cfg(test)]
+mod tests;
+
 use std::io::{self, BufRead};
 
+use self::signed::SignedCheck;
 use super::chain::{Checkpoint, Read, read};
 use super::event::AuditEvent;
 use super::gap::GapNote;
-use super::merkle::{Frontier, leaf_hash};
 use super::record::AuditRecord;
 use super::series::SignedSeries;
-use super::signed::SignedCheckpoint;
 
-/// A longer line is no record; what is beyond is not kept in memory.
-const MAX_LINE: usize = 1024 * 1024;
+pub use self::finding::{Fault, Gap, SignedReport, VerifyError, VerifyReport};
+
+/// A record is at most some 40 KB. A longer line than this is no record, and is not kept whole in memory.
+pub(super) const MAX_LINE: usize = 1024 * 1024;
 
 /// What a log is compared with.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,132 +28,6 @@ pub struct VerifyOptions {
     pub after: Option<Checkpoint>,
     /// Signed checkpoints: the log must hold what they say, and not end before the newest.
     pub signed: Option<SignedSeries>,
-}
-
-/// What a sound file holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VerifyReport {
-    /// Number of records.
-    pub records: u64,
-    /// Number of the first record, if there is one.
-    pub first_seq: Option<u64>,
-    /// The last record: a checkpoint to keep.
-    pub last: Option<Checkpoint>,
-    /// The gaps that the log itself recorded.
-    pub gaps: Vec<Gap>,
-    /// How often the clock stepped back between two records.
-    pub clock_steps_back: u64,
-    /// What was found of the signed checkpoints, if any were given.
-    pub signed: Option<SignedReport>,
-}
-
-/// How a sound log agrees with its signed checkpoints.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct SignedReport {
-    /// Checkpoints whose record is there and the same.
-    pub checked: u64,
-    /// Of these, those whose tree could be computed too: all, unless the first records are in files not given.
-    pub roots: u64,
-    /// Checkpoints of records before the first one given: nothing can be said about them.
-    pub before: u64,
-}
-
-/// A gap that the log itself recorded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Gap {
-    /// Number of the gap record.
-    pub seq: u64,
-    /// What it says.
-    pub detail: String,
-}
-
-/// The first thing wrong with a file.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum VerifyError {
-    /// The file cannot be read.
-    #[error("the audit log cannot be read: {0}")]
-    Io(#[from] io::Error),
-    /// A record is wrong, or missing.
-    #[error("line {line}: {fault}")]
-    Bad {
-        /// Which of the files, from 0.
-        file: usize,
-        /// Line of the file, from 1.
-        line: u64,
-        /// Number of the record concerned, if known.
-        seq: Option<u64>,
-        /// What is wrong.
-        fault: Fault,
-    },
-}
-
-/// What is wrong with a record.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Fault {
-    /// The line is no record.
-    #[error("this is no audit record, and no audit.gap record explains it")]
-    Unreadable,
-    /// The last line stops in the middle.
-    #[error("the last line is incomplete: the server crashed or is writing, or the file was cut")]
-    Torn,
-    /// The hash is not that of the record.
-    #[error("record {seq} was edited: its hash does not match")]
-    Edited {
-        /// Number the line gives itself.
-        seq: u64,
-    },
-    /// The record does not follow the one before it.
-    #[error("record {seq} does not follow the record before it: that one was replaced, or this one inserted")]
-    Broken {
-        /// Number of the record.
-        seq: u64,
-    },
-    /// Records are missing.
-    #[error("records were removed: {first} to {last} are missing")]
-    Removed {
-        /// First missing number.
-        first: u64,
-        /// Last missing number.
-        last: u64,
-    },
-    /// A record is out of its place.
-    #[error("records were reordered or repeated: found {found} where {expected} belongs")]
-    Reordered {
-        /// Number that belongs here.
-        expected: u64,
-        /// Number that is here.
-        found: u64,
-    },
-    /// The file ends before the checkpoint.
-    #[error("the end was cut: the last record is {last}, the checkpoint {checkpoint}")]
-    Truncated {
-        /// Last number in the file.
-        last: u64,
-        /// Number of the checkpoint.
-        checkpoint: u64,
-    },
-    /// The record of the checkpoint has another hash.
-    #[error("the log was rewritten: record {seq} is not the one of the checkpoint")]
-    Rewritten {
-        /// Number of the checkpoint.
-        seq: u64,
-    },
-    /// The log was rewritten since a checkpoint of it was signed.
-    #[error("the log was rewritten: records {from} to {seq} are not those that were signed")]
-    Resealed {
-        /// First record that may be another: the one after the last checkpoint that agrees.
-        from: u64,
-        /// Number of the checkpoint's record.
-        seq: u64,
-    },
-    /// The checkpoint lies in a gap or before the first record.
-    #[error("the file does not hold record {seq} of the checkpoint")]
-    CheckpointAbsent {
-        /// Number of the checkpoint.
-        seq: u64,
-    },
 }
 
 /// Checks a whole log from its first record. See [`verify_with`].
@@ -211,19 +91,6 @@ pub(super) struct Check {
 pub(super) enum Stop {
     Fault(Fault, Option<u64>),
     Jump { expected: u64, found: u64 },
-}
-
-/// The signed checkpoints that are still to come.
-#[derive(Debug)]
-struct SignedCheck {
-    to_come: std::vec::IntoIter<SignedCheckpoint>,
-    /// Number of the first record of their tree.
-    first: u64,
-    /// The tree so far, once its first record was met.
-    tree: Option<Frontier>,
-    /// The last record that agreed with a checkpoint.
-    agreed: u64,
-    report: SignedReport,
 }
 
 impl Check {
@@ -372,56 +239,6 @@ impl Check {
     }
 }
 
-impl SignedCheck {
-    fn new(series: SignedSeries) -> Self {
-        let first = series.first();
-        let to_come = series.into_checkpoints().into_iter();
-        Self { to_come, first, tree: None, agreed: 0, report: SignedReport::default() }
-    }
-
-    /// Compares a record with the checkpoints of it. `opening`: it is the first one given.
-    fn take(&mut self, at: Checkpoint, line: &[u8], opening: bool) -> Result<(), Fault> {
-        if at.seq == self.first {
-            self.tree = Some(Frontier::default());
-        }
-        if let Some(tree) = &mut self.tree {
-            tree.push(leaf_hash(line));
-        }
-        while let Some(next) = self.to_come.as_slice().first().filter(|next| next.head.seq <= at.seq) {
-            if next.head.seq < at.seq {
-                if !opening {
-                    return Err(Fault::CheckpointAbsent { seq: next.head.seq });
-                }
-                self.report.before += 1;
-            } else {
-                let rewritten = Fault::Resealed { from: self.agreed + 1, seq: at.seq };
-                if next.head != at {
-                    return Err(rewritten);
-                }
-                if let Some(tree) = &self.tree {
-                    if (tree.size(), tree.root()) != (next.size, next.root) {
-                        return Err(rewritten);
-                    }
-                    self.report.roots += 1;
-                }
-                self.report.checked += 1;
-            }
-            self.agreed = next.head.seq;
-            self.to_come.next();
-        }
-        Ok(())
-    }
-
-    /// The number of the newest checkpoint, when the log does not hold it.
-    fn finish(self) -> Result<SignedReport, u64> {
-        match self.to_come.as_slice().last() {
-            Some(newest) => Err(newest.head.seq),
-            None if self.report.checked == 0 && self.report.before > 0 => Err(self.agreed),
-            None => Ok(self.report),
-        }
-    }
-}
-
 /// Numbers were skipped: if the skipped record comes later, it was moved; if not, removed.
 fn jump(
     reader: &mut impl BufRead,
@@ -477,6 +294,3 @@ pub(super) fn next_line(reader: &mut impl BufRead) -> io::Result<Option<Vec<u8>>
         }
     }
 }
-
-#[cfg(test)]
-mod tests;
