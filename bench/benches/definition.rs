@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
-use taskiq_flow_bench::layered_yaml;
+use taskiq_flow_bench::{layered_yaml, mistaken_yaml};
 use taskiq_flow_core::dag::DagFormat;
 use taskiq_flow_core::document::Format;
 use taskiq_flow_core::load::load_text;
@@ -47,6 +47,10 @@ fn definition(criterion: &mut Criterion) {
             },
         );
     }
+    let mistaken = mistaken_yaml(3_000);
+    group.bench_with_input(BenchmarkId::new("mistakes", 3_000), &mistaken, |b, text| {
+        b.iter(|| load_text("bench.yaml", black_box(text), Format::Yaml).is_err())
+    });
     group.finish();
 }
 

@@ -32,3 +32,19 @@ pub fn layered_yaml(tasks: usize) -> String {
     }
     text
 }
+
+/// A pipeline file in YAML with `tasks` tasks, each of which needs an input that is nowhere.
+///
+/// ```
+/// use taskiq_flow_core::{document::Format, load::load_text};
+/// let text = taskiq_flow_bench::mistaken_yaml(50);
+/// assert_eq!(load_text("bench.yaml", &text, Format::Yaml).unwrap_err().iter().count(), 50);
+/// ```
+pub fn mistaken_yaml(tasks: usize) -> String {
+    let mut text = String::from("id: mistaken\ninputs: {}\ntasks:\n");
+    for place in 0..tasks {
+        // A String takes whatever is written to it.
+        let _ = writeln!(text, "  - {{ name: task-{place}, expression: o{place}, inputs: [o{place}] }}");
+    }
+    text
+}

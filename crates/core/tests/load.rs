@@ -257,28 +257,37 @@ fn limits_hold() {
 }
 
 #[test]
-fn a_thousand_tasks_load_fast() {
+fn a_thousand_tasks_load() {
     let mut text = "id: big\ninputs: { n: { type: integer } }\ntasks:\n".to_owned();
     for n in 0..1000 {
         let input = if n == 0 { "n".to_owned() } else { format!("t{}", (n - 1) / 2) };
         text.push_str(&format!("  - name: t{n}\n    expression: \"{input} + 1\"\n    inputs: [{input}]\n    retry: {{ max_attempts: 3 }}\n    timeout: 10s\n"));
     }
-    let started = std::time::Instant::now();
     assert_eq!(load(&text).tasks.len(), 1000);
-    let limit = Duration::from_millis(if cfg!(debug_assertions) { 2000 } else { 50 });
-    assert!(started.elapsed() < limit, "{:?}", started.elapsed());
 }
 
 #[test]
-fn many_mistakes_of_the_wiring_are_found_fast() {
+fn of_many_mistakes_the_first_hundred_are_told() {
     let mut text = "id: big\ninputs: {}\ntasks:\n".to_owned();
     for n in 0..3000 {
         text.push_str(&format!("  - {{ name: task_{n}, expression: other_{n}, inputs: [other_{n}] }}\n"));
     }
-    let started = std::time::Instant::now();
     let errors = load_text("p.yaml", &text, Format::Yaml).unwrap_err();
     assert_eq!(errors.iter().count(), 100);
-    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+}
+
+/// A comparison looks at every name of the pipeline: for all mistakes of a large one it would take minutes.
+#[test]
+fn only_the_first_hundred_mistakes_of_the_wiring_are_compared_with_the_known_names() {
+    let tasks: Vec<_> = (0..1000).map(|n| json!({"name": format!("task_{n}"), "expression": "1"})).collect();
+    let mut pipeline = load_json(json!({"id": "big", "inputs": {}, "tasks": tasks})).unwrap().remove(0);
+    for task in &mut pipeline.tasks {
+        Arc::make_mut(task).inputs = vec![Input::required(format!("{}x", task.name))];
+    }
+    pipeline.outputs = Some((0..1000).map(|n| format!("task_{n}y")).collect());
+    let errors = Plan::new(Arc::new(pipeline)).unwrap_err();
+    let compared = errors.iter().filter(|error| error.help.starts_with("did you mean")).count();
+    assert_eq!((errors.len(), compared), (2000, 100));
 }
 
 fn mutated() -> impl Strategy<Value = String> {

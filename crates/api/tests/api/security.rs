@@ -2,6 +2,7 @@
 
 use http::Method;
 use serde_json::{Value, json};
+use taskiq_flow_security::audit::AuditMode;
 
 use crate::support::{SECRET, server, server_with};
 
@@ -19,7 +20,8 @@ async fn the_configuration_is_shown_without_secrets() {
 
 #[tokio::test]
 async fn the_audit_log_is_read_and_verified() {
-    let server = server().await;
+    // An answer comes after its record then.
+    let server = server_with(|setup| setup.audit_mode = AuditMode::Required).await;
     for _ in 0..3 {
         server.call(Method::GET, "/pipelines/failing").key("viewer-key").send().await;
     }
@@ -60,8 +62,7 @@ async fn everybody_is_told_who_they_are() {
 
 #[tokio::test]
 async fn readiness_is_that_of_the_parts() {
-    let server =
-        server_with(|setup| setup.audit_mode = taskiq_flow_security::audit::AuditMode::Required).await;
+    let server = server_with(|setup| setup.audit_mode = AuditMode::Required).await;
     let ready = server.call(Method::GET, "/ready").send().await;
     let checks = json!({"engine": "ok", "audit": "ok", "rate_limit": "ok", "tokens": "ok"});
     assert_eq!((ready.status, ready.json()), (200, json!({"status": "ready", "checks": checks})));

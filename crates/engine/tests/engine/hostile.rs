@@ -26,7 +26,8 @@ async fn pipelines_that_call_each_other_are_looked_at_once_each() {
     let registered = fixture.engine.pipeline(&"p0".parse().unwrap()).unwrap();
     let started = Instant::now();
     fixture.engine.check_runnable(&registered).unwrap();
-    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+    // Looked at once for each way that leads there, it would be a thousand million times.
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
 }
 
 #[tokio::test]

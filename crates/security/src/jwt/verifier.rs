@@ -1,7 +1,6 @@
 //! Checking a token.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -204,7 +203,7 @@ impl JwtVerifier {
         let Ok(algorithm) = alg.parse::<JwtAlgorithm>() else { return false };
         let mut looked = false;
         let kid = kid.as_deref();
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = tokio::time::Instant::now() + PATIENCE;
         // All are asked before any is waited for: one that is silent holds up no other.
         let sources = self.sources().filter(|source| source.accepts(algorithm) && !source.has(kid));
         for asked in sources.filter_map(|source| source.look_for(kid)).collect::<Vec<_>>() {

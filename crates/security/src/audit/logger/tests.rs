@@ -47,7 +47,7 @@ fn lines(file: &Path) -> Vec<serde_json::Value> {
 
 /// Threads write: give them a moment.
 fn eventually(mut holds: impl FnMut() -> bool) {
-    let until = Instant::now() + Duration::from_secs(5);
+    let until = Instant::now() + Duration::from_secs(30);
     while !holds() {
         assert!(Instant::now() < until, "it never came about");
         std::thread::sleep(Duration::from_millis(5));

@@ -201,8 +201,8 @@ impl KeySource {
 impl LookingFor {
     /// Waits for the answer, and remembers the key named `kid` as unknown if it is not in it. Whether one came: the token
     /// may be looked at again.
-    pub(crate) async fn answered(mut self, kid: Option<&str>, deadline: Instant) -> bool {
-        let round = tokio::time::timeout_at(deadline.into(), self.rounds.changed()).await;
+    pub(crate) async fn answered(mut self, kid: Option<&str>, deadline: tokio::time::Instant) -> bool {
+        let round = tokio::time::timeout_at(deadline, self.rounds.changed()).await;
         let answered = round.is_ok_and(|end| end.is_ok());
         if answered && !self.source.has(kid) {
             self.source.inner.remember_unknown(self.name);
