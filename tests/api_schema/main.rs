@@ -50,13 +50,8 @@ async fn requests_about_what_exists_get_documented_answers() {
 }
 
 async fn server() -> Server {
-    let keys =
-        json!({ KEY: { "role": "admin", "pipelines": ["*"], "permissions": ["read", "execute", "admin"] } });
-    let mut server = Server::builder(PROGRAM)
-        .env("TASKIQ_FLOW_API_KEYS", keys.to_string())
-        .env("TASKIQ_FLOW_REQUIRE_HTTPS", "false")
-        .env("TASKIQ_FLOW_RATE_LIMIT_ENABLED", "false")
-        .env("TASKIQ_FLOW_AUTH_FAILURE_LIMIT", "");
+    let mut server =
+        Server::builder(PROGRAM).admin_key(KEY).without_limits().env("TASKIQ_FLOW_REQUIRE_HTTPS", "false");
     for pipeline in PIPELINES {
         server = server.pipeline(pipeline);
     }

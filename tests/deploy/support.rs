@@ -26,7 +26,7 @@ pub(crate) fn text(name: &str) -> String {
 /// A server that requires HTTPS, with a key and a pipeline of three tasks in a row.
 pub(crate) fn service() -> ServerBuilder {
     Server::builder(PROGRAM)
-        .env("TASKIQ_FLOW_API_KEYS", r#"{"k":{"role":"admin","pipelines":["*"],"permissions":["read","execute","admin"]}}"#)
+        .admin_key("k")
         .pipeline(
             "id: three\ntasks:\n  - { name: one, expression: \"1\", output: one }\n  - { name: two, expression: one + 1, \
              inputs: [one], output: two }\n  - { name: three, expression: two + 1, inputs: [two], output: three }\n",

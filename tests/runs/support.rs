@@ -14,12 +14,7 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
 /// A server with one key that may do everything, and no limits in the way.
 pub(crate) fn server() -> ServerBuilder {
-    Server::builder(PROGRAM)
-        .env(
-            "TASKIQ_FLOW_API_KEYS",
-            r#"{"k":{"role":"admin","pipelines":["*"],"permissions":["read","execute","admin"]}}"#,
-        )
-        .env("TASKIQ_FLOW_RATE_LIMIT_ENABLED", "false")
+    Server::builder(PROGRAM).admin_key("k").without_limits()
 }
 
 /// Its client.

@@ -16,12 +16,8 @@ pub(crate) const SECRET: &str = "a secret of at least thirty-two bytes";
 /// A server with one pipeline, the API key `k`, and no limits in the way.
 pub(crate) fn server() -> ServerBuilder {
     Server::builder(PROGRAM)
-        .env(
-            "TASKIQ_FLOW_API_KEYS",
-            r#"{"k":{"role":"admin","pipelines":["*"],"permissions":["read","execute","admin"]}}"#,
-        )
-        .env("TASKIQ_FLOW_RATE_LIMIT_ENABLED", "false")
-        .env("TASKIQ_FLOW_AUTH_FAILURE_LIMIT", "")
+        .admin_key("k")
+        .without_limits()
         .pipeline("id: one\ntasks:\n  - { name: t, expression: \"1\", output: o }\n")
         .pipeline("id: waits\ntasks:\n  - { name: t, wait: { signal: go }, output: o }\n")
 }

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Signal;
+use serde_json::json;
 use tempfile::TempDir;
 
 use crate::Reply;
@@ -208,6 +209,20 @@ impl ServerBuilder {
     pub fn without_env(mut self, name: &str) -> Self {
         self.environment.retain(|(known, _)| known != name);
         self
+    }
+
+    /// Gives it one API key, which may do everything.
+    #[must_use]
+    pub fn admin_key(self, key: &str) -> Self {
+        let entry =
+            json!({ "role": "admin", "pipelines": ["*"], "permissions": ["read", "execute", "admin"] });
+        self.env("TASKIQ_FLOW_API_KEYS", json!({ key: entry }).to_string())
+    }
+
+    /// Has it limit neither requests nor guesses.
+    #[must_use]
+    pub fn without_limits(self) -> Self {
+        self.env("TASKIQ_FLOW_RATE_LIMIT_ENABLED", "false").env("TASKIQ_FLOW_AUTH_FAILURE_LIMIT", "")
     }
 
     /// Gives it a TOML configuration file.
