@@ -1,0 +1,63 @@
+//! What `run`, `check` and `dag` can be asked for: they need pipeline files and no server.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// Pipeline file, or the id of a pipeline in the folder of --pipelines
+    #[arg(value_name = "FILE|ID")]
+    pub(crate) pipeline: String,
+    /// Parameter; the value is read as JSON unless the pipeline declares a string
+    #[arg(short = 'p', long = "param", value_name = "NAME=VALUE")]
+    pub(crate) params: Vec<String>,
+    /// JSON file with parameters, or - for standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) input: Option<PathBuf>,
+    /// Signal for a `wait` task, sent as soon as the run starts; the value is JSON
+    #[arg(long = "signal", value_name = "NAME=VALUE")]
+    pub(crate) signals: Vec<String>,
+    /// Folder with the pipelines that an id, or a `pipeline:` task, names [default: that of FILE, else ./pipelines]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) pipelines: Option<PathBuf>,
+    /// Print the whole run with its steps, not its result alone
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Print nothing but the result
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// Configuration and pipeline files, or folders of pipeline files
+    #[arg(value_name = "FILE", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// Print what was found as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DagArgs {
+    /// Pipeline file
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// How to draw it
+    #[arg(long, value_enum, default_value_t = DagFormat::Ascii)]
+    pub(crate) format: DagFormat,
+    /// Which pipeline, where the file defines several
+    #[arg(long, value_name = "ID")]
+    pub(crate) id: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum DagFormat {
+    Ascii,
+    Json,
+    Dot,
+    Mermaid,
+    Svg,
+    Cytoscape,
+}
