@@ -2,7 +2,7 @@
 //!
 //! Each function takes any bytes and must return: a panic, an abort, a hang or a broken promise is a finding. The same
 //! functions are run by libFuzzer (`make fuzz`) and, over the committed corpora and mutations of them, by an ordinary
-//! test (`crates/api/tests/fuzz`), so that what was once found stays mended without special tools.
+//! test (`crates/api/tests/fuzz`), so that what was once found stays fixed without special tools.
 
 mod audit;
 mod certificate;

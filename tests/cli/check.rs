@@ -4,7 +4,7 @@ use taskiq_flow_testkit::Cli;
 
 use crate::PROGRAM;
 
-/// A mistake: the file, the line it is in, words that the message must have, and words of the mend.
+/// A mistake: the file, the line it is in, words that the message must have, and words of the fix.
 struct Mistake {
     file: &'static str,
     text: &'static str,
@@ -91,8 +91,8 @@ async fn every_definition_error_exits_2_and_names_file_line_and_mend() {
             assert!(exit.stderr.contains(word), "{file}: no `{word}`: {}", exit.stderr);
         }
         assert!(exit.stderr.contains('^'), "{file}: no caret: {}", exit.stderr);
-        let mend = ["help", "did you mean"].iter().any(|word| exit.stderr.contains(word));
-        assert!(mend, "{file}: no mend: {}", exit.stderr);
+        let fix = ["help", "did you mean"].iter().any(|word| exit.stderr.contains(word));
+        assert!(fix, "{file}: no fix: {}", exit.stderr);
         assert!(!exit.stderr.contains('\u{1b}'), "{file}: colours, and no terminal");
         // The server and `run` refuse it alike.
         if !file.starts_with("config") {

@@ -70,7 +70,7 @@ async fn check_exits_by_what_it_finds_and_shows_no_secret() {
         assert!(ids.contains(&id), "{id}: {ids:?}");
     }
     for finding in found["findings"].as_array().unwrap() {
-        for field in ["severity", "field", "what", "mend"] {
+        for field in ["severity", "field", "what", "fix"] {
             assert!(finding[field].as_str().is_some_and(|text| !text.is_empty()), "{finding}");
         }
         assert!(!finding["asvs"].as_array().unwrap().is_empty(), "{finding}");
@@ -78,7 +78,7 @@ async fn check_exits_by_what_it_finds_and_shows_no_secret() {
     }
     let text = guide.run(["security", "check"]).await;
     assert_eq!(text.code, Some(1));
-    assert!(text.stdout.contains("HIGH") && text.stdout.contains("mend: "), "{}", text.stdout);
+    assert!(text.stdout.contains("HIGH") && text.stdout.contains("fix: "), "{}", text.stdout);
     for secret in ["admin-key", "viewer-key", "your-jwt-secret"] {
         assert!(!exit.output().contains(secret) && !text.output().contains(secret), "{secret} is shown");
     }

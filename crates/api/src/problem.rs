@@ -53,7 +53,7 @@ pub(crate) struct ProblemDocument<'a> {
     title: &'a str,
     /// The HTTP status.
     status: u16,
-    /// What happened this time, and the mend.
+    /// What happened this time, and the fix.
     detail: &'a str,
     /// The id under which the server's logs know the request.
     request_id: &'a str,

@@ -11,7 +11,7 @@ pub trait SettingsSource: fmt::Debug + Send + Sync {
     /// Reads and checks the whole configuration. It may wait for files.
     ///
     /// # Errors
-    /// What is wrong with it, and the mend. No secret.
+    /// What is wrong with it, and the fix. No secret.
     fn read(&self) -> Result<FreshSettings, Vec<FieldProblem>>;
 }
 

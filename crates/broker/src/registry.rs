@@ -90,12 +90,12 @@ impl fmt::Debug for TaskRegistry {
 }
 
 impl TaskError {
-    /// A failure that another attempt may mend.
+    /// A failure that may be transient: another attempt may succeed.
     pub fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), retryable: true }
     }
 
-    /// A failure that no further attempt would mend.
+    /// A permanent failure: no further attempt would succeed.
     pub fn permanent(message: impl Into<String>) -> Self {
         Self { message: message.into(), retryable: false }
     }

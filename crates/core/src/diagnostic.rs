@@ -48,7 +48,7 @@ pub struct SourceText {
     confidential: bool,
 }
 
-/// One mistake, the place where it was made, and the mend.
+/// One mistake, the place where it was made, and the fix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic(Box<Parts>);
 

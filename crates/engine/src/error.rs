@@ -131,7 +131,7 @@ pub enum ScheduleError {
     Invalid {
         /// The field.
         field: &'static str,
-        /// What is wrong with it, and the mend.
+        /// What is wrong with it, and the fix.
         message: String,
     },
     /// The pipeline or its parameters are at fault.

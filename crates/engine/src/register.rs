@@ -21,7 +21,7 @@ impl Engine {
     /// whether this is a new version.
     ///
     /// # Errors
-    /// [`RegisterError`]; nothing has changed then, unless the store failed half-way: the same call again then mends it.
+    /// [`RegisterError`]; nothing has changed then, unless the store failed half-way: the same call again then completes it.
     pub async fn register(
         &self,
         pipeline: Pipeline,

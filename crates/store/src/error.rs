@@ -21,7 +21,7 @@ pub enum StoreError {
     Io {
         /// The file.
         place: String,
-        /// What is wrong, and the mend.
+        /// What is wrong, and the fix.
         reason: String,
     },
     /// That version of the pipeline, or a newer one, is there already.

@@ -7,7 +7,7 @@ use taskiq_flow_core::diagnostic::Diagnostics;
 use taskiq_flow_core::document::Format;
 use taskiq_flow_core::load::load_text;
 
-/// Why pipelines could not be loaded. The message names file, line and mend.
+/// Why pipelines could not be loaded. The message names file, line and fix.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {

@@ -148,7 +148,7 @@ impl Api {
     /// Adds the pipelines of a file, or of all pipeline files in a folder.
     ///
     /// # Errors
-    /// [`LoadError`] names file, line and mend.
+    /// [`LoadError`] names file, line and fix.
     pub fn load(mut self, path: impl AsRef<Path>) -> Result<Self, LoadError> {
         self.pipelines.extend(load_files([path])?);
         Ok(self)

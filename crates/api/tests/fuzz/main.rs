@@ -1,6 +1,6 @@
 //! The fuzz targets, without a fuzzer: every input that is kept in `fuzz/corpus`, and mutations of each.
 //!
-//! What `make fuzz` finds is added to the corpus when it is mended.
+//! What `make fuzz` finds is added to the corpus when it is fixed.
 
 #![allow(clippy::unwrap_used, unreachable_pub, missing_docs, reason = "a test, and a crate that is included")]
 

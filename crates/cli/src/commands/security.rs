@@ -44,7 +44,7 @@ fn tell(posture: &Posture) {
         let check = finding.check;
         line(format!("{:6} {} ({})", name(finding.severity), finding.field, check.id));
         line(format!("       {}", finding.what));
-        line(format!("       mend: {}", check.mend));
+        line(format!("       fix:  {}", check.fix));
         line(format!("       ASVS {}; {}", check.asvs.join(", "), check.api_top10.join(", ")));
     }
     let count = |severity| posture.findings.iter().filter(|finding| finding.severity == severity).count();

@@ -188,12 +188,12 @@ fn known(what: &str, names: &'static [&str], source: &str, token: &Token) -> Res
     if names.contains(&name) {
         return Ok(());
     }
-    let mend = match nearest(name, names.iter().copied()) {
+    let fix = match nearest(name, names.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),
         None => format!("the {what}s are: {}", names.join(", ")),
     };
     Err(ExprError {
-        message: format!("there is no {what} `{name}`; {mend}"),
+        message: format!("there is no {what} `{name}`; {fix}"),
         offset: Some(token.range.clone()),
     })
 }

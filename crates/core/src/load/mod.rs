@@ -21,7 +21,7 @@
 //! ```
 //!
 //! A document holds one pipeline or a list of them. All mistakes are reported at once, each with its place and its
-//! mend; a pipeline that loads has been through [`Plan::new`], so its wiring is sound.
+//! fix; a pipeline that loads has been through [`Plan::new`], so its wiring is sound.
 //!
 //! Fields of a pipeline: `id`, `description`, `inputs`, `tasks` or `steps`, `outputs`, `on_error`, `max_parallel`,
 //! `timeout`, `schedule`. Fields of a task: `name`, `description`, one kind, `inputs`, `optional_inputs`, `output` or

@@ -119,7 +119,7 @@ fn retries_wait_and_keep_the_budget() {
     assert_eq!(world.advance_timers(), [Duration::from_secs(2)]);
     world.finish("flaky");
     assert_eq!(world.run().status(), RunStatus::Completed);
-    assert_eq!(world.run().error(), None, "an error that a retry mended is none");
+    assert_eq!(world.run().error(), None, "an error that a retry got over is none");
 
     let mut flaky = expression("flaky", "1", &[]);
     flaky.retry = RetryPolicy { max_attempts: NonZeroU32::new(3).unwrap(), ..Default::default() };

@@ -80,12 +80,12 @@ impl Work {
 }
 
 impl Failure {
-    /// A failure that another attempt may mend.
+    /// A failure that may be transient: another attempt may succeed.
     pub fn error(message: impl Into<String>) -> Self {
         Self { message: message.into(), kind: FailureKind::Error }
     }
 
-    /// A failure that no further attempt would mend.
+    /// A permanent failure: no further attempt would succeed.
     pub fn permanent(message: impl Into<String>) -> Self {
         Self { message: message.into(), kind: FailureKind::Permanent }
     }

@@ -44,7 +44,7 @@ pub enum AuditError {
     Checkpoints {
         /// What was kept of the log's tree.
         path: PathBuf,
-        /// Why, and the mend.
+        /// Why, and the fix.
         what: String,
     },
     /// No thread for a sink.

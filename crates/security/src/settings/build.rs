@@ -1,4 +1,4 @@
-//! From options to settings: every check, each naming its field and the mend.
+//! From options to settings: every check, each naming its field and the fix.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};

@@ -11,10 +11,10 @@ const fn check(
     title: &'static str,
     asvs: &'static [&'static str],
     api_top10: &'static [&'static str],
-    mend: &'static str,
+    fix: &'static str,
     look: Look,
 ) -> Check {
-    Check { id, title, severity, asvs, api_top10, mend, look }
+    Check { id, title, severity, asvs, api_top10, fix, look }
 }
 
 /// Every check.

@@ -1,5 +1,5 @@
 //! How safe a configuration is: one list of checks, each with what it looks for, how much it matters, the requirements
-//! it comes from and the mend.
+//! it comes from and the fix.
 //!
 //! The server shows at its start what the checks find, `taskiq-flow security check` all of it with a score, and
 //! `docs/guide/hardening.md` the list itself. Requirements are those of the OWASP Application Security Verification
@@ -50,7 +50,7 @@ pub struct Check {
     /// Risks of the API Security Top 10 of 2023, such as `API2`.
     pub api_top10: &'static [&'static str],
     /// What to do.
-    pub mend: &'static str,
+    pub fix: &'static str,
     look: Look,
 }
 
@@ -112,7 +112,7 @@ struct FindingDocument<'a> {
     severity: Severity,
     field: &'a str,
     what: &'a str,
-    mend: &'a str,
+    fix: &'a str,
     asvs: &'a [&'a str],
     api_top10: &'a [&'a str],
 }
@@ -195,7 +195,7 @@ impl Posture {
                 severity: finding.severity,
                 field: &finding.field,
                 what: &finding.what,
-                mend: check.mend,
+                fix: check.fix,
                 asvs: check.asvs,
                 api_top10: check.api_top10,
             })

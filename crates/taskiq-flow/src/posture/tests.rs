@@ -236,7 +236,7 @@ fn every_check_names_its_requirements_and_the_mend() {
     for check in CHECKS {
         assert!(!check.asvs.is_empty() && check.asvs.iter().all(requirement), "{}", check.id);
         assert!(!check.api_top10.is_empty() && check.api_top10.iter().all(risk), "{}", check.id);
-        assert!(!check.title.is_empty() && !check.mend.is_empty(), "{}", check.id);
+        assert!(!check.title.is_empty() && !check.fix.is_empty(), "{}", check.id);
     }
 }
 
@@ -260,7 +260,7 @@ fn the_guide_has_the_list() {
         "<!-- checks: written by `UPDATE_DOCS=1 cargo test -p taskiq-flow --lib posture` -->\n";
     const END: &str = "<!-- end of checks -->\n";
     let mut table = String::from(
-        "| check | at most | finds | mend | ASVS 5.0 | API Top 10 |\n|---|---|---|---|---|---|\n",
+        "| check | at most | finds | fix | ASVS 5.0 | API Top 10 |\n|---|---|---|---|---|---|\n",
     );
     for check in CHECKS {
         let severity = format!("{:?}", check.severity).to_lowercase();
@@ -268,7 +268,7 @@ fn the_guide_has_the_list() {
             "| `{}` | {severity} | {} | {} | {} | {} |\n",
             check.id,
             check.title,
-            check.mend,
+            check.fix,
             check.asvs.join(", "),
             check.api_top10.join(", ")
         ));

@@ -36,7 +36,7 @@ pub struct TlsFiles {
     pub client_auth: TlsClientAuth,
 }
 
-/// Why files cannot be served with. Each names the field, the file and the mend.
+/// Why files cannot be served with. Each names the field, the file and the fix.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsError {
