@@ -1,6 +1,7 @@
-//! docs/guide/security-requirements.md: every test it names is there, and every row has one or says why not.
+//! docs/guide/security-requirements.md: every test it names is there, and every row has one or says why not. Other pages:
+//! every file they name is there.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const PAGE: &str = "docs/guide/security-requirements.md";
 
@@ -32,6 +33,37 @@ fn every_requirement_has_a_test_that_is_there_or_a_reason() {
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
     assert!(rows > 180, "{rows} rows: the page has lost some");
+}
+
+#[test]
+fn every_source_file_that_a_page_names_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut pages = ["docs/threat-model.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"]
+        .map(PathBuf::from)
+        .to_vec();
+    pages.extend(files(&root.join("docs/adr")));
+    let folders = ["crates", "tests", "fuzz/src", "fuzz/fuzz_targets", "bench"];
+    let sources: Vec<PathBuf> = folders.iter().flat_map(|folder| files(&root.join(folder))).collect();
+    let mut wrong = Vec::new();
+    let mut seen = 0;
+    for page in pages {
+        let text = std::fs::read_to_string(root.join(&page)).unwrap();
+        // A path may begin anywhere below the root: `audit/flood.rs` is one too.
+        for named in text.split('`').skip(1).step_by(2).filter(|named| named.ends_with(".rs")) {
+            seen += 1;
+            if !sources.iter().any(|source| source.ends_with(named)) {
+                wrong.push(format!("{}: there is no {named}", page.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(seen > 40, "{seen} names: the pages have lost some");
+}
+
+/// All files below a folder.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
 /// Whether the source has a function of this name with `test` among its attributes.
