@@ -59,6 +59,9 @@ async fn websockets_and_event_streams_run_over_tls() {
     let client = server.tls_client().key("admin-key");
     let run = client.post("/pipelines/hello/execute", &json!({ "wait": true })).await.expect(200).json();
     assert_eq!(socket.expect("PipelineStartEvent").await["run_id"], run["run_id"]);
+    // Asked for over HTTP/2, as this client asks for everything, it is the same as over HTTP/1.1.
+    let told = client.get("/ws").await.expect(426);
+    assert_eq!(told.header("Content-Type"), "application/problem+json", "{}", told.text());
     let events = client.header("Accept", "text/event-stream");
     let events = events.get(&format!("/runs/{}/events", run["run_id"].as_str().unwrap())).await.expect(200);
     assert!(events.text().contains("PipelineCompleteEvent"), "{}", events.text());

@@ -60,7 +60,9 @@ pub(crate) fn connect_to_pipeline() {}
 
 fn no_handshake(rejection: &WebSocketUpgradeRejection) -> Problem {
     match rejection {
-        WebSocketUpgradeRejection::InvalidUpgradeHeader(_)
+        // Over HTTP/2 there is no upgrade to ask for, and no header that could: those two are left out there.
+        WebSocketUpgradeRejection::MethodNotConnect(_)
+        | WebSocketUpgradeRejection::InvalidUpgradeHeader(_)
         | WebSocketUpgradeRejection::InvalidConnectionHeader(_)
         | WebSocketUpgradeRejection::ConnectionNotUpgradable(_) => {
             Problem::of_status(StatusCode::UPGRADE_REQUIRED)
