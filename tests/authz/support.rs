@@ -1,4 +1,4 @@
-//! A server with every kind of key, and the world that the matrix is told of.
+//! A server with every kind of credential, and the world that the matrix is told of.
 
 use std::time::Duration;
 
@@ -8,7 +8,8 @@ use taskiq_flow_selftest::client::Client;
 use taskiq_flow_selftest::model::Permission::{Admin, Execute, Read};
 use taskiq_flow_selftest::model::{Pipeline, Rights};
 use taskiq_flow_selftest::world::{Caller, Target, World};
-use taskiq_flow_testkit::{Server, jwt, until};
+use taskiq_flow_testkit::{Authority, Pair, Server, jwt, until};
+use tempfile::TempDir;
 
 /// The built program.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_taskiq-flow");
@@ -22,6 +23,13 @@ role_permissions = { admin = ["read", "execute", "admin"], reader = ["read"], ru
 pipeline_acls.guarded = { read = ["keeper"], execute = ["keeper"] }
 rate_limit_enabled = false
 auth_failure_limit = ""
+tls_client_auth = "optional"
+
+[client_certificates]
+"CN=reader" = { role = "viewer", pipelines = ["mine"], permissions = ["read"] }
+"uri:spiffe://example.com/keeper" = { role = "keeper", permissions = ["read"] }
+"dns:root.example.com" = { role = "admin", pipelines = ["*"], permissions = ["read", "execute", "admin"] }
+"CN=past" = { role = "admin", permissions = ["admin"], expires_at = "2020-01-01T00:00:00Z" }
 
 [api_keys]
 other-key = { role = "viewer", pipelines = ["other"], permissions = ["read", "execute"] }
@@ -45,10 +53,22 @@ pub(crate) struct Matrix {
     pub(crate) server: Server,
     pub(crate) client: Client,
     pub(crate) world: World,
+    _certificates: Certificates,
+}
+
+/// Certificates of the server and of clients.
+struct Certificates {
+    server: Pair,
+    authority: Authority,
+    _directory: TempDir,
 }
 
 pub(crate) async fn matrix() -> Matrix {
-    let mut builder = Server::builder(PROGRAM).config_toml(&format!("{CONFIG}{REVOKED}"));
+    let certificates = Certificates::new();
+    let mut builder = Server::builder(PROGRAM)
+        .config_toml(&format!("{CONFIG}{REVOKED}"))
+        .tls(&certificates.server)
+        .client_ca(certificates.authority.certificate(), None);
     for id in ["mine", "other", "guarded"] {
         let yaml = format!("id: {id}\ntasks:\n  - {{ name: probe, expression: \"1\", output: one }}\n");
         builder = builder.pipeline(&yaml);
@@ -67,15 +87,57 @@ pub(crate) async fn matrix() -> Matrix {
     targets.push(Target { pipeline: Pipeline::missing("missing"), run, schedule });
     let acls = targets.iter().filter_map(|target| target.pipeline.acl.clone()).collect();
     let world = World { callers: callers(), targets, acls, metrics: Some("/metrics".to_owned()) };
-    let mut headers = HeaderMap::new();
-    headers.insert("x-forwarded-proto", "https".parse().unwrap());
-    let client = Client::new(&server.url(), headers, || reqwest::Client::builder().no_proxy()).unwrap();
-    Matrix { server, client, world }
+    let client = certificates.client(&server);
+    Matrix { server, client, world, _certificates: certificates }
+}
+
+impl Matrix {
+    /// A client of the server, without credential.
+    pub(crate) fn plain(&self) -> taskiq_flow_testkit::Client {
+        self.server.tls_client()
+    }
+}
+
+impl Certificates {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        Self {
+            server: Pair::self_signed(directory.path(), &[]),
+            authority: Authority::new(),
+            _directory: directory,
+        }
+    }
+
+    /// What asks over TLS, with a certificate or without.
+    fn client(&self, server: &Server) -> Client {
+        let trusted = reqwest::Certificate::from_pem(self.server.pem().as_bytes()).unwrap();
+        let address = server.address();
+        let builder = move || {
+            reqwest::Client::builder()
+                .no_proxy()
+                .tls_certs_only([trusted.clone()])
+                .resolve("localhost", address)
+        };
+        let base = format!("https://localhost:{}", server.port());
+        let client = Client::new(&base, HeaderMap::new(), &builder).unwrap();
+        let issued = [
+            ("reader", "/CN=reader", ""),
+            ("keeper", "/CN=whoever", "URI:spiffe://example.com/keeper"),
+            ("root", "/CN=reader", "DNS:root.example.com"),
+            ("past", "/CN=past", ""),
+            ("stranger", "/CN=stranger", ""),
+        ];
+        issued.into_iter().fold(client, |client, (name, subject, alternatives)| {
+            let pair = self.authority.issue(name, subject, alternatives);
+            let identity = reqwest::Identity::from_pem(pair.both().as_bytes()).unwrap();
+            client.with_certificate(name, || builder().identity(identity.clone())).unwrap()
+        })
+    }
 }
 
 /// Takes `revoked-key` from the configuration of the running server.
 async fn revoke(server: &Server) {
-    let client = server.client().key("revoked-key");
+    let client = server.tls_client().key("revoked-key");
     client.get("/me").await.expect(200);
     std::fs::write(server.dir().join("taskiq-flow.test.toml"), CONFIG).unwrap();
     server.hangup();
@@ -85,7 +147,7 @@ async fn revoke(server: &Server) {
 
 /// A pipeline's ended run and its schedule.
 async fn target(server: &Server, pipeline: Pipeline) -> Target {
-    let admin = server.client().key("admin-key");
+    let admin = server.tls_client().key("admin-key");
     let id = pipeline.id.clone();
     let body = json!({"wait": true, "timeout": 20});
     let run = admin.post(&format!("/pipelines/{id}/execute"), &body).await.expect(200).json();
@@ -105,6 +167,11 @@ fn callers() -> Vec<Caller> {
             Rights::of_token(roles, permissions),
         )
     };
+    let certificate = |name: &str, role: &str, pipelines: &[&str], permissions: &[_]| {
+        let rights = Rights::of_key(role, pipelines, permissions);
+        Caller::with_certificate(&format!("certificate, {name}"), name, rights)
+    };
+    let idle = |what: &str, name: &str| Caller::with_idle_certificate(what, name);
     let bad = |name: &str, token: String| Caller::with_bad_token(name, &token);
     let none = json!({"alg": "none", "typ": "JWT"});
     let all = [Read, Execute, Admin];
@@ -136,6 +203,11 @@ fn callers() -> Vec<Caller> {
         token("token by two roles", &["reader", "runner"], &[Read, Execute]),
         token("token by ACL alone", &["keeper"], &[]),
         token("token without a known role", &["nobody"], &[]),
+        certificate("reader", "viewer", &["mine"], &[Read]),
+        certificate("keeper", "keeper", &[], &[Read]),
+        certificate("root", "admin", &[], &all),
+        idle("certificate that no entry names", "stranger"),
+        idle("certificate whose entry has expired", "past"),
     ]
 }
 

@@ -146,6 +146,22 @@ async fn explain_says_what_the_server_would_answer() {
         .await;
     assert!(exit.stdout.starts_with("denied by rule `acl`"), "{}", exit.output());
     assert!(exit.stdout.contains("add role `viewer` to pipeline_acls.build.execute"), "{}", exit.stdout);
+    let certificates =
+        "[client_certificates.\"CN=robot\"]\nid = \"robot-1\"\nrole = \"viewer\"\npermissions = [\"read\"]\n";
+    let with_robot = self::cli(&format!("{GUIDE}\n{certificates}"));
+    for name in ["robot-1", "CN=robot"] {
+        let words =
+            ["security", "explain", "--certificate", name, "--permission", "execute", "--pipeline", "build"];
+        let exit = with_robot.run(words).await;
+        assert!(
+            exit.code == Some(0) && exit.stdout.starts_with("denied by rule `permission`"),
+            "{}",
+            exit.output()
+        );
+        assert!(exit.stdout.contains("certificate `robot-1`"), "{}", exit.stdout);
+    }
+    let exit = cli.run(["security", "explain", "--certificate", "robot-1", "--permission", "read"]).await;
+    assert!(exit.code == Some(2) && exit.stderr.contains("client_certificates"), "{}", exit.output());
     let exit = cli.run(["security", "explain", "--permission", "read"]).await;
     assert_eq!(exit.code, Some(2));
     let exit = cli.run(["security", "explain", "--key-id", "nobody", "--permission", "read"]).await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use taskiq_flow_testkit::{Cli, Server, ServerBuilder, until};
+use taskiq_flow_testkit::{Authority, Cli, Pair, Server, ServerBuilder, until};
 
 use crate::PROGRAM;
 
@@ -64,6 +64,45 @@ async fn a_server_that_keeps_its_promises_passes_and_is_left_as_it_was() {
         assert!(!output.contains(ADMIN) && !output.contains("tqf_"), "a key is shown: {output}");
     }
     assert_eq!(made(&server).await, [""; 0], "something was left behind");
+}
+
+#[tokio::test]
+async fn certificates_are_asked_as_what_their_entries_say() {
+    let directory = tempfile::tempdir().unwrap();
+    let (pair, authority) = (Pair::self_signed(directory.path(), &[]), Authority::new());
+    let entry = "[client_certificates.\"CN=robot\"]\nid = \"robot-1\"\nrole = \"reader\"\npipelines = [\"mine\"]\npermissions = [\"read\"]\n";
+    let server = Server::builder(PROGRAM)
+        .config_toml(&format!("tls_client_auth = \"optional\"\n{CONFIG}{entry}"))
+        .tls(&pair)
+        .client_ca(authority.certificate(), None)
+        .start()
+        .await;
+    let cli = cli(ADMIN);
+    let (url, ca) = (format!("https://localhost:{}", server.port()), pair.certificate.display().to_string());
+    let base = ["selftest", "authz", "--json", "--url", &url, "--ca", &ca];
+    let robot = cli.file("robot.pem", &authority.issue("robot", "/CN=robot", "").both());
+    let stranger = cli.file("stranger.pem", &authority.issue("stranger", "/CN=stranger", "").both());
+    let named = [robot, stranger].map(|file| file.display().to_string());
+    let exit = cli.run([&base[..], &["--certificate", &named[0], "--certificate", &named[1]]].concat()).await;
+    let report: Value = serde_json::from_str(&exit.stdout).unwrap_or_else(|_| panic!("{}", exit.output()));
+    assert_eq!((exit.code, &report["passed"]), (Some(0), &true.into()), "{}", exit.output());
+    assert!(!report["skipped"].to_string().contains("certificates"), "{}", report["skipped"]);
+    let audit = server.audit();
+    assert!(
+        audit.lines().any(|line| line.contains("robot-1") && line.contains("authorization.denied")),
+        "nobody asked"
+    );
+
+    // Without them it is said that they were not tried.
+    let exit = cli.run([&base[..], &["--minutes", "0"]].concat()).await;
+    assert!(exit.stdout.contains("client certificates: none were named"), "{}", exit.output());
+    let bad = cli.file("bad.pem", "no certificate");
+    let exit = cli.run([&base[..], &["--certificate", &bad.display().to_string()]].concat()).await;
+    assert!(
+        exit.code == Some(2) && exit.stderr.contains("--certificate") && exit.stderr.contains("PEM"),
+        "{}",
+        exit.output()
+    );
 }
 
 #[tokio::test]

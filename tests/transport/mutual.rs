@@ -58,6 +58,19 @@ async fn a_certificate_is_required_and_is_a_credential() {
     let stranger = client(&server, &pair, &authority.issue("stranger", "/CN=stranger", ""));
     let refused = stranger.get("/pipelines").await.expect(401);
     assert!(!refused.header("WWW-Authenticate").is_empty());
+    // What is said of it is what happens to it.
+    let ops = stranger.clone().key("admin-key");
+    for (permission, pipeline, allowed) in
+        [("read", "hello", true), ("read", "other", false), ("execute", "hello", false)]
+    {
+        let question = json!({"certificate": "robot-1", "permission": permission, "pipeline_id": pipeline});
+        let why = ops.post("/security/explain", &question).await.expect(200).json();
+        assert_eq!(
+            (&why["allowed"], &why["principal"]["type"]),
+            (&json!(allowed), &json!("certificate")),
+            "{why}"
+        );
+    }
     // A key beside it decides alone.
     assert_eq!(stranger.clone().key("admin-key").get("/me").await.expect(200).json()["id"], "ops");
     assert_eq!(as_robot.clone().key("wrong").get("/pipelines").await.status, 403);

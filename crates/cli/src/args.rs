@@ -278,14 +278,17 @@ pub(crate) struct SecurityCheckArgs {
 pub(crate) struct SecurityExplainArgs {
     #[command(flatten)]
     pub(crate) config: ConfigArgs,
-    /// Who: the id of a configured key
+    /// Who: the id of a key
     #[arg(long, value_name = "ID")]
     pub(crate) key_id: Option<String>,
+    /// Who: the id or the name of an entry of client_certificates, such as CN=robot
+    #[arg(long, value_name = "ID|NAME", conflicts_with = "key_id")]
+    pub(crate) certificate: Option<String>,
     /// Who: the bearer of a token with these roles
-    #[arg(long, num_args = 1.., value_delimiter = ',', conflicts_with = "key_id")]
+    #[arg(long, num_args = 1.., value_delimiter = ',', conflicts_with_all = ["key_id", "certificate"])]
     pub(crate) roles: Option<Vec<String>>,
     /// Who: a caller without credential
-    #[arg(long, conflicts_with_all = ["key_id", "roles"])]
+    #[arg(long, conflicts_with_all = ["key_id", "certificate", "roles"])]
     pub(crate) anonymous: bool,
     /// May do what
     #[arg(long, value_enum)]
@@ -327,6 +330,9 @@ pub(crate) struct SelftestAuthzArgs {
     /// Stop after so many minutes; what has not been asked by then is listed
     #[arg(long, value_name = "N", default_value_t = 30)]
     pub(crate) minutes: u64,
+    /// Test this client certificate too: a PEM file of certificate and private key
+    #[arg(long = "certificate", value_name = "FILE")]
+    pub(crate) certificates: Vec<PathBuf>,
     /// A header for every request, such as one that a proxy would add
     #[arg(long = "header", value_name = "NAME:VALUE")]
     pub(crate) headers: Vec<String>,

@@ -1,5 +1,6 @@
 //! How a server is asked.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -26,10 +27,19 @@ const BY_CHANCE: [&str; 6] =
 /// Asks one server. Follows no redirect.
 #[derive(Debug, Clone)]
 pub struct Client {
-    http: reqwest::Client,
-    http1: reqwest::Client,
+    plain: Ways,
+    /// Those that show a certificate, by its name: connections of one must not be used for another.
+    showing: HashMap<String, Ways>,
     base: String,
     headers: HeaderMap,
+}
+
+/// How requests go.
+#[derive(Debug, Clone)]
+struct Ways {
+    requests: reqwest::Client,
+    /// Each WebSocket has a connection of its own.
+    sockets: reqwest::Client,
 }
 
 /// An answer.
@@ -80,6 +90,9 @@ pub enum ClientError {
     /// A credential cannot stand in a header.
     #[error("the credential cannot stand in a header")]
     Credential,
+    /// The client has no such certificate.
+    #[error("the client has no certificate called `{0}`")]
+    Certificate(String),
 }
 
 impl Client {
@@ -93,19 +106,34 @@ impl Client {
         headers: HeaderMap,
         builder: impl Fn() -> reqwest::ClientBuilder,
     ) -> Result<Self, ClientError> {
-        let builder = || {
-            builder()
-                .redirect(reqwest::redirect::Policy::none())
-                .connect_timeout(LIMIT)
-                .pool_idle_timeout(IDLE)
-        };
         Ok(Self {
-            http: builder().build().map_err(ClientError::Client)?,
-            // WebSockets are asked for in HTTP/1.1, each on a connection of its own.
-            http1: builder().http1_only().pool_max_idle_per_host(0).build().map_err(ClientError::Client)?,
+            plain: Ways::new(builder)?,
+            showing: HashMap::new(),
             base: base.trim_end_matches('/').to_owned(),
             headers,
         })
+    }
+
+    /// The same, with a certificate that [`Credential::Certificate`] names. What `builder` makes shows it.
+    ///
+    /// # Errors
+    /// [`ClientError::Client`].
+    pub fn with_certificate(
+        mut self,
+        name: &str,
+        builder: impl Fn() -> reqwest::ClientBuilder,
+    ) -> Result<Self, ClientError> {
+        self.showing.insert(name.to_owned(), Ways::new(builder)?);
+        Ok(self)
+    }
+
+    fn ways(&self, credential: &Credential) -> Result<&Ways, ClientError> {
+        match credential {
+            Credential::Certificate(name) => {
+                self.showing.get(name).ok_or_else(|| ClientError::Certificate(name.clone()))
+            }
+            Credential::None | Credential::Key(_) | Credential::Token(_) => Ok(&self.plain),
+        }
     }
 
     /// Asks.
@@ -128,7 +156,8 @@ impl Client {
         if stream {
             headers.insert("accept", HeaderValue::from_static("text/event-stream"));
         }
-        let request = self.http.request(method.clone(), format!("{}{path}", self.base)).headers(headers);
+        let http = &self.ways(credential)?.requests;
+        let request = http.request(method.clone(), format!("{}{path}", self.base)).headers(headers);
         let request = match body {
             Some(body) => request.body(body),
             None => request,
@@ -182,7 +211,8 @@ impl Client {
         let key = HeaderValue::try_from(generate_key()).map_err(|_| ClientError::Credential)?;
         headers.insert("sec-websocket-key", key);
         let failed = |source| ClientError::Http { method: Method::GET, path: path.to_owned(), source };
-        let request = self.http1.get(format!("{}{path}", self.base)).headers(headers);
+        let sockets = &self.ways(credential)?.sockets;
+        let request = sockets.get(format!("{}{path}", self.base)).headers(headers);
         let response = tokio::time::timeout(LIMIT, request.send()).await;
         let Ok(response) = response else {
             return Ok(Err(Answer { status: 0, headers: HeaderMap::new(), body: Vec::new() }));
@@ -199,6 +229,25 @@ impl Client {
         }
         let upgraded = response.upgrade().await.map_err(failed)?;
         Ok(Ok(Socket(WebSocketStream::from_raw_socket(upgraded, Role::Client, None).await)))
+    }
+}
+
+impl Ways {
+    fn new(builder: impl Fn() -> reqwest::ClientBuilder) -> Result<Self, ClientError> {
+        let builder = || {
+            builder()
+                .redirect(reqwest::redirect::Policy::none())
+                .connect_timeout(LIMIT)
+                .pool_idle_timeout(IDLE)
+                // Over HTTP/2 one connection would carry everything, and a server may take hundreds of requests that it
+                // refuses before their bodies are there for an attack, and end it with all that is under way.
+                .http1_only()
+        };
+        let sockets = builder().pool_max_idle_per_host(0);
+        Ok(Self {
+            requests: builder().build().map_err(ClientError::Client)?,
+            sockets: sockets.build().map_err(ClientError::Client)?,
+        })
     }
 }
 
@@ -277,7 +326,8 @@ impl Socket {
 
 fn present(headers: &mut HeaderMap, credential: &Credential) -> Result<(), ClientError> {
     let (name, text) = match credential {
-        Credential::None => return Ok(()),
+        // A certificate has been shown with the handshake of the connection.
+        Credential::None | Credential::Certificate(_) => return Ok(()),
         Credential::Key(key) => (HeaderName::from_static("x-api-key"), key.clone()),
         Credential::Token(token) => (AUTHORIZATION, format!("Bearer {token}")),
     };

@@ -38,7 +38,7 @@ pub type Acl = BTreeMap<Permission, Vec<String>>;
 /// What proved who is asking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// An API key, which says itself what it permits.
+    /// An API key or a client certificate, whose entry says itself what it permits.
     Key,
     /// A token, whose roles permit what the server's configuration says.
     Token,

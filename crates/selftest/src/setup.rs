@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::client::{Answer, Client, ClientError};
-use crate::model::{Acl, Permission, Pipeline, Rights};
+use crate::model::{Acl, Kind, Permission, Pipeline, Rights};
 use crate::routes::differences;
 use crate::world::{Caller, Credential, Target, World};
 
@@ -37,6 +37,8 @@ pub struct Traces {
 /// A server that is ready to be asked.
 #[derive(Debug)]
 pub struct Prepared {
+    /// Whether client certificates are credentials of the server.
+    pub knows_certificates: bool,
     /// Whom and what to ask.
     pub world: World,
     /// What the matrix says of the server before anything is asked: routes without a rule.
@@ -68,12 +70,15 @@ pub enum SetupError {
     /// No token can be made.
     #[error("no token can be made: {0}")]
     Mint(String),
+    /// The server takes a certificate for something else than its configuration says.
+    #[error("the certificate {0} is accepted, and no entry of client_certificates is for it")]
+    Certificate(String),
     /// Security is off: there is nothing to test.
     #[error("security is off on this server: everybody may do everything")]
     Open,
 }
 
-/// Prepares a server. Whatever comes of it, [`Traces::remove`] must follow.
+/// Prepares a server. `certificates` are those that `client` can show, by name. Whatever comes of it, [`Traces::remove`] must follow.
 ///
 /// # Errors
 /// [`SetupError`].
@@ -81,6 +86,7 @@ pub async fn prepare(
     client: &Client,
     admin: &Credential,
     mint: Option<&Mint<'_>>,
+    certificates: &[String],
     traces: &mut Traces,
 ) -> Result<Prepared, SetupError> {
     let server = Live { client, admin };
@@ -114,10 +120,16 @@ pub async fn prepare(
     if let Some(mint) = mint {
         world.callers.extend(tokens(mint, &config["role_permissions"]).map_err(SetupError::Mint)?);
     }
+    for name in certificates {
+        world.callers.push(server.holder(name, &config["client_certificates"]).await?);
+    }
     tokio::time::sleep(Duration::from_secs(3)).await;
     Ok(Prepared {
         world,
         differences: differences(operations(&document).iter().map(|(method, path)| (&**method, &**path))),
+        knows_certificates: config["client_certificates"]
+            .as_object()
+            .is_some_and(|entries| !entries.is_empty()),
         bad_credentials_per_minute: bearable(config["auth_failure_limit"].as_str().unwrap_or_default()),
     })
 }
@@ -201,6 +213,31 @@ impl Live<'_> {
         Ok(callers)
     }
 
+    /// Who shows a certificate: what the entry says that the server finds for it, or nobody.
+    async fn holder(&self, name: &str, entries: &Value) -> Result<Caller, SetupError> {
+        let shown = Credential::Certificate(name.to_owned());
+        let me = self.client.ask_patiently(Method::GET, "/me", &shown, None).await?;
+        if me.status == 401 {
+            return Ok(Caller::with_idle_certificate(
+                &format!("certificate {name}, which nobody names"),
+                name,
+            ));
+        }
+        let me = me.json();
+        let entry = entries.as_object().into_iter().flatten().map(|(_, entry)| entry);
+        let entry = entry.into_iter().find(|entry| me["type"] == "certificate" && entry["id"] == me["id"]);
+        let entry = entry.ok_or_else(|| SetupError::Certificate(name.to_owned()))?;
+        let list = |field: &str| texts(&entry[field]);
+        let permissions = list("permissions");
+        let rights = Rights {
+            kind: Kind::Key,
+            roles: list("roles"),
+            pipelines: list("pipelines"),
+            permissions: permissions.iter().filter_map(|name| Permission::named(name)).collect(),
+        };
+        Ok(Caller::with_certificate(&format!("certificate {name}"), name, rights))
+    }
+
     async fn key(
         &self,
         mark: &str,
@@ -279,14 +316,15 @@ fn turned(credential: &str) -> String {
 }
 
 fn acls(config: &Value) -> Vec<Acl> {
-    let roles = |roles: &Value| -> Vec<String> {
-        roles.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
-    };
     let acl = |lists: &Value| -> Acl {
         let lists = lists.as_object().into_iter().flatten();
-        lists.filter_map(|(name, list)| Some((Permission::named(name)?, roles(list)))).collect()
+        lists.filter_map(|(name, list)| Some((Permission::named(name)?, texts(list)))).collect()
     };
     config.as_object().into_iter().flatten().map(|(_, lists)| acl(lists)).collect()
+}
+
+fn texts(list: &Value) -> Vec<String> {
+    list.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
 /// Methods and paths of an OpenAPI document.

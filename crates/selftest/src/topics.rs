@@ -72,6 +72,11 @@ pub fn sessions(world: &World, scope: Scope) -> Vec<Session> {
             }
             continue;
         };
+        // A certificate comes with the connection; there is nothing to say in a message.
+        let in_message = match who.credential {
+            Credential::Certificate(_) => By::Handshake,
+            _ => By::Message,
+        };
         let (taken, refused): (Vec<_>, Vec<_>) =
             topics(world).into_iter().partition(|topic| fate(*topic, rights, world) != Fate::Refused);
         let mut first = taken.clone();
@@ -79,14 +84,14 @@ pub fn sessions(world: &World, scope: Scope) -> Vec<Session> {
         match scope {
             Scope::Full => {
                 sessions.push(session(None, By::Handshake, false, first.clone()));
-                sessions.push(session(None, By::Message, true, first));
+                sessions.push(session(None, in_message, true, first));
                 let more = refused.iter().skip(1).map(|topic| vec![*topic]);
                 sessions.extend(more.map(|topics| session(None, By::Handshake, false, topics)));
                 let paths = (0..world.targets.len()).map(Some);
                 sessions.extend(paths.map(|pipeline| session(pipeline, By::Handshake, false, vec![])));
             }
             Scope::Sampled => {
-                let by = if caller % 2 == 0 { By::Handshake } else { By::Message };
+                let by = if caller % 2 == 0 { By::Handshake } else { in_message };
                 sessions.push(session(None, by, caller % 3 == 0, first));
             }
         }
@@ -144,7 +149,7 @@ async fn talk(session: &Session, world: &World, socket: &mut Socket) -> Option<S
     }
     if session.by == By::Message {
         let auth = match &who.credential {
-            Credential::None => "",
+            Credential::None | Credential::Certificate(_) => "",
             Credential::Key(text) | Credential::Token(text) => text,
         };
         socket.say(&json!({"type": "connect", "auth": auth})).await;

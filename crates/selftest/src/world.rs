@@ -11,6 +11,9 @@ pub enum Credential {
     Key(String),
     /// In `Authorization`.
     Token(String),
+    /// A client certificate, by the name under which the client has it
+    /// ([`Client::with_certificate`](crate::client::Client::with_certificate)).
+    Certificate(String),
 }
 
 /// What the server must make of a credential.
@@ -86,6 +89,18 @@ impl Caller {
         Self { name: name.to_owned(), credential, standing: Standing::BadToken }
     }
 
+    /// Somebody with a certificate that is a credential.
+    pub fn with_certificate(name: &str, certificate: &str, rights: Rights) -> Self {
+        let credential = Credential::Certificate(certificate.to_owned());
+        Self { name: name.to_owned(), credential, standing: Standing::Good(rights) }
+    }
+
+    /// Somebody with a certificate that is none: as good as nothing.
+    pub fn with_idle_certificate(name: &str, certificate: &str) -> Self {
+        let credential = Credential::Certificate(certificate.to_owned());
+        Self { name: name.to_owned(), credential, standing: Standing::Absent }
+    }
+
     /// Somebody without credential.
     pub fn nobody() -> Self {
         Self { name: "no credential".to_owned(), credential: Credential::None, standing: Standing::Absent }
@@ -104,6 +119,7 @@ impl std::fmt::Debug for Credential {
             Credential::None => "None",
             Credential::Key(_) => "Key",
             Credential::Token(_) => "Token",
+            Credential::Certificate(_) => "Certificate",
         })
     }
 }

@@ -20,11 +20,13 @@ use crate::state::AppState;
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ExplainRequest {
-    /// Whose decision: the id of a key, or what a key or token says.
+    /// Whose decision: the id of a key or a certificate's entry, or what a key or token says.
     principal: Option<SubjectOrId>,
     /// The id of a key.
     key_id: Option<String>,
-    /// `api_key`, `jwt` or `anonymous`; `jwt` where there are only `roles`.
+    /// The id of an entry of `client_certificates`, or its name, such as `CN=robot`.
+    certificate: Option<String>,
+    /// `api_key`, `certificate`, `jwt` or `anonymous`; `jwt` where there are only `roles`.
     #[serde(rename = "type")]
     kind: Option<String>,
     /// Of a token, or of a key that might be made.
@@ -44,7 +46,7 @@ pub(crate) struct ExplainRequest {
     resource: Option<String>,
 }
 
-/// A principal, or the id of a key.
+/// A principal, or the id of a key or a certificate's entry.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(untagged)]
 enum SubjectOrId {
@@ -52,13 +54,15 @@ enum SubjectOrId {
     Described(SubjectDocument),
 }
 
-/// A key or a token.
+/// A key, a certificate or a token.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct SubjectDocument {
     /// The id of a key.
     key_id: Option<String>,
-    /// `api_key`, `jwt` or `anonymous`.
+    /// The id of an entry of `client_certificates`, or its name.
+    certificate: Option<String>,
+    /// `api_key`, `certificate`, `jwt` or `anonymous`.
     #[serde(rename = "type")]
     kind: Option<String>,
     roles: Option<Vec<String>>,
@@ -176,6 +180,8 @@ fn answer(
     let subject = request.subject()?;
     let why = settings.explain(&subject, permission, resource).map_err(|error| match error {
         SubjectError::UnknownKey(_) => Problem::invalid_field("key_id", error.to_string()),
+        SubjectError::UnknownCertificate(_) => Problem::invalid_field("certificate", error.to_string()),
+        SubjectError::Ambiguous(_) => Problem::invalid_field("principal", error.to_string()),
         error => Problem::invalid_field("pipelines", error.to_string()),
     })?;
     let described = Described { policy: settings.policy(), permission, resource, pipeline_exists };
@@ -237,6 +243,7 @@ impl ExplainRequest {
     fn subject(self) -> Result<Subject, Problem> {
         let beside = SubjectDocument {
             key_id: self.key_id,
+            certificate: self.certificate,
             kind: self.kind,
             roles: self.roles,
             role: self.role,
@@ -249,7 +256,7 @@ impl ExplainRequest {
                 let message = "is described beside `principal` too; say it in one place";
                 Err(Problem::invalid_field("principal", message))
             }
-            Some(SubjectOrId::Id(id)) => Ok(Subject::Key(id)),
+            Some(SubjectOrId::Id(id)) => Ok(Subject::Id(id)),
             Some(SubjectOrId::Described(described)) => described.subject(),
         }
     }
@@ -258,6 +265,7 @@ impl ExplainRequest {
 impl SubjectDocument {
     fn is_empty(&self) -> bool {
         self.key_id.is_none()
+            && self.certificate.is_none()
             && self.kind.is_none()
             && self.roles.is_none()
             && self.role.is_none()
@@ -270,17 +278,23 @@ impl SubjectDocument {
         let described = self.roles.is_some() || self.role.is_some();
         let as_key = self.pipelines.is_some() || self.permissions.is_some();
         let roles: Vec<String> = self.role.into_iter().chain(self.roles.unwrap_or_default()).collect();
-        if let Some(id) = self.key_id {
-            return match (self.kind.as_deref(), described || as_key) {
-                (None | Some("api_key"), false) => Ok(Subject::Key(id)),
-                _ => wrong("`key_id` names a key that is there: leave out what the key itself says"),
+        let there = match (self.key_id, self.certificate) {
+            (Some(_), Some(_)) => return wrong("name a `key_id` or a `certificate`, not both"),
+            (Some(id), None) => Some(("api_key", Subject::Key(id))),
+            (None, Some(name)) => Some(("certificate", Subject::Certificate(name))),
+            (None, None) => None,
+        };
+        if let Some((kind, subject)) = there {
+            return match self.kind.as_deref().is_none_or(|said| said == kind) && !described && !as_key {
+                true => Ok(subject),
+                false => wrong("it names what is there already: leave out what that says itself"),
             };
         }
         let kind = match self.kind.as_deref() {
             Some(kind) => kind,
             None if as_key => "api_key",
             None if described => "jwt",
-            None => return wrong("name a `key_id`, or say `type` and `roles`"),
+            None => return wrong("name a `key_id` or a `certificate`, or say `type` and `roles`"),
         };
         match kind {
             "api_key" => {
@@ -292,11 +306,15 @@ impl SubjectDocument {
                     permissions: permissions.collect::<Result<PermissionSet, _>>()?,
                 })
             }
+            "certificate" => {
+                let message = "name the entry as `certificate`; one that might be made decides as a key that might be made";
+                Err(Problem::invalid_field("certificate", message))
+            }
             "jwt" if as_key => wrong("a token has `roles` only: what they permit is configured"),
             "jwt" => Ok(Subject::Token { roles }),
             "anonymous" if described || as_key => wrong("an anonymous caller has nothing but its name"),
             "anonymous" => Ok(Subject::Anonymous),
-            _ => Err(Problem::invalid_field("type", "expected api_key, jwt or anonymous")),
+            _ => Err(Problem::invalid_field("type", "expected api_key, certificate, jwt or anonymous")),
         }
     }
 }

@@ -3,7 +3,7 @@
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::support::{SECRET, Server, server};
+use crate::support::{SECRET, Server, server, server_with};
 
 async fn explain(server: &Server, question: Value) -> Value {
     let answer = server.post("/security/explain", question).await;
@@ -72,6 +72,53 @@ async fn it_says_which_rule_and_what_would_help() {
     assert_eq!(explain(&server, question).await["allowed"], true);
     let question = json!({"type": "anonymous", "permission": "read"});
     assert_eq!(explain(&server, question).await["rule"], "anonymous");
+}
+
+#[tokio::test]
+async fn a_certificate_is_asked_about_by_its_id_or_its_name() {
+    let server = server_with(|setup| {
+        let entries = json!({
+            "CN=robot": {"id": "robot-1", "role": "robot", "pipelines": ["diamond"], "permissions": ["read"]},
+            "CN=twin": {"id": "viewer", "role": "robot", "permissions": ["read"]},
+        });
+        setup.security.client_certificates = serde_json::from_value(entries).unwrap();
+    })
+    .await;
+    for who in [
+        json!({"certificate": "robot-1"}),
+        json!({"certificate": "CN=robot"}),
+        json!({"type": "certificate", "certificate": "robot-1"}),
+        json!({"principal": "robot-1"}),
+        json!({"principal": {"certificate": "robot-1"}}),
+    ] {
+        let ask = async |pipeline: &str| {
+            let mut question = who.clone();
+            question["permission"] = json!("read");
+            question["pipeline_id"] = json!(pipeline);
+            explain(&server, question).await
+        };
+        let may = ask("diamond").await;
+        assert_eq!((&may["allowed"], &may["principal"]["id"]), (&json!(true), &json!("robot-1")), "{who}");
+        assert_eq!(may["principal"]["type"], "certificate");
+        let why = ask("failing").await;
+        assert_eq!((&why["allowed"], &why["rule"]), (&json!(false), &json!("whitelist")), "{who}");
+        let text = "add `failing` to the pipelines of the certificate `robot-1`";
+        assert_eq!(why["changes"][0]["text"], text);
+    }
+    for (who, field) in [
+        (json!({"certificate": "robot-2"}), "certificate"),
+        (json!({"type": "certificate", "roles": ["robot"]}), "certificate"),
+        (json!({"certificate": "robot-1", "key_id": "viewer"}), "principal"),
+        (json!({"certificate": "robot-1", "type": "api_key"}), "principal"),
+        (json!({"certificate": "robot-1", "roles": ["x"]}), "principal"),
+        (json!({"certificate": "robot-1", "principal": "viewer"}), "principal"),
+        // A key and a certificate have the id: which one is meant?
+        (json!({"principal": "viewer"}), "principal"),
+    ] {
+        let mut question = who.clone();
+        question["permission"] = json!("read");
+        assert_eq!(server.post("/security/explain", question).await.fields(), [field], "{who}");
+    }
 }
 
 #[tokio::test]

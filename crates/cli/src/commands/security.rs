@@ -99,14 +99,17 @@ fn question(args: &SecurityExplainArgs) -> Result<Value, Failure> {
         PermissionArg::Admin => "admin",
     };
     question.insert("permission".to_owned(), json!(permission));
-    match (&args.key_id, &args.roles, args.anonymous) {
-        (Some(id), ..) => question.insert("key_id".to_owned(), json!(id)),
-        (None, Some(roles), _) => question.insert("roles".to_owned(), json!(roles)),
-        (None, None, true) => question.insert("type".to_owned(), json!("anonymous")),
-        (None, None, false) => {
-            return Err(Failure::wrong("say who: --key-id ID, --roles ROLE,… or --anonymous"));
-        }
+    // At most one of them is there.
+    let who = [
+        ("key_id", args.key_id.as_ref().map(|id| json!(id))),
+        ("certificate", args.certificate.as_ref().map(|name| json!(name))),
+        ("roles", args.roles.as_ref().map(|roles| json!(roles))),
+        ("type", args.anonymous.then(|| json!("anonymous"))),
+    ];
+    let Some((field, value)) = who.into_iter().find_map(|(field, value)| Some((field, value?))) else {
+        return Err(Failure::wrong("say who: --key-id ID, --certificate ID, --roles ROLE,… or --anonymous"));
     };
+    question.insert(field.to_owned(), value);
     for (field, value) in [("pipeline_id", &args.pipeline), ("resource", &args.resource)] {
         if let Some(value) = value {
             question.insert(field.to_owned(), json!(value));

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use reqwest::Identity;
 use reqwest::header::{HeaderName, HeaderValue};
 use secrecy::SecretString;
 use taskiq_flow::security::jwt::{MintClaims, mint};
@@ -72,8 +73,8 @@ async fn test(
         "preparing {}: pipelines and keys named selftest-…, which are taken away again",
         args.remote.url
     ));
-    let Prepared { world, differences, bad_credentials_per_minute } =
-        prepare(client, admin, minting, traces).await.map_err(Failure::wrong)?;
+    let Prepared { world, differences, knows_certificates, bad_credentials_per_minute } =
+        prepare(client, admin, minting, &names(args), traces).await.map_err(Failure::wrong)?;
     let options = Options {
         at_once: if args.full { 8 } else { 2 },
         scope: if args.full { Scope::Full } else { Scope::Sampled },
@@ -87,6 +88,9 @@ async fn test(
     let finding =
         |fault: String| Finding { what: "routes".to_owned(), caller: "everybody".to_owned(), fault };
     report.findings.extend(differences.into_iter().map(finding));
+    if knows_certificates && args.certificates.is_empty() {
+        report.skipped.push("client certificates: none were named (--certificate)".to_owned());
+    }
     if minting.is_none() {
         report.skipped.push("tokens: no jwt_secret is configured here (--config)".to_owned());
     }
@@ -145,7 +149,22 @@ fn client(args: &SelftestAuthzArgs) -> Result<Client, Failure> {
         let name = HeaderName::try_from(name.trim()).map_err(|_| wrong())?;
         headers.insert(name, HeaderValue::try_from(value.trim()).map_err(|_| wrong())?);
     }
-    Client::new(way.base.as_str(), headers, || way.builder()).map_err(Failure::wrong)
+    let mut client = Client::new(way.base.as_str(), headers, || way.builder()).map_err(Failure::wrong)?;
+    for (file, name) in args.certificates.iter().zip(names(args)) {
+        let wrong = |what: String| Failure::wrong(format!("--certificate {name}: {what}"));
+        let pem = std::fs::read(file).map_err(|error| wrong(error.to_string()))?;
+        let identity = Identity::from_pem(&pem).map_err(|_| {
+            wrong("no certificate with its private key in PEM; put both into the file".to_owned())
+        })?;
+        let shows = || way.builder().identity(identity.clone());
+        client = client.with_certificate(&name, shows).map_err(|error| wrong(error.to_string()))?;
+    }
+    Ok(client)
+}
+
+/// What the report calls the certificates.
+fn names(args: &SelftestAuthzArgs) -> Vec<String> {
+    args.certificates.iter().map(|file| file.display().to_string()).collect()
 }
 
 /// From the environment: an argument would stand in the list of processes and in the shell's history.

@@ -134,13 +134,11 @@ impl CertificateRing {
             return Err(NoCredential::Lapsed);
         }
         let record = self.record_of(certificate.facts())?;
-        let end = certificate.facts().not_after();
-        let principal = Principal {
-            kind: PrincipalKind::Certificate,
-            expires_at: Some(record.expires_at.map_or(end, |expires_at| expires_at.min(end))),
-            proof: Proof::Certificate(certificate.clone()),
-            ..record.to_principal(record.digest, None)
-        };
+        let principal = principal(
+            record,
+            certificate.facts().not_after().into(),
+            Proof::Certificate(certificate.clone()),
+        );
         if record.allowed_ips.as_ref().is_some_and(|networks| !networks.contains(from)) {
             return Err(NoCredential::Elsewhere);
         }
@@ -174,6 +172,14 @@ impl CertificateRing {
         Err(NoCredential::Unnamed)
     }
 
+    /// The holder of the certificate whose entry has this id, or else this name: for questions about it, not for
+    /// requests.
+    pub(crate) fn principal(&self, id_or_name: &str) -> Option<Arc<Principal>> {
+        let by_id = self.by_name.values().find(|record| record.id == id_or_name);
+        let by_name = || self.by_name.get(&id_or_name.parse::<CertificateName>().ok()?);
+        by_id.or_else(by_name).map(|record| Arc::new(principal(record, None, Proof::None)))
+    }
+
     /// The entries, in no order.
     pub fn entries(&self) -> impl Iterator<Item = (&CertificateName, &KeyRecord)> {
         self.by_name.iter()
@@ -183,6 +189,11 @@ impl CertificateRing {
     pub fn is_empty(&self) -> bool {
         self.by_name.is_empty()
     }
+}
+
+/// Who an entry names, until its end or that of the certificate, whichever is sooner.
+fn principal(record: &KeyRecord, not_after: Option<Timestamp>, proof: Proof) -> Principal {
+    Principal { kind: PrincipalKind::Certificate, proof, ..record.to_principal(record.digest, not_after) }
 }
 
 #[cfg(test)]

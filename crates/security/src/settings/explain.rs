@@ -1,4 +1,4 @@
-//! Asking the policy about somebody who is not there: a key by its id, or a caller that might come.
+//! Asking the policy about somebody who is not there: a key or a certificate by its id, or a caller that might come.
 
 use std::sync::Arc;
 
@@ -14,8 +14,13 @@ use crate::whitelist::{PatternError, Whitelist};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Subject {
-    /// The holder of the configured key of this id.
+    /// The holder of the key of this id.
     Key(String),
+    /// The holder of the certificate whose entry of `client_certificates` has this id, or else this name. When the
+    /// certificate itself ends, only a request shows.
+    Certificate(String),
+    /// The holder of the key or, where no key has it, of the certificate of this id.
+    Id(String),
     /// The holder of a key that might be made.
     NewKey {
         /// Its roles.
@@ -41,6 +46,12 @@ pub enum SubjectError {
     /// No key has the id.
     #[error("there is no key `{}`; GET /security/config lists the ids", .0.escape_debug())]
     UnknownKey(String),
+    /// No entry has the id or the name.
+    #[error("client_certificates has no entry `{}`; GET /security/config lists their names and ids", .0.escape_debug())]
+    UnknownCertificate(String),
+    /// A key and a certificate have the id.
+    #[error("a key and a certificate are called `{}`; ask by `key_id` or by `certificate`", .0.escape_debug())]
+    Ambiguous(String),
     /// The list of pipelines cannot be.
     #[error("{0}")]
     Pipelines(#[from] PatternError),
@@ -79,10 +90,17 @@ impl Settings {
 
     fn principal_of(&self, subject: &Subject) -> Result<Arc<Principal>, SubjectError> {
         match subject {
-            Subject::Key(id) => {
-                let found = self.keys.principal(id);
-                found.ok_or_else(|| SubjectError::UnknownKey(id.chars().take(100).collect()))
+            Subject::Key(id) => self.keys.principal(id).ok_or_else(|| SubjectError::UnknownKey(start_of(id))),
+            Subject::Certificate(text) => {
+                let found = self.certificates.principal(text);
+                found.ok_or_else(|| SubjectError::UnknownCertificate(start_of(text)))
             }
+            Subject::Id(id) => match (self.keys.principal(id), self.certificates.principal(id)) {
+                (Some(_), Some(_)) => Err(SubjectError::Ambiguous(start_of(id))),
+                (key, certificate) => {
+                    key.or(certificate).ok_or_else(|| SubjectError::UnknownKey(start_of(id)))
+                }
+            },
             Subject::NewKey { roles, pipelines, permissions } => {
                 let whitelist = Whitelist::parse(pipelines)?;
                 Ok(supposed(PrincipalKind::ApiKey, roles, whitelist, *permissions))
@@ -93,6 +111,11 @@ impl Settings {
             Subject::Anonymous => Ok(Principal::anonymous()),
         }
     }
+}
+
+/// As much of a text as an answer repeats.
+fn start_of(text: &str) -> String {
+    text.chars().take(100).collect()
 }
 
 /// Somebody who has proved nothing: good for questions, never for a request.
@@ -125,7 +148,18 @@ mod tests {
             r#"{"secret-one": {"id": "one", "role": "viewer", "pipelines": ["a"], "permissions": ["read"]},
                 "secret-old": {"id": "old", "role": "viewer", "permissions": ["read"], "expires_at": "2020-01-01T00:00:00Z"}}"#,
         );
-        SecurityOptions { api_keys: options.unwrap(), ..SecurityOptions::default() }.build().unwrap()
+        let certificates = serde_json::from_str(
+            r#"{"CN=Robot": {"id": "robot-1", "role": "robot", "pipelines": ["a"], "permissions": ["read"]},
+                "dns:Old.example.com": {"role": "robot", "permissions": ["read"], "expires_at": "2020-01-01T00:00:00Z"},
+                "CN=two": {"id": "one", "role": "robot", "permissions": ["execute"]}}"#,
+        );
+        SecurityOptions {
+            api_keys: options.unwrap(),
+            client_certificates: certificates.unwrap(),
+            ..SecurityOptions::default()
+        }
+        .build()
+        .unwrap()
     }
 
     #[test]
@@ -140,6 +174,28 @@ mod tests {
         assert_eq!(ask(&key("one"), read, Resource::Pipeline("a")), (true, Rule::Permission));
         assert_eq!(ask(&key("one"), read, Resource::Pipeline("b")), (false, Rule::Whitelist));
         assert_eq!(ask(&key("old"), read, Resource::Pipeline("a")), (false, Rule::Expired));
+        let certificate = |text: &str| Subject::Certificate(text.to_owned());
+        for text in ["robot-1", "CN=Robot"] {
+            assert_eq!(
+                ask(&certificate(text), read, Resource::Pipeline("a")),
+                (true, Rule::Permission),
+                "{text}"
+            );
+            assert_eq!(
+                ask(&certificate(text), read, Resource::Pipeline("b")),
+                (false, Rule::Whitelist),
+                "{text}"
+            );
+        }
+        assert_eq!(
+            ask(&certificate("dns:old.Example.com"), read, Resource::Pipeline("a")),
+            (false, Rule::Expired)
+        );
+        // The certificate, not the key of the same id.
+        assert_eq!(ask(&certificate("one"), read, Resource::Pipeline("a")), (false, Rule::Permission));
+        let id = |id: &str| Subject::Id(id.to_owned());
+        assert_eq!(ask(&id("robot-1"), read, Resource::Pipeline("b")), (false, Rule::Whitelist));
+        assert_eq!(ask(&id("old"), read, Resource::Pipeline("a")), (false, Rule::Expired));
         let made = Subject::NewKey {
             roles: vec!["x".to_owned()],
             pipelines: vec!["b*".to_owned()],
@@ -159,6 +215,18 @@ mod tests {
         let ask = |subject: &Subject| settings.explain(subject, Permission::Read, Resource::Pipeline("a"));
         let unknown = ask(&Subject::Key("secret-one".to_owned())).unwrap_err();
         assert_eq!(unknown, SubjectError::UnknownKey("secret-one".to_owned()), "a key is no id");
+        let robots = ["CN=robot", "robot-2", "secret-one", ""];
+        for text in robots {
+            let unknown = ask(&Subject::Certificate(text.to_owned())).unwrap_err();
+            assert_eq!(unknown, SubjectError::UnknownCertificate(text.to_owned()));
+        }
+        assert_eq!(
+            ask(&Subject::Id("one".to_owned())).unwrap_err(),
+            SubjectError::Ambiguous("one".to_owned())
+        );
+        assert!(matches!(ask(&Subject::Id("secret-one".to_owned())), Err(SubjectError::UnknownKey(_))));
+        let why = ask(&Subject::Certificate("robot-1".to_owned())).unwrap();
+        assert_eq!((why.principal.id(), why.principal.kind()), ("robot-1", PrincipalKind::Certificate));
         let bad =
             Subject::NewKey { roles: vec![], pipelines: vec!["".into()], permissions: PermissionSet::EMPTY };
         assert!(matches!(ask(&bad), Err(SubjectError::Pipelines(_))));
