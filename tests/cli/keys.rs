@@ -88,6 +88,26 @@ async fn a_key_lives_from_create_to_revoke() {
 }
 
 #[tokio::test]
+async fn keys_are_listed_however_many_they_are() {
+    let entry = |number: usize| {
+        let text = format!("key-number-{number}-of-this-test-alone");
+        (text, json!({"id": format!("k{number:04}"), "role": "viewer", "permissions": ["read"]}))
+    };
+    let mut keys: serde_json::Map<String, Value> = (0..1_100).map(entry).collect();
+    keys.insert(ADMIN.to_owned(), json!({"id": "root", "role": "admin", "permissions": ["admin"]}));
+    let config = json!({ "api_keys": keys }).to_string();
+    let server = Server::builder(PROGRAM).config_file("taskiq-flow.test.json", &config).start().await;
+    let listed = done(&server, &["key", "list"]).await.stdout;
+    let ids: Vec<&str> = listed.lines().skip(1).filter_map(|line| line.split(' ').next()).collect();
+    let expected: Vec<String> =
+        (0..1_100).map(|number| format!("k{number:04}")).chain(["root".to_owned()]).collect();
+    assert_eq!(ids, expected);
+    let listed: Value =
+        serde_json::from_str(&done(&server, &["key", "list", "--json"]).await.stdout).unwrap();
+    assert_eq!(listed["keys"].as_array().unwrap().len(), 1_101);
+}
+
+#[tokio::test]
 async fn access_lists_are_set_and_outlive_a_reload() {
     let server = server().await;
     let made = done(&server, &["key", "create", "--id", "viewer", "--json"]).await;

@@ -36,7 +36,7 @@ async fn made(server: &Server) -> Vec<String> {
     for (path, list, field) in [
         ("/pipelines?limit=500", "pipelines", "id"),
         ("/schedules?limit=500", "schedules", "id"),
-        ("/security/keys", "keys", "id"),
+        ("/security/keys?limit=500", "keys", "id"),
         ("/security/acls", "acls", "pipeline_id"),
     ] {
         let shown = admin.get(path).await.expect(200).json();

@@ -18,6 +18,8 @@ pub(crate) const KEY_VARIABLE: &str = "TASKIQ_FLOW_API_KEY";
 /// How long a connection may take to be made, and a request to be answered.
 const CONNECT: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(60);
+/// How much of a list is asked for at once: as much as there is.
+const PAGE: &str = "500";
 /// The largest answer that is read, in bytes.
 const MAX_ANSWER: usize = 64 << 20;
 
@@ -125,6 +127,26 @@ impl Remote {
         body: Option<&Value>,
     ) -> Result<Value, Failure> {
         self.send(method, path, &[], body).await?.accepted()
+    }
+
+    /// All entries of a list, page after page; `field` is what the list is called in the answers.
+    pub(crate) async fn entries(&self, path: &[&str], field: &str) -> Result<Vec<Value>, Failure> {
+        let (mut entries, mut cursor) = (Vec::new(), None::<String>);
+        loop {
+            let query = [("limit", PAGE), ("cursor", cursor.as_deref().unwrap_or_default())];
+            let query = if cursor.is_some() { &query[..] } else { &query[..1] };
+            let mut page = self.send(Method::GET, path, query, None).await?.accepted()?;
+            if let Value::Array(more) = page[field].take() {
+                entries.extend(more);
+            }
+            match page["next_cursor"].as_str() {
+                None => return Ok(entries),
+                Some(next) if cursor.as_deref() == Some(next) => {
+                    return Err(Failure::failed(format!("{}: the list goes round in circles", self.base)));
+                }
+                Some(next) => cursor = Some(next.to_owned()),
+            }
+        }
     }
 
     /// Sends any request; gives whatever the answer is.

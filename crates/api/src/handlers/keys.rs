@@ -11,7 +11,8 @@ use taskiq_flow_security::networks::Networks;
 use utoipa::ToSchema;
 
 use super::Administering;
-use crate::input::{Body, OptionalBody};
+use super::pipelines::PageQuery;
+use crate::input::{Body, OptionalBody, Params};
 use crate::model::{IssuedKeyDocument, KeyDocument, KeyList};
 use crate::problem::Problem;
 use crate::state::AppState;
@@ -44,14 +45,22 @@ pub(crate) struct Rotation {
     overlap_seconds: Option<u64>,
 }
 
-/// All keys, of the configuration and those made over the API.
-#[utoipa::path(get, path = "/security/keys", tag = "security", responses((status = 200, body = KeyList)))]
+/// The keys of the configuration and those made over the API, by id.
+#[utoipa::path(
+    get, path = "/security/keys", tag = "security", params(PageQuery), responses((status = 200, body = KeyList)),
+)]
 pub(crate) async fn list_keys(
     State(state): State<AppState>,
     Administering(by): Administering,
+    Params(query): Params<PageQuery>,
 ) -> Result<Json<KeyList>, Problem> {
-    let keys = state.administration().keys(&by).into_iter().map(KeyDocument::from).collect();
-    Ok(Json(KeyList { keys }))
+    let page = query.page()?;
+    let mut keys = state.administration().keys(&by);
+    keys.retain(|key| page.cursor.as_ref().is_none_or(|cursor| key.id > *cursor));
+    let more = keys.len() > page.limit;
+    keys.truncate(page.limit);
+    let next_cursor = keys.last().filter(|_| more).map(|key| key.id.clone());
+    Ok(Json(KeyList { keys: keys.into_iter().map(KeyDocument::from).collect(), next_cursor }))
 }
 
 /// Makes a key. The answer is the only one that shows it.

@@ -37,6 +37,13 @@ pub(crate) struct PageQuery {
     cursor: Option<String>,
 }
 
+impl PageQuery {
+    /// The page.
+    pub(crate) fn page(self) -> Result<Page, Problem> {
+        Ok(Page { limit: limit(self.limit.as_deref())?, cursor: self.cursor })
+    }
+}
+
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Execution {
@@ -59,8 +66,7 @@ pub(crate) async fn list_pipelines(
     Extension(permit): Allowed,
     Params(query): Params<PageQuery>,
 ) -> Result<Json<PipelineList>, Problem> {
-    let page = Page { limit: limit(query.limit.as_deref())?, cursor: query.cursor };
-    Ok(Json(pipelines::list(&state, &permit, page).await?))
+    Ok(Json(pipelines::list(&state, &permit, query.page()?).await?))
 }
 
 /// A pipeline with its definition, and its inputs as JSON Schema.

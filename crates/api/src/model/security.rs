@@ -8,11 +8,13 @@ use taskiq_flow_security::jwt::Revocation;
 use taskiq_flow_security::policy::Acl;
 use utoipa::ToSchema;
 
-/// All keys.
+/// A page of keys.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct KeyList {
     /// By id.
     pub(crate) keys: Vec<KeyDocument>,
+    /// What to ask the next page with; null: there is none.
+    pub(crate) next_cursor: Option<String>,
 }
 
 /// A key, without the key.

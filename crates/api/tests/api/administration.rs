@@ -72,6 +72,39 @@ async fn a_key_is_made_used_rotated_and_revoked() {
 }
 
 #[tokio::test]
+async fn keys_are_listed_in_pages() {
+    let server = server().await;
+    for id in ["a:b", "zz", "Z@1", "mid", "mid.dle"] {
+        assert_eq!(server.post("/security/keys", viewer(id)).await.status, 201);
+    }
+    let ids = |list: &Value| -> Vec<String> {
+        list["keys"].as_array().unwrap().iter().map(|key| key["id"].as_str().unwrap().to_owned()).collect()
+    };
+    let whole = server.get("/security/keys").await.json();
+    assert_eq!((ids(&whole).len(), &whole["next_cursor"]), (10, &Value::Null));
+    assert!(ids(&whole).is_sorted(), "{whole}");
+    for limit in [1, 3, 5, 9, 10] {
+        let (mut seen, mut path) = (Vec::new(), format!("/security/keys?limit={limit}"));
+        loop {
+            let page = server.get(&path).await.json();
+            assert!(ids(&page).len() <= limit && !ids(&page).is_empty(), "{limit}: {page}");
+            seen.extend(ids(&page));
+            let Some(cursor) = page["next_cursor"].as_str() else { break };
+            path = format!("/security/keys?limit={limit}&cursor={cursor}");
+        }
+        assert_eq!(seen, ids(&whole), "in pages of {limit}");
+    }
+    for limit in ["0", "501", "-1", "all", ""] {
+        assert_eq!(server.get(&format!("/security/keys?limit={limit}")).await.fields(), ["limit"], "{limit}");
+    }
+    // A key that is gone is no reason to begin again.
+    assert_eq!(delete(&server, "/security/keys/mid").await, 204);
+    let after = server.get("/security/keys?cursor=mid").await.json();
+    assert_eq!(ids(&after)[0], "mid.dle");
+    assert_eq!(server.get("/security/keys?cursr=mid").await.status, 400);
+}
+
+#[tokio::test]
 async fn refused_keys_are_answered_alike() {
     let server = server().await;
     let key = |answer: Answer| answer.json()["key"].as_str().unwrap().to_owned();

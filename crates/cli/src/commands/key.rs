@@ -76,13 +76,12 @@ fn check() -> Result<ExitCode, Failure> {
 }
 
 async fn list(remote: &Remote, as_json: bool) -> Result<ExitCode, Failure> {
-    let answer = remote.call(Method::GET, &["security", "keys"], None).await?;
+    let keys = remote.entries(&["security", "keys"], "keys").await?;
     if as_json {
-        print_json(&answer);
+        print_json(&json!({ "keys": keys }));
         return Ok(ExitCode::SUCCESS);
     }
-    let rows = answer["keys"].as_array().into_iter().flatten();
-    let rows = rows.map(|key| {
+    let rows = keys.iter().map(|key| {
         ["id", "roles", "permissions", "pipelines", "expires_at", "last_used_at", "source"]
             .map(|field| cell(&key[field]))
     });
