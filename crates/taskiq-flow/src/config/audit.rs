@@ -9,9 +9,10 @@ use taskiq_flow_security::audit::{
     AuditMode, AuditOptions, AuditSink, CheckpointOptions, CheckpointTarget, SigningKey, is_origin,
 };
 
+use super::audit_log::AuditTarget;
 use super::fields::TaskiqFlowConfig;
 use super::mistake::{Found, Mistake, Segment, at};
-use super::types::{self, AuditTarget};
+use super::types;
 
 /// A checkpoint comes at the latest after so many records.
 const CHECKPOINT_RECORDS: u64 = 10_000;

@@ -17,13 +17,12 @@ use taskiq_flow_security::settings::{
     ApiKeyEntry, AuthProvider, HandshakeAuth, IssuerEntry, PublicKeyEntry, QuotaEntry, RateLimitKey,
 };
 
+use super::audit_log::{AuditLog, AuditTarget};
 use super::keys::{ApiKeys, ClientCertificates};
 use super::kind::Kind;
 use super::mistake::Mistake;
 use super::raw::Raw;
-use super::types::{
-    AuditLog, AuditMode, AuditTarget, Durability, LogFormat, RateLimitOnError, Texts, TlsClientAuth,
-};
+use super::types::{AuditMode, Durability, LogFormat, RateLimitOnError, Texts, TlsClientAuth};
 use super::url::ServiceUrl;
 use super::value::FieldValue;
 
@@ -252,7 +251,8 @@ fields! {
     }
     "Audit" {
         /// Where audit records go: `stdout`, paths of files, or `none`. `ocsf:PATH` and `cef:PATH` are files with a copy of
-        /// every record for systems that gather events.
+        /// every record for systems that gather events. The same as mappings: `target` is `stdout` or the path, `format`
+        /// is `json` (unless said), `ocsf` or `cef`.
         @with { |targets: impl IntoIterator<Item = AuditTarget>| targets.into_iter().collect() }
         audit_log: AuditLog = audit_default();
         /// What becomes of a request whose audit record cannot be written: served, or refused with 503.

@@ -28,8 +28,10 @@ pub(super) enum Kind {
     Map(&'static Kind),
     /// A mapping with these names, the last ones optional.
     Struct(&'static [&'static str]),
-    /// One text, or a list of them.
+    /// One text, or a list of such values.
     TextOrList(&'static Kind),
+    /// A text that says it all, or a mapping with these names, the last ones optional.
+    TextOrStruct(&'static [&'static str]),
 }
 
 impl Kind {
@@ -43,7 +45,9 @@ impl Kind {
             Self::Choice(names) => alternatives(names),
             Self::List(_) => "a list".to_owned(),
             Self::Map(_) | Self::Struct(_) => "a mapping".to_owned(),
+            Self::TextOrList(Self::TextOrStruct(_)) => "text, a mapping or a list".to_owned(),
             Self::TextOrList(_) => "text or a list".to_owned(),
+            Self::TextOrStruct(_) => "text or a mapping".to_owned(),
         }
     }
 
@@ -53,6 +57,7 @@ impl Kind {
             Self::Flag => "true".to_owned(),
             Self::Number { min, .. } => min.to_string(),
             Self::Text { sample, .. } => format!("\"{sample}\""),
+            Self::TextOrStruct(_) => "\"text\"".to_owned(),
             Self::Choice(names) => format!("\"{}\"", names.first().unwrap_or(&"")),
             Self::List(of) | Self::TextOrList(of) => format!("[{}]", of.sample()),
             Self::Map(of) => format!("{{\"name\": {}}}", of.sample()),
@@ -70,7 +75,9 @@ impl Kind {
             Self::List(of) => format!("list of {}", of.title()),
             Self::Map(of) => format!("map to {}", of.title()),
             Self::Struct(names) => format!("{{{}}}", names.join(", ")),
-            Self::TextOrList(_) => "text or list".to_owned(),
+            Self::TextOrList(Self::Text { .. }) => "text or list".to_owned(),
+            Self::TextOrList(of) => format!("{}, or list of that", of.title()),
+            Self::TextOrStruct(names) => format!("text or {{{}}}", names.join(", ")),
         }
     }
 }

@@ -36,6 +36,7 @@
 //! values are only read by [`Sources`].
 
 mod audit;
+mod audit_log;
 mod check;
 mod convert;
 mod error;
@@ -64,13 +65,13 @@ pub use taskiq_flow_security::settings::{
     ApiKeyEntry, AuthProvider, HandshakeAuth, IssuerEntry, PublicKeyEntry, QuotaEntry, RateLimitKey,
 };
 
+pub use self::audit_log::{AuditLog, AuditTarget};
 pub use self::convert::{RateLimitStorage, StoreTarget};
 pub use self::error::{ConfigError, Origin};
 pub use self::fields::{FieldInfo, TaskiqFlowConfig, TaskiqFlowConfigBuilder, fields};
 pub use self::keys::{ApiKey, ApiKeys, ClientCertificates};
 pub use self::sources::{COMMAND_LINE_VARIABLES, ConfigWarning, DEFAULT_FILE, Loaded, Sources};
 pub use self::types::{
-    AuditLog, AuditMode, AuditTarget, Durability, LogFormat, PipelineAcl, RateLimitOnError, Texts,
-    TlsClientAuth,
+    AuditMode, Durability, LogFormat, PipelineAcl, RateLimitOnError, Texts, TlsClientAuth,
 };
 pub use self::url::ServiceUrl;

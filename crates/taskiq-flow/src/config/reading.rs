@@ -39,8 +39,10 @@ impl Raw {
                 Err(_) => RawValue::Text(text.to_owned()),
             },
             Kind::Text { .. } | Kind::Choice(_) => RawValue::Text(text.to_owned()),
-            Kind::TextOrList(_) if !text.trim_start().starts_with('[') => RawValue::Text(text.to_owned()),
-            Kind::TextOrList(_) | Kind::List(_) | Kind::Map(_) | Kind::Struct(_) => {
+            Kind::TextOrList(_) | Kind::TextOrStruct(_) if !is_json(text, kind) => {
+                RawValue::Text(text.to_owned())
+            }
+            Kind::TextOrList(_) | Kind::TextOrStruct(_) | Kind::List(_) | Kind::Map(_) | Kind::Struct(_) => {
                 let document =
                     Document::parse_confidential("", text, Format::Json).map_err(|diagnostic| {
                         let place = match (diagnostic.line(), diagnostic.column()) {
@@ -177,6 +179,17 @@ impl Raw {
             _ => {}
         }
         Ok(self)
+    }
+}
+
+/// Whether the text of a field that may be one text begins as the other thing that it may be.
+fn is_json(text: &str, kind: &Kind) -> bool {
+    let list = matches!(kind, Kind::TextOrList(_));
+    let mapping = matches!(kind, Kind::TextOrStruct(_) | Kind::TextOrList(Kind::TextOrStruct(_)));
+    match text.trim_start().chars().next() {
+        Some('[') => list,
+        Some('{') => mapping,
+        _ => false,
     }
 }
 

@@ -1,16 +1,13 @@
 //! Types that only the configuration has, and how those of the security crate are read.
 
-use std::path::PathBuf;
-
 use serde::Serialize;
 use serde_json::{Value, json};
-use taskiq_flow_security::audit::ExportFormat;
 use taskiq_flow_security::permission::Permission;
 use taskiq_flow_security::policy::Acl;
 use taskiq_flow_security::settings::{AuthProvider, HandshakeAuth, QuotaEntry, RateLimitKey};
 
 use super::kind::Kind;
-use super::mistake::{Mistake, Segment};
+use super::mistake::Mistake;
 use super::raw::{Raw, RawValue};
 use super::value::{FieldValue, Members};
 
@@ -33,6 +30,8 @@ macro_rules! texts {
         }
     };
 }
+
+pub(super) use texts;
 
 texts!(AuthProvider: AuthProvider::ApiKey = "api_key", AuthProvider::Jwt = "jwt");
 texts!(RateLimitKey: RateLimitKey::Both = "both", RateLimitKey::Ip = "ip", RateLimitKey::Principal = "principal");
@@ -98,21 +97,6 @@ pub enum LogFormat {
     Json,
 }
 
-/// Where audit records go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AuditTarget {
-    /// Standard output.
-    Stdout,
-    /// A file that is only appended to.
-    File(PathBuf),
-    /// A file with a copy in the words of others: `ocsf:PATH` or `cef:PATH`.
-    Export(ExportFormat, PathBuf),
-}
-
-/// All places audit records go to; empty: none.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AuditLog(Vec<AuditTarget>);
-
 /// Who may do what with one pipeline, put together piece by piece.
 ///
 /// ```
@@ -129,68 +113,6 @@ pub struct PipelineAcl(Vec<(Permission, Vec<String>)>);
 /// One text or several.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Texts(Vec<String>);
-
-impl AuditLog {
-    /// The places, in order.
-    pub fn targets(&self) -> &[AuditTarget] {
-        &self.0
-    }
-}
-
-impl FromIterator<AuditTarget> for AuditLog {
-    fn from_iter<I: IntoIterator<Item = AuditTarget>>(targets: I) -> Self {
-        Self(targets.into_iter().collect())
-    }
-}
-
-impl FieldValue for AuditLog {
-    const KIND: Kind = Kind::TextOrList(&String::KIND);
-
-    fn decode(raw: &Raw) -> Result<Self, Mistake> {
-        let several = matches!(raw.value, RawValue::List(_));
-        let target = |(index, text): (usize, String)| {
-            let mistake = |mistake: Mistake| match several {
-                true => mistake.under(Segment::Item(index)),
-                false => mistake,
-            };
-            match text.as_str() {
-                "" => Err(mistake(Mistake::must("be \"stdout\", a path or \"none\", found empty text"))),
-                "stdout" => Ok(Some(AuditTarget::Stdout)),
-                "none" => Ok(None),
-                path => {
-                    match path.split_once(':').and_then(|(format, path)| Some((format.parse().ok()?, path))) {
-                        Some((_, "" | "stdout" | "none")) => Err(mistake(Mistake::must(
-                            "name a file after the format, as in \"cef:/var/log/audit.cef\"",
-                        ))),
-                        Some((format, path)) => Ok(Some(AuditTarget::Export(format, path.into()))),
-                        None => Ok(Some(AuditTarget::File(path.into()))),
-                    }
-                }
-            }
-        };
-        let targets = texts(raw)?.into_iter().enumerate().map(target).collect::<Result<Vec<_>, _>>()?;
-        if targets.len() > 1 && targets.contains(&None) {
-            return Err(
-                Mistake::is("names \"none\" beside others").help("write \"none\" alone, or leave it out")
-            );
-        }
-        Ok(Self(targets.into_iter().flatten().collect()))
-    }
-
-    fn show(&self) -> Value {
-        let text = |target: &AuditTarget| match target {
-            AuditTarget::Stdout => Value::from("stdout"),
-            AuditTarget::File(path) => path.show(),
-            AuditTarget::Export(format, path) => {
-                Value::from(format!("{}:{}", format.as_str(), path.display()))
-            }
-        };
-        match self.0.is_empty() {
-            true => Value::from("none"),
-            false => self.0.iter().map(text).collect(),
-        }
-    }
-}
 
 impl Texts {
     /// Them one by one.
@@ -221,9 +143,11 @@ impl FieldValue for Texts {
     const KIND: Kind = Kind::TextOrList(&String::KIND);
 
     fn decode(raw: &Raw) -> Result<Self, Mistake> {
-        match raw.value {
+        match &raw.value {
             RawValue::Null => Ok(Self::default()),
-            _ => texts(raw).map(Self),
+            RawValue::Text(text) => Ok(Self(vec![text.clone()])),
+            RawValue::List(_) => Vec::decode(raw).map(Self),
+            _ => Err(Mistake::kind(&Self::KIND, raw, false)),
         }
     }
 
@@ -233,14 +157,6 @@ impl FieldValue for Texts {
             [one] => Value::from(one.as_str()),
             several => several.iter().map(String::as_str).collect(),
         }
-    }
-}
-
-fn texts(raw: &Raw) -> Result<Vec<String>, Mistake> {
-    match &raw.value {
-        RawValue::Text(text) => Ok(vec![text.clone()]),
-        RawValue::List(_) => Vec::decode(raw),
-        _ => Err(Mistake::kind(&Kind::TextOrList(&String::KIND), raw, false)),
     }
 }
 

@@ -220,7 +220,42 @@ fn audit_targets_are_text_or_a_list() {
         AuditTarget::File("leef:c".into()),
     ];
     assert_eq!(targets(r#"["ocsf:/a", "cef:b", "leef:c"]"#).unwrap(), copies);
-    for bad in ["", r#"["none", "stdout"]"#, r#"[1]"#, "[", r#"[""]"#, "cef:", r#"["ocsf:stdout"]"#] {
+    let maps = r#"[{"target": "stdout"}, {"target": "a.jsonl", "format": "json"}, "ocsf:/a",
+        {"target": "b", "format": "cef"}]"#;
+    let loaded = load_env(&[("TASKIQ_FLOW_AUDIT_LOG", maps)]).unwrap();
+    let expected = [
+        AuditTarget::Stdout,
+        AuditTarget::File("a.jsonl".into()),
+        AuditTarget::Export(ExportFormat::Ocsf, "/a".into()),
+        AuditTarget::Export(ExportFormat::Cef, "b".into()),
+    ];
+    assert_eq!(loaded.config.audit_log.targets(), expected);
+    let one = targets(r#"{"target": "b", "format": "cef"}"#).unwrap();
+    assert_eq!(one, [AuditTarget::Export(ExportFormat::Cef, "b".into())]);
+    // Shown as texts, which are read as the same.
+    let shown = loaded.config.redacted()["audit_log"].to_string();
+    assert_eq!(shown, r#"["stdout","a.jsonl","ocsf:/a","cef:b"]"#);
+    assert_eq!(targets(&shown).unwrap(), expected);
+    for (bad, place, part) in [
+        (r#"[{}]"#, "item 1 of", "target"),
+        (r#"["a", {"target": ""}]"#, "item 2 of", "path"),
+        (r#"[{"target": "none"}]"#, "item 1 of", "none"),
+        (r#"[{"target": "stdout", "format": "cef"}]"#, "item 1 of", "name a file"),
+        (r#"[{"target": "cef:b"}]"#, "item 1 of", "`format`"),
+        (r#"[{"target": "b", "format": "leef"}]"#, "item 1 of", "\"ocsf\""),
+        (r#"[{"target": "b", "fromat": "cef"}]"#, "`fromat`", "`format`"),
+        (r#"[{"target": ["b"]}]"#, "item 1 of", "text"),
+        (r#"[["b"]]"#, "item 1 of", "text or a mapping"),
+        (r#"["none", {"target": "b"}]"#, "", "none"),
+        (r#"{"format": "cef"}"#, "", "target"),
+    ] {
+        let error = targets(bad).unwrap_err().to_string();
+        assert!(error.contains("`audit_log`"), "{bad}: {error}");
+        assert!(error.contains(place) && error.contains(part), "{bad}: {error}");
+    }
+    for bad in
+        ["", r#"["none", "stdout"]"#, r#"[1]"#, "{", "{}", "[", r#"[""]"#, "cef:", r#"["ocsf:stdout"]"#]
+    {
         assert!(targets(bad).is_err(), "{bad}");
     }
 }
