@@ -11,6 +11,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::error::Category;
+use taskiq_flow_security::{Admission, Permit};
 use utoipa::openapi::{ObjectBuilder, Schema, Type};
 
 use crate::problem::{FieldProblem, Problem};
@@ -45,7 +46,7 @@ impl<T: DeserializeOwned> FromRequest<AppState> for Body<T> {
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, Problem> {
         check_media_type(request.headers())?;
-        let bytes = read(request, state.options().max_body_bytes).await?;
+        let bytes = read(request, state).await?;
         parse_object(&bytes).map(Body)
     }
 }
@@ -148,7 +149,20 @@ pub(crate) fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
     Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media-type", "Unsupported media type", detail))
 }
 
-async fn read(request: Request, limit: usize) -> Result<Bytes, Problem> {
+/// A body can take its time, and what its sender may do can be taken away meanwhile: whoever holds a request back until
+/// its key is revoked must not have it carried out all the same.
+async fn read(request: Request, state: &AppState) -> Result<Bytes, Problem> {
+    let limit = state.options().max_body_bytes;
+    let admitted = request.extensions().get::<Admission>().cloned();
+    let permit = request.extensions().get::<Permit>().cloned();
+    let bytes = collect(request, limit).await?;
+    if let (Some(caller), Some(permit)) = (admitted, permit) {
+        state.guard().still_permits(&caller, permit.permission(), permit.resource())?;
+    }
+    Ok(bytes)
+}
+
+async fn collect(request: Request, limit: usize) -> Result<Bytes, Problem> {
     if announces_too_much(request.headers(), limit) {
         return Err(too_large(limit));
     }
@@ -164,7 +178,7 @@ async fn read(request: Request, limit: usize) -> Result<Bytes, Problem> {
 /// The bytes of a body, if there is one.
 async fn read_optional(request: Request, state: &AppState) -> Result<Option<Bytes>, Problem> {
     let media_type = check_media_type(request.headers());
-    let bytes = read(request, state.options().max_body_bytes).await?;
+    let bytes = read(request, state).await?;
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Ok(None);
     }

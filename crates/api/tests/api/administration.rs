@@ -274,3 +274,36 @@ async fn without_a_record_nothing_changes() {
     let settings = server.state.guard().settings();
     assert!(settings.keys().records().all(|key| key.id != "ci"));
 }
+
+#[tokio::test]
+async fn a_request_held_back_until_its_key_is_revoked_does_nothing() {
+    let server = server().await;
+    let backdoor = json!({"id": "backdoor", "role": "admin", "pipelines": ["*"], "permissions": ["admin"]});
+    let pipeline = json!({"id": "new", "tasks": [{"name": "one", "expression": "1"}]});
+    let held_back = [
+        (Method::POST, "/security/keys", backdoor),
+        (Method::PUT, "/security/acls/secret", json!({"read": ["admin"]})),
+        (Method::POST, "/security/reload", json!({})),
+        (Method::POST, "/pipelines/diamond/execute", json!({})),
+        (Method::PUT, "/pipelines/new", pipeline),
+        (Method::POST, "/schedules", json!({"pipeline_id": "diamond", "interval": 60})),
+    ];
+    for (number, (method, path, body)) in held_back.into_iter().enumerate() {
+        let id = format!("deputy-{number}");
+        let mut deputy = viewer(&id);
+        deputy["role"] = json!("admin");
+        deputy["pipelines"] = json!(["*"]);
+        deputy["permissions"] = json!(["read", "execute", "admin"]);
+        let key = server.post("/security/keys", deputy).await.json()["key"].as_str().unwrap().to_owned();
+        let (asked, held) = server.call(method, path).key(&key).json(&body).hold_back().await;
+        assert_eq!(delete(&server, &format!("/security/keys/{id}")).await, 204);
+        held.send(()).unwrap();
+        let answer = asked.await.unwrap();
+        assert_eq!(answer.status(), 403, "{path}");
+    }
+    assert_eq!(server.get("/runs").await.json()["runs"], json!([]));
+    assert_eq!(server.get("/schedules").await.json()["schedules"], json!([]));
+    assert_eq!(server.get("/pipelines/new").await.status, 404);
+    let keys = server.get("/security/keys").await.text();
+    assert!(!keys.contains("backdoor") && !keys.contains("deputy"), "{keys}");
+}

@@ -17,6 +17,8 @@ use taskiq_flow_security::audit::{AuditMode, AuditOptions, AuditSink};
 use taskiq_flow_security::rate_limit::{RateLimiter, RateLimiterOptions};
 use taskiq_flow_security::{Administration, AuditLogger, SecurityOptions};
 use taskiq_flow_store::MemoryStore;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tower::ServiceExt;
 
 /// Pipelines that need no time of their own but where they wait for a signal.
@@ -213,13 +215,37 @@ impl Call<'_> {
         answer
     }
 
+    /// Sends all but the body, which follows when it is told to. Returns once the server waits for it.
+    pub(crate) async fn hold_back(
+        mut self,
+    ) -> (JoinHandle<http::Response<axum::body::Body>>, oneshot::Sender<()>) {
+        let (waits, waited_for) = oneshot::channel();
+        let (send, sent) = oneshot::channel();
+        let bytes = std::mem::take(&mut self.body);
+        let body = futures_util::stream::once(async move {
+            waits.send(()).unwrap();
+            sent.await.unwrap();
+            Ok::<_, std::convert::Infallible>(bytes)
+        });
+        let router = self.server.router.clone();
+        let asked = tokio::spawn(router.oneshot(self.request(axum::body::Body::from_stream(body))));
+        waited_for.await.unwrap();
+        (tokio::spawn(async move { asked.await.unwrap().unwrap() }), send)
+    }
+
     /// Leaves the body where it is.
-    pub(crate) async fn open(self) -> http::Response<axum::body::Body> {
+    pub(crate) async fn open(mut self) -> http::Response<axum::body::Body> {
+        let body = axum::body::Body::from(std::mem::take(&mut self.body));
+        let router = self.server.router.clone();
+        router.oneshot(self.request(body)).await.unwrap()
+    }
+
+    fn request(self, body: axum::body::Body) -> Request<axum::body::Body> {
         let mut request = Request::builder().method(self.method).uri(self.path);
         *request.headers_mut().unwrap() = self.headers;
-        let mut request = request.body(axum::body::Body::from(self.body)).unwrap();
+        let mut request = request.body(body).unwrap();
         request.extensions_mut().insert(self.connection);
-        self.server.router.clone().oneshot(request).await.unwrap()
+        request
     }
 }
 

@@ -23,7 +23,8 @@
 //!
 //! Rules, in the order in which they act on a change:
 //!
-//! 1. Changes come one after the other. Each is checked whole against all that holds.
+//! 1. Changes come one after the other. Each is checked whole against all that holds, whether who asks may still do so
+//!    included.
 //! 2. It is recorded in the audit log (`security.config_change`, with what was before and what is after, never a
 //!    secret). With `audit_mode = "required"` what cannot be recorded is not done.
 //! 3. It is kept in the state, wholly or not at all. What cannot be kept is not done, and that is recorded too.
@@ -227,6 +228,9 @@ impl Administration {
         by: Option<&Admission>,
     ) -> Result<Vec<String>, AdministrationError> {
         let _turn = self.inner.turn.lock().await;
+        if let Some(by) = by {
+            self.inner.still_administers(by)?;
+        }
         let mut settings = settings;
         // What was fetched stays, also for the settings that are composed of these later.
         settings.take_over_key_sources(&self.inner.guard.settings());
@@ -253,6 +257,7 @@ impl Administration {
     ) -> Result<T, AdministrationError> {
         let turn = Arc::clone(&self.inner.turn).lock_owned().await;
         let (inner, caller) = (Arc::clone(&self.inner), by.0.clone());
+        inner.still_administers(&caller)?;
         let now = inner.view.load_full();
         let plan = plan(&now)?;
         let view = View { configured: now.configured.clone(), stored: plan.stored };
@@ -286,6 +291,12 @@ struct Record {
 }
 
 impl Inner {
+    /// Whether who asked may still administer, now that it is its turn: the change before may have ended its key, and it
+    /// must not make itself another.
+    fn still_administers(&self, caller: &Admission) -> Result<(), Refusal> {
+        self.guard.still_permits(caller, Permission::Admin, Resource::SecurityAdmin)
+    }
+
     async fn commit(
         &self,
         caller: &Admission,

@@ -38,22 +38,51 @@ impl Guard {
         permission: Permission,
         resource: Resource<'_>,
     ) -> Result<Permit, Refusal> {
-        let denied =
-            match self.inner.settings.load().policy.authorize(&caller.principal, permission, resource) {
-                Ok(permit) => return Ok(permit),
-                Err(denied) => denied,
-            };
-        let refusal = Refusal::new(RefusalKind::Forbidden, denied.to_string());
+        match self.inner.settings.load().policy.authorize(&caller.principal, permission, resource) {
+            Ok(permit) => Ok(permit),
+            Err(denied) => Err(self.forbid(
+                caller,
+                resource,
+                denied.to_string(),
+                format!("needs {permission}; {denied}"),
+            )),
+        }
+    }
+
+    /// Whether a caller who was let in with a permit would be now: its credential is still good and the policy still says
+    /// yes. Ask it before an act that the caller could put off: whose body is long on its way, or who waits for a turn,
+    /// may have lost its rights meanwhile. A no is recorded.
+    ///
+    /// # Errors
+    /// [`RefusalKind::Forbidden`].
+    pub fn still_permits(
+        &self,
+        caller: &Admission,
+        permission: Permission,
+        resource: Resource<'_>,
+    ) -> Result<(), Refusal> {
+        match self.revalidate(caller) {
+            Some(caller) => self.authorize(&caller, permission, resource).map(drop),
+            None => {
+                let reason = "the credential was withdrawn while the request was under way".to_owned();
+                Err(self.forbid(caller, resource, reason.clone(), reason))
+            }
+        }
+    }
+
+    /// Records a no.
+    fn forbid(&self, caller: &Admission, resource: Resource<'_>, reason: String, detail: String) -> Refusal {
+        let refusal = Refusal::new(RefusalKind::Forbidden, reason);
         let mut entry =
             entry(AuditEvent::AuthorizationDenied, Outcome::Denied, &caller.request, Some(&caller.principal));
         if let Resource::Pipeline(pipeline) = resource {
             entry.pipeline_id = Some(pipeline.to_owned());
         }
         entry.status = Some(refusal.status().as_u16());
-        entry.detail = Some(format!("needs {permission}; {denied}").into());
+        entry.detail = Some(detail.into());
         let refusal = self.write(entry).err().unwrap_or(refusal);
         metrics::counter!("taskiq_flow_refusals_total", "kind" => refusal.kind().code()).increment(1);
-        Err(refusal.with_headers(&caller.rate_headers))
+        refusal.with_headers(&caller.rate_headers)
     }
 
     /// Records what the caller is about to do. Call it before doing it: with `audit_mode = "required"` what cannot be

@@ -173,3 +173,35 @@ async fn a_change_too_long_for_a_record_is_recorded_by_its_hash() {
     let error = stage.administration.put_acl(&admin, "etl", acl(&["a"; 101])).await.unwrap_err();
     assert!(matches!(&error, AdministrationError::Invalid { field, .. } if field == "read"), "{error:?}");
 }
+
+#[tokio::test]
+async fn who_lost_the_right_while_waiting_changes_nothing() {
+    let stage = stage().await;
+    let admin = stage.admin().await;
+    let deputy = NewKey {
+        roles: vec!["admin".to_owned()],
+        pipelines: Vec::new(),
+        permissions: [Permission::Admin].into_iter().collect(),
+        ..new_key("deputy")
+    };
+    let issued = stage.administration.create_key(&admin, deputy.clone()).await.unwrap();
+    let stale = stage.administrator(issued.key.expose_secret()).await;
+    stage.create("ci").await;
+    stage.administration.revoke_key(&admin, "deputy").await.unwrap();
+    let before = stage.state.load().await.unwrap();
+    let tokens = Revocation::Token { jti: "x".to_owned(), issuer: None, expires_at: None };
+    for outcome in [
+        stage.administration.create_key(&stale, NewKey { id: None, ..deputy }).await.map(drop),
+        stage.administration.rotate_key(&stale, "ci", 0).await.map(drop),
+        stage.administration.revoke_key(&stale, "ci").await,
+        stage.administration.put_acl(&stale, "etl", acl(&["deputy"])).await.map(drop),
+        stage.administration.remove_acl(&stale, "etl").await,
+        stage.administration.revoke_tokens(&stale, tokens).await.map(drop),
+        stage.administration.reload(options().build().unwrap(), Some(&stale.0)).await.map(drop),
+    ] {
+        let refused = matches!(&outcome, Err(AdministrationError::Refused(refusal)) if refusal.kind() == RefusalKind::Forbidden);
+        assert!(refused, "{outcome:?}");
+    }
+    assert_eq!(stage.state.load().await.unwrap(), before);
+    assert_eq!(stage.changes().len(), 3, "none was announced");
+}

@@ -126,7 +126,11 @@ impl Stage {
     }
 
     async fn admin(&self) -> Administrator {
-        let caller = self.admit("admin-key").await.unwrap();
+        self.administrator("admin-key").await
+    }
+
+    async fn administrator(&self, key: &str) -> Administrator {
+        let caller = self.admit(key).await.unwrap();
         let permit =
             self.administration.guard().authorize(&caller, Permission::Admin, Resource::SecurityAdmin);
         Administrator::new(&caller, &permit.unwrap()).unwrap()
