@@ -2,7 +2,11 @@
 //!
 //! Denials are alike when event, client (IPv6 by /64), principal and endpoint are. Of those that are alike, so many
 //! as the limit says are recorded in each window; how many more there were is said by one record when the window is
-//! over. Memory is bounded: denials of more than [`MAX_SOURCES`] kinds are counted together, by event.
+//! over.
+//!
+//! Memory is bounded, and whoever has very many addresses must not use that to hide somebody else: strangers have a
+//! table of their own, and what finds no room in it is counted together by event. A caller whose name is known finds
+//! room by its name alone when there is none by name, address and endpoint.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -19,8 +23,10 @@ use crate::rate_limit::{Limit, LimitError, subscriber};
 
 /// The longest window.
 const MAX_WINDOW: Duration = Duration::from_secs(60 * 60);
-/// Kinds that are told apart at once. One takes about a kilobyte.
-const MAX_SOURCES: usize = 2_048;
+/// Kinds that each table tells apart at once. One takes about a kilobyte.
+const MAX_SOURCES: usize = 1_024;
+/// Counts that wait to be written by themselves while nothing can be written; further ones are added up by event.
+const MAX_RIPE: usize = MAX_SOURCES;
 /// How often windows that are over are looked for while there is no room.
 const TIDY_EVERY: Duration = Duration::from_secs(1);
 /// Summaries that are due within so long of each other are written together.
@@ -60,15 +66,32 @@ pub(crate) struct Flood {
 #[derive(Debug, Default)]
 struct State {
     /// By a keyed hash of what makes denials alike.
-    sources: HashMap<u64, Bucket>,
-    /// Those that found no room, by event.
-    rest: HashMap<AuditEvent, Bucket>,
-    /// Summaries of windows that were over before anybody looked.
-    ripe: Vec<AuditEntry>,
-    tidied: Option<Instant>,
+    tables: [Table; 3],
+    /// Those that found no room, by event and whether the caller is known.
+    rest: HashMap<(AuditEvent, bool), Bucket>,
+    /// What was counted in windows that are over.
+    ripe: Vec<Held>,
+    /// The same by event, of those that found no room there.
+    overripe: HashMap<AuditEvent, Held>,
     /// The thread waits without a deadline.
     asleep: bool,
     stopped: bool,
+}
+
+/// Places in [`State::tables`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Stranger = 0,
+    /// By name, address and endpoint.
+    Caller = 1,
+    /// By name alone.
+    Name = 2,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    buckets: HashMap<u64, Bucket>,
+    tidied: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -80,7 +103,7 @@ struct Bucket {
 
 /// What was counted and not recorded.
 #[derive(Debug)]
-struct Held {
+pub(crate) struct Held {
     count: u64,
     first: Timestamp,
     last: Timestamp,
@@ -100,13 +123,13 @@ impl Flood {
         if !is_denial(entry.event) {
             return true;
         }
-        let key = self.key(entry);
+        let keys = self.keys(entry);
         let mut state = self.state.lock();
         if state.stopped {
             return true;
         }
         let state = &mut *state;
-        let (bucket, apart) = state.bucket(key, entry.event, now, self.limit.window);
+        let (bucket, kind) = state.bucket(&keys, entry, now, self.limit.window);
         let mut over = None;
         if bucket.until <= now {
             bucket.until = now + self.limit.window;
@@ -115,7 +138,7 @@ impl Flood {
         }
         if bucket.recorded < self.limit.count {
             bucket.recorded += 1;
-            state.ripe.extend(over.map(|held| held.summary(self.limit)));
+            over.into_iter().for_each(|held| state.ripen(held));
             return true;
         }
         let time = Timestamp::now();
@@ -123,7 +146,7 @@ impl Flood {
             count: 0,
             first: time,
             last: time,
-            like: if apart { like(entry) } else { AuditEntry::new(entry.event, entry.outcome) },
+            like: like(entry, kind),
         });
         held.count += 1;
         held.last = time;
@@ -134,15 +157,15 @@ impl Flood {
         false
     }
 
-    /// Waits for windows to end, and gives the records that say what was counted in them; `None` once stopped.
-    pub(crate) fn wait(&self) -> Option<Vec<AuditEntry>> {
+    /// Waits for windows to end, and gives what was counted in them; `None` once stopped.
+    pub(crate) fn wait(&self) -> Option<Vec<Held>> {
         let mut state = self.state.lock();
         loop {
             if state.stopped {
                 return None;
             }
             let now = Instant::now();
-            let due = state.due(now, self.limit);
+            let due = state.due(now);
             if !due.is_empty() {
                 return Some(due);
             }
@@ -157,10 +180,15 @@ impl Flood {
         }
     }
 
-    /// Takes back records that could not be written, and waits a second: they are due again then.
-    pub(crate) fn give_back(&self, entries: Vec<AuditEntry>) {
+    /// The record that says what was counted.
+    pub(crate) fn summary(&self, held: &Held) -> AuditEntry {
+        held.summary(self.limit)
+    }
+
+    /// Takes back what could not be written, and waits a second: it is due again then.
+    pub(crate) fn give_back(&self, held: Vec<Held>) {
         let mut state = self.state.lock();
-        state.ripe.extend(entries);
+        held.into_iter().for_each(|held| state.ripen(held));
         if !state.stopped {
             _ = self.changed.wait_for(&mut state, TIDY_EVERY);
         }
@@ -176,63 +204,115 @@ impl Flood {
     pub(crate) fn drain(&self) -> Vec<AuditEntry> {
         let mut state = self.state.lock();
         let state = &mut *state;
-        let buckets = state.sources.drain().map(|(_, bucket)| bucket);
+        let buckets =
+            state.tables.iter_mut().flat_map(|table| table.buckets.drain().map(|(_, bucket)| bucket));
         let buckets = buckets.chain(state.rest.drain().map(|(_, bucket)| bucket));
         let mut all = std::mem::take(&mut state.ripe);
-        all.extend(buckets.filter_map(|bucket| bucket.held).map(|held| held.summary(self.limit)));
-        all
+        all.extend(state.overripe.drain().map(|(_, held)| held));
+        all.extend(buckets.filter_map(|bucket| bucket.held));
+        all.iter().map(|held| held.summary(self.limit)).collect()
     }
 
-    fn key(&self, entry: &AuditEntry) -> u64 {
+    /// Where an entry may be counted, the best place first.
+    fn keys(&self, entry: &AuditEntry) -> Vec<(Kind, u64)> {
         let principal = entry.principal.as_ref().map(|principal| principal.names());
         let principal = principal.as_ref().map(|names| (names.kind, names.issuer, &*names.id));
         let endpoint = entry.facts().and_then(|facts| facts.endpoint);
-        self.hasher.hash_one((entry.event, entry.client().map(subscriber), principal, endpoint))
+        let alike = self.hasher.hash_one((entry.event, entry.client().map(subscriber), principal, endpoint));
+        match principal {
+            None => vec![(Kind::Stranger, alike)],
+            Some(name) => {
+                vec![(Kind::Caller, alike), (Kind::Name, self.hasher.hash_one((entry.event, name)))]
+            }
+        }
     }
 }
 
 impl State {
-    /// The bucket of an entry, and whether it is one of its own kind alone.
-    fn bucket(&mut self, key: u64, event: AuditEvent, now: Instant, window: Duration) -> (&mut Bucket, bool) {
+    /// The bucket of an entry, and where it was found; nowhere: among the rest.
+    fn bucket(
+        &mut self,
+        keys: &[(Kind, u64)],
+        entry: &AuditEntry,
+        now: Instant,
+        window: Duration,
+    ) -> (&mut Bucket, Option<Kind>) {
         let fresh = || Bucket { until: now + window, recorded: 0, held: None };
-        if self.sources.len() >= MAX_SOURCES && !self.sources.contains_key(&key) {
-            if self.tidied.is_none_or(|at| now.duration_since(at) >= TIDY_EVERY) {
-                self.tidied = Some(now);
-                self.sources.retain(|_, bucket| bucket.until > now || bucket.held.is_some());
+        let room = keys.iter().find(|(kind, key)| self.tables[*kind as usize].has_room(*key, now));
+        match room {
+            Some((kind, key)) => {
+                (self.tables[*kind as usize].buckets.entry(*key).or_insert_with(fresh), Some(*kind))
             }
-            if self.sources.len() >= MAX_SOURCES {
-                return (self.rest.entry(event).or_insert_with(fresh), false);
+            None => {
+                let rest = (entry.event, entry.principal.is_some());
+                (self.rest.entry(rest).or_insert_with(fresh), None)
             }
         }
-        (self.sources.entry(key).or_insert_with(fresh), true)
     }
 
-    fn due(&mut self, now: Instant, limit: FloodLimit) -> Vec<AuditEntry> {
+    /// Keeps a count until it is written.
+    fn ripen(&mut self, held: Held) {
+        if self.ripe.len() < MAX_RIPE {
+            return self.ripe.push(held);
+        }
+        let Held { count, first, last, like } = held;
+        let whole = self.overripe.entry(like.event).or_insert_with(|| Held {
+            count: 0,
+            first,
+            last,
+            like: AuditEntry::new(like.event, like.outcome),
+        });
+        whole.count += count;
+        (whole.first, whole.last) = (whole.first.min(first), whole.last.max(last));
+    }
+
+    fn due(&mut self, now: Instant) -> Vec<Held> {
         let mut due = std::mem::take(&mut self.ripe);
+        due.extend(self.overripe.drain().map(|(_, held)| held));
         let mut keep = |bucket: &mut Bucket| {
             let over = bucket.until <= now;
             if over {
-                due.extend(bucket.held.take().map(|held| held.summary(limit)));
+                due.extend(bucket.held.take());
             }
             !over
         };
-        self.sources.retain(|_, bucket| keep(bucket));
+        for table in &mut self.tables {
+            table.buckets.retain(|_, bucket| keep(bucket));
+        }
         self.rest.retain(|_, bucket| keep(bucket));
         due
     }
 
     /// When the next window ends in which something was counted.
     fn next_end(&self) -> Option<Instant> {
-        let buckets = self.sources.values().chain(self.rest.values());
+        let buckets = self.tables.iter().flat_map(|table| table.buckets.values()).chain(self.rest.values());
         buckets.filter(|bucket| bucket.held.is_some()).map(|bucket| bucket.until).min()
     }
 }
 
+impl Table {
+    /// Whether this kind is there or could be. Windows that are over make room.
+    fn has_room(&mut self, key: u64, now: Instant) -> bool {
+        if self.buckets.len() < MAX_SOURCES || self.buckets.contains_key(&key) {
+            return true;
+        }
+        if self.tidied.is_none_or(|at| now.duration_since(at) >= TIDY_EVERY) {
+            self.tidied = Some(now);
+            self.buckets.retain(|_, bucket| bucket.until > now || bucket.held.is_some());
+        }
+        self.buckets.len() < MAX_SOURCES
+    }
+}
+
 impl Held {
-    fn summary(self, limit: FloodLimit) -> AuditEntry {
+    fn summary(&self, limit: FloodLimit) -> AuditEntry {
         let Self { count, first, last, like } = self;
-        let whose = if like.ip.is_none() && like.principal.is_none() { " of many sources" } else { "" };
-        like.detail(format!(
+        let whose = match (&like.ip, &like.principal) {
+            (None, None) => " of many sources",
+            (None, Some(_)) => " from many addresses",
+            (Some(_), _) => "",
+        };
+        like.clone().detail(format!(
             "suppressed {count} more like it{whose} between {first:.6} and {last:.6}; recorded one by one: {limit}"
         ))
     }
@@ -261,10 +341,16 @@ impl fmt::Display for FloodLimit {
 }
 
 /// What summaries keep of an entry: what it was counted by. The rest differs from one denial to the next.
-fn like(entry: &AuditEntry) -> AuditEntry {
+fn like(entry: &AuditEntry, kind: Option<Kind>) -> AuditEntry {
     let endpoint = entry.facts().and_then(|facts| facts.endpoint);
     let mut like = AuditEntry::new(entry.event, entry.outcome);
+    if kind.is_none() {
+        return like;
+    }
     like.principal = entry.principal.clone();
+    if kind == Some(Kind::Name) {
+        return like;
+    }
     like.action = entry.action.clone().or(endpoint.map(Into::into));
     like.ip = entry.client();
     like.status = entry.status;
@@ -282,125 +368,4 @@ fn is_denial(event: AuditEvent) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::IpAddr;
-
-    use super::super::event::Outcome;
-    use super::super::record::AuditPrincipal;
-    use super::*;
-
-    const LIMIT: FloodLimit = FloodLimit { count: 3, window: Duration::from_secs(60) };
-
-    fn denial(ip: [u16; 8]) -> AuditEntry {
-        AuditEntry::new(AuditEvent::AuthenticationFailure, Outcome::Failure).ip(IpAddr::from(ip)).status(401)
-    }
-
-    fn suppressed(summaries: &[AuditEntry]) -> u64 {
-        let count = |entry: &AuditEntry| {
-            let detail = entry.detail.as_deref().unwrap();
-            detail.split(' ').nth(1).unwrap().parse::<u64>().unwrap()
-        };
-        summaries.iter().map(count).sum()
-    }
-
-    #[test]
-    fn what_is_alike_is_counted_together_and_nothing_else() {
-        let flood = Flood::new(LIMIT);
-        let now = Instant::now();
-        let admitted = |entry: AuditEntry| flood.admits(&entry, now);
-        // One /64 is one client.
-        let taken: Vec<bool> = (0..5).map(|n| admitted(denial([1, 2, 3, 4, n, n, n, n]))).collect();
-        assert_eq!(taken, [true, true, true, false, false]);
-        let principal =
-            |id: &str| AuditPrincipal { id: id.into(), kind: "api_key".into(), issuer: None, roles: vec![] };
-        assert!(admitted(denial([1, 2, 3, 5, 0, 0, 0, 0])));
-        assert!(admitted(denial([1, 2, 3, 4, 0, 0, 0, 0]).principal(principal("a"))));
-        assert!(admitted(AuditEntry {
-            event: AuditEvent::RateLimitExceeded,
-            ..denial([1, 2, 3, 4, 0, 0, 0, 0])
-        }));
-        // IPv4 that came mapped into IPv6 is as many clients as addresses.
-        let mapped = |last: u16| denial([0, 0, 0, 0, 0, 0xffff, 0xc000, 0x0200 + last]);
-        assert!((0..5).all(|last| admitted(mapped(last))));
-        // What is no denial is never held back.
-        for _ in 0..10 {
-            assert!(admitted(AuditEntry {
-                event: AuditEvent::PipelineRead,
-                ..denial([1, 2, 3, 4, 0, 0, 0, 0])
-            }));
-        }
-        let summaries = flood.drain();
-        let [summary] = summaries.as_slice() else { panic!("{summaries:?}") };
-        assert_eq!((summary.event, summary.outcome), (AuditEvent::AuthenticationFailure, Outcome::Failure));
-        assert_eq!((suppressed(&summaries), summary.status), (2, Some(401)));
-        assert!(summary.client().is_some());
-    }
-
-    #[test]
-    fn a_new_window_records_again_and_the_old_one_is_summed_up() {
-        let flood = Flood::new(LIMIT);
-        let now = Instant::now();
-        let (mut recorded, mut counted) = (0, 0);
-        for second in 0..600 {
-            let now = now + Duration::from_secs(second);
-            recorded += u64::from(flood.admits(&denial([1; 8]), now));
-            counted += suppressed(&flood.state.lock().due(now, LIMIT));
-        }
-        counted += suppressed(&flood.drain());
-        assert_eq!((recorded, recorded + counted), (30, 600));
-    }
-
-    #[test]
-    fn a_window_that_ends_unnoticed_loses_nothing() {
-        let flood = Flood::new(LIMIT);
-        let now = Instant::now();
-        let recorded =
-            (0..600u64).filter(|n| flood.admits(&denial([1; 8]), now + Duration::from_secs(*n))).count();
-        assert_eq!(recorded as u64 + suppressed(&flood.drain()), 600);
-    }
-
-    #[test]
-    fn a_scan_of_many_addresses_is_counted_in_bounded_memory() {
-        let flood = Flood::new(LIMIT);
-        let now = Instant::now();
-        let scan = (0..100_000u32).filter(|n| {
-            let [a, b] = [(n >> 16) as u16, (n & 0xffff) as u16];
-            flood.admits(&denial([0x2001, 0xdb8, a, b, 0, 0, 0, 0]), now)
-        });
-        let recorded = scan.count();
-        assert_eq!(recorded, MAX_SOURCES + 3);
-        assert!(flood.state.lock().sources.len() <= MAX_SOURCES);
-        let summaries = flood.drain();
-        assert_eq!(summaries.len(), 1);
-        assert!(
-            summaries[0].client().is_none()
-                && summaries[0].detail.as_deref().unwrap().contains("many sources")
-        );
-        assert_eq!(recorded as u64 + suppressed(&summaries), 100_000);
-    }
-
-    #[test]
-    fn a_limit_is_one_number_and_a_short_time() {
-        let limit = |text: &str| text.parse::<FloodLimit>();
-        let minute = FloodLimit { count: 60, window: Duration::from_secs(60) };
-        assert_eq!(limit("60/minute").unwrap(), minute);
-        assert_eq!(limit("1 per hour").unwrap().window, MAX_WINDOW);
-        assert_eq!(minute.to_string(), "60 in 60 seconds");
-        for bad in ["", "0/minute", "60", "60/day", "1/2 hours", "60/minute;100/hour"] {
-            assert!(limit(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn the_end_of_a_window_is_waited_for() {
-        let flood = Flood::new(FloodLimit { count: 1, window: Duration::ZERO });
-        let begun = Instant::now();
-        assert!(flood.admits(&denial([1; 8]), begun));
-        assert!(!flood.admits(&denial([1; 8]), begun));
-        assert_eq!(suppressed(&flood.wait().unwrap()), 1);
-        assert!(begun.elapsed() >= Duration::from_secs(1), "a window is at least a second");
-        flood.stop();
-        assert!(flood.wait().is_none());
-        assert!(flood.admits(&denial([1; 8]), begun), "stopped: everything is recorded by itself");
-    }
-}
+mod tests;

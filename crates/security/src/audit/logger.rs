@@ -393,9 +393,9 @@ impl Shared {
         let Some(flood) = &self.flood else { return };
         while let Some(due) = flood.wait() {
             let mut kept = due;
-            while let Some(summary) = kept.pop() {
-                if self.write(summary.clone()).is_err() {
-                    kept.push(summary);
+            while let Some(held) = kept.pop() {
+                if self.write(flood.summary(&held)).is_err() {
+                    kept.push(held);
                     flood.give_back(std::mem::take(&mut kept));
                 }
             }
