@@ -176,6 +176,10 @@ impl Guard {
         else {
             return Ok(Err("no credential".into()));
         };
+        if credential::has_header(facts.headers) {
+            // Whose it is decides, and here it is nobody's: a program with a certificate may be passing it on.
+            return Ok(Err("no credential but a certificate, beside a header that is none here".into()));
+        }
         let principal = match settings.certificates.find(certificate, client.ip, Timestamp::now()) {
             Ok(principal) => principal,
             Err(reason) => return Ok(Err(format!("no credential but a certificate: {reason}").into())),

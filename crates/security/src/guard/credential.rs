@@ -52,6 +52,11 @@ pub(super) fn presented<'a>(
     }
 }
 
+/// Whether there is a header that holds credentials, be they accepted here or not.
+pub(super) fn has_header(headers: &HeaderMap) -> bool {
+    headers.contains_key(API_KEY_HEADER) || headers.contains_key(AUTHORIZATION)
+}
+
 /// The credential of a WebSocket `connect` message: a key or a token, told apart by shape.
 pub(super) fn in_message<'a>(text: &'a str, settings: &Settings) -> Option<Presented<'a>> {
     let text = text.trim();

@@ -81,6 +81,23 @@ async fn a_header_beside_it_decides_alone() {
         RefusalKind::InvalidKey,
         "no way back to the certificate"
     );
+    // What is no credential here is not passed over either: it may be another's, whom a program with a certificate of
+    // its own speaks for.
+    let stage = super::stage(|options| {
+        robots(options);
+        options.jwt_secret = None;
+    });
+    assert!(stage.admit(&call("robot")).await.is_ok());
+    for (name, value) in [
+        ("authorization", "Bearer a.b.c"),
+        ("authorization", "Basic dTpw"),
+        ("authorization", ""),
+        ("x-api-key", ""),
+    ] {
+        let mut call = call("robot");
+        call.headers.insert(name, HeaderValue::from_static(value));
+        assert_eq!(stage.refused(&call).await, RefusalKind::MissingCredential, "{name}: {value}");
+    }
 }
 
 #[tokio::test]
