@@ -21,6 +21,9 @@ pub(crate) enum Fault {
     /// See [`Heads`](super::head::Heads).
     #[error("A line of the head ends in a line feed alone; end lines in CR LF.")]
     BareLineFeed,
+    /// The library drops it, and others take it for a part of the path: a rule of theirs about paths would be evaded.
+    #[error("The target holds a `#`; a fragment stays with the client.")]
+    Fragment,
     /// Which of the two says where the body ends?
     #[error("There is a Content-Length beside Transfer-Encoding; send one of them.")]
     LengthAndCoding,

@@ -1,7 +1,7 @@
 //! The heads of HTTP/1 requests as they came, before they were parsed.
 //!
 //! The parser forgives what two servers in a row may read differently: a line that ends in a line feed alone, a length
-//! beside a transfer coding (it drops the length), the same length twice. Whoever finds a proxy that reads the other
+//! beside a transfer coding (it drops the length), the same length twice, a `#` in the target. Whoever finds a proxy that reads the other
 //! way can put a request of his own into somebody else's connection (request smuggling, RFC 9112 section 11.2). So the
 //! bytes are looked at on their way, and such requests are refused.
 
@@ -99,7 +99,8 @@ fn end_of_head(head: &[u8], from: usize) -> Option<usize> {
 fn examine(head: &[u8]) -> (Option<Fault>, At) {
     let mut lines = head.split_inclusive(|byte| *byte == b'\n');
     let bare = lines.clone().any(|line| !line.ends_with(b"\r\n"));
-    let tunnel = lines.next().is_some_and(|line| line.starts_with(b"CONNECT "));
+    let line = lines.next().unwrap_or_default();
+    let (tunnel, fragment) = (line.starts_with(b"CONNECT "), line.contains(&b'#'));
     let (mut lengths, mut length, mut coding, mut upgrade) = (0_u32, Some(0), false, false);
     for line in lines {
         let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
@@ -113,6 +114,7 @@ fn examine(head: &[u8]) -> (Option<Fault>, At) {
     }
     let fault = match (bare, lengths) {
         (true, _) => Some(Fault::BareLineFeed),
+        _ if fragment => Some(Fault::Fragment),
         (_, 1..) if coding => Some(Fault::LengthAndCoding),
         (_, 2..) => Some(Fault::LengthTwice),
         _ => None,
@@ -195,7 +197,7 @@ mod tests {
 
     #[test]
     fn each_head_is_judged_once_however_the_bytes_come() {
-        use Fault::{BareLineFeed, LengthAndCoding, LengthTwice};
+        use Fault::{BareLineFeed, Fragment, LengthAndCoding, LengthTwice};
         for (stream, expected) in [
             (&b"GET / HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n"[..], &[None, None][..]),
             (b"\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n", &[None]),
@@ -209,6 +211,11 @@ mod tests {
             (b"P / HTTP/1.1\r\nContent-Length: 1\r\ncontent-length: 1\r\n\r\nA", &[Some(LengthTwice)]),
             (b"P / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: x\r\n\r\nA", &[Some(LengthAndCoding)]),
             (b"P / HTTP/1.1\r\ntransfer-encoding: x\r\nCONTENT-LENGTH: 1\r\n\r\nA", &[Some(LengthAndCoding)]),
+            (b"GET /ui#/../metrics HTTP/1.1\r\nHost: x\r\n\r\n", &[Some(Fragment)]),
+            (
+                b"GET /?a#b HTTP/1.1\r\nHost: x\r\nX-A: #\r\n\r\nGET / HTTP/1.1\r\n#: #\r\n\r\n",
+                &[Some(Fragment), None],
+            ),
             // Nothing is read behind a request that is the last of its connection.
             (b"P / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET / HTTP/1.1\n\n", &[None]),
             (b"GET /ws HTTP/1.1\r\nUpgrade: websocket\r\n\r\nGET / HTTP/1.1\n\n", &[None]),
