@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use taskiq_flow_api::Tls;
 use taskiq_flow_security::Guard;
 use taskiq_flow_security::audit::Outcome;
@@ -86,6 +86,10 @@ struct Now {
     tried: Option<[u8; 32]>,
     /// Of the authorities in force.
     clients: [u8; 32],
+    /// How often reading was begun, and which of these was heard last: a file system can be slow, and what was read
+    /// later must not give way to what it holds back, such as an authority that was taken away meanwhile.
+    begun: u64,
+    heard: u64,
 }
 
 /// Why files are read again.
@@ -105,7 +109,7 @@ impl TlsReloader {
     pub(crate) async fn open(files: TlsFiles, guard: Guard) -> Result<Self, TlsError> {
         let material = read(files.clone()).await?;
         material.announce();
-        let now = Now { files, tried: Some(material.digest), clients: material.clients };
+        let now = Now { files, tried: Some(material.digest), clients: material.clients, begun: 0, heard: 0 };
         let tls = Tls::new(material.config);
         Ok(Self(Arc::new(Inner { tls, guard, now: Mutex::new(now), renamed: Notify::new() })))
     }
@@ -141,13 +145,25 @@ impl TlsReloader {
         self.0.now.lock().files.clone()
     }
 
+    /// Reads the files. What somebody began to read later and knows already is not gone back on.
     async fn refresh(&self, reason: Reason) -> Result<(), TlsError> {
-        let files = self.files();
-        match read(files.clone()).await {
-            Ok(material) => self.put_in_force(&files, material, reason),
+        let (files, turn) = {
+            let mut now = self.0.now.lock();
+            now.begun += 1;
+            (now.files.clone(), now.begun)
+        };
+        let read = read(files.clone()).await;
+        let mut now = self.0.now.lock();
+        if turn < now.heard {
+            return Ok(());
+        }
+        now.heard = turn;
+        match read {
+            Ok(material) => self.put_in_force(now, &files, material, reason),
             Err(error) => {
                 let tried = error.digest();
-                let known = std::mem::replace(&mut self.0.now.lock().tried, tried) == tried;
+                let known = std::mem::replace(&mut now.tried, tried) == tried;
+                drop(now);
                 if reason == Reason::Asked || !known {
                     self.complain(&error);
                 }
@@ -156,8 +172,13 @@ impl TlsReloader {
         }
     }
 
-    fn put_in_force(&self, files: &TlsFiles, material: Material, reason: Reason) -> Result<(), TlsError> {
-        let mut now = self.0.now.lock();
+    fn put_in_force(
+        &self,
+        mut now: MutexGuard<'_, Now>,
+        files: &TlsFiles,
+        material: Material,
+        reason: Reason,
+    ) -> Result<(), TlsError> {
         if reason == Reason::Changed && now.tried == Some(material.digest) {
             return Ok(());
         }
@@ -218,5 +239,60 @@ async fn read(files: TlsFiles) -> Result<Material, TlsError> {
     match tokio::task::spawn_blocking(move || files::read(&files)).await {
         Ok(read) => read,
         Err(error) => Err(TlsError::Unreadable { field, file, source: io::Error::other(error) }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::path::Path;
+
+    use taskiq_flow_security::SecurityOptions;
+    use taskiq_flow_security::audit::{AuditLogger, AuditOptions};
+    use taskiq_flow_security::rate_limit::{RateLimiter, RateLimiterOptions};
+    use taskiq_flow_testkit::Pair;
+
+    use super::*;
+
+    fn pair(folder: &Path, name: &str) -> TlsFiles {
+        let folder = folder.join(name);
+        std::fs::create_dir(&folder).unwrap();
+        let pair = Pair::self_signed(&folder, &[]);
+        TlsFiles {
+            certificate: pair.certificate,
+            key: pair.key,
+            client_ca: None,
+            client_auth: TlsClientAuth::Required,
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_asked_for_last_holds_whatever_is_read_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let [first, second] = ["first", "second"].map(|name| pair(folder.path(), name));
+        let settings = SecurityOptions::default().build().unwrap();
+        let audit = AuditLogger::open(AuditOptions { sinks: vec![], ..AuditOptions::default() }).unwrap();
+        let guard = Guard::new(settings, RateLimiter::new(RateLimiterOptions::default()), audit);
+        let reloader = TlsReloader::open(first.clone(), guard).await.unwrap();
+
+        // A file system that takes its time.
+        let pipe = folder.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let slow = TlsFiles { certificate: pipe.clone(), ..first.clone() };
+        let earlier = tokio::spawn({
+            let reloader = reloader.clone();
+            async move { reloader.reload(slow).await }
+        });
+        // Opened once somebody reads.
+        let opened =
+            tokio::task::spawn_blocking(move || std::fs::File::options().write(true).open(pipe).unwrap());
+        let mut writer = opened.await.unwrap();
+        reloader.reload(second.clone()).await.unwrap();
+        writer.write_all(&std::fs::read(&first.certificate).unwrap()).unwrap();
+        drop(writer);
+        earlier.await.unwrap().unwrap();
+
+        let last = files::read(&second).unwrap();
+        assert_eq!(reloader.0.now.lock().tried, Some(last.digest));
     }
 }
