@@ -15,7 +15,7 @@ const HASH_MEMBER: &[u8] = b",\"hash\":\"";
 /// The member, 64 digits, a quote and the closing brace.
 const HASH_TAIL: usize = HASH_MEMBER.len() + 64 + 2;
 /// The largest number that every JSON reader keeps exactly; no log gets there.
-const MAX_SEQ: u64 = 1 << 53;
+pub(crate) const MAX_SEQ: u64 = 1 << 53;
 
 /// A place in the chain: the number and hash of a record. Written `SEQ:HASH`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

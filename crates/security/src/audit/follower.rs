@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::back_lines::BackLines;
-use super::chain::{Checkpoint, Read, read};
+use super::chain::{Checkpoint, MAX_SEQ, Read, read};
 use super::merkle::{Frontier, leaf_hash};
 use super::signed::VerifyKey;
 use super::sink::same_file;
@@ -76,8 +76,12 @@ impl Kept {
         }
     }
 
-    /// The last record of the tree.
+    /// The last record of the tree; none when numbers and sizes cannot be those of a log.
     pub(crate) fn at(&self) -> Option<Checkpoint> {
+        let room = self.seq.checked_sub(self.first)?.checked_add(1)?;
+        if self.seq > MAX_SEQ || self.size > room {
+            return None;
+        }
         let mut hash = [0; 32];
         hex::decode_to_slice(&self.head, &mut hash).ok()?;
         Some(Checkpoint { seq: self.seq, hash })
@@ -287,4 +291,37 @@ fn read_line(reader: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<u64> {
         }
     }
     Ok(len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_tree_is_told_and_not_gone_on_from() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("audit.jsonl");
+        let kept = |size: u64, first: u64, seq: u64| Kept {
+            origin: "log".into(),
+            key: "key".into(),
+            size,
+            first,
+            seq,
+            head: "00".repeat(32),
+            offset: 0,
+            peaks: vec!["00".repeat(32); size.count_ones() as usize],
+        };
+        let open = |kept: &Kept| Follower::new(log.clone(), Some(kept));
+        assert!(open(&kept(3, 1, 3)).is_ok() && open(&kept(2, 1, 3)).is_ok());
+        for damaged in [
+            kept(3, 1, u64::MAX),
+            kept(u64::MAX, 1, 3),
+            kept(4, 1, 3),
+            kept(3, 4, 3),
+            Kept { peaks: Vec::new(), ..kept(3, 1, 3) },
+            Kept { head: "0".into(), ..kept(3, 1, 3) },
+        ] {
+            assert!(matches!(open(&damaged), Err(FollowError::Changed(_))), "{damaged:?}");
+        }
+    }
 }
