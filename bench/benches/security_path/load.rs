@@ -4,7 +4,11 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::time::{Duration, Instant};
 
+use memchr::memmem;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// How a good answer begins.
+pub(crate) const OK: &str = "HTTP/1.1 200";
 
 /// One kind of request to one server.
 pub(crate) struct Load<'a> {
@@ -13,6 +17,10 @@ pub(crate) struct Load<'a> {
     /// Lines with their ends.
     pub(crate) headers: &'a str,
     pub(crate) connections: usize,
+    /// What every answer begins with.
+    pub(crate) expected: &'static str,
+    /// Whether each request comes from another network, as a trusted proxy says.
+    pub(crate) networks: bool,
 }
 
 /// What came of it.
@@ -29,7 +37,7 @@ pub(crate) struct Answer {
 }
 
 impl Load<'_> {
-    /// Keeps all connections busy for this long. Every answer must be a 200.
+    /// Keeps all connections busy for this long.
     pub(crate) fn run(&self, length: Duration) -> Report {
         let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
             panic!("no runtime for the load")
@@ -37,9 +45,8 @@ impl Load<'_> {
         runtime.block_on(async {
             let started = Instant::now();
             let until = started + length;
-            let request = request(self.path, self.headers);
             let tasks: Vec<_> = (0..self.connections)
-                .map(|_| tokio::spawn(keep_busy(self.port, request.clone(), until)))
+                .map(|at| tokio::spawn(keep_busy(self.port, self.requests(at), self.expected, until)))
                 .collect();
             let mut micros = Vec::new();
             for task in tasks {
@@ -56,6 +63,22 @@ impl Load<'_> {
     }
 }
 
+impl Load<'_> {
+    /// The requests of one connection.
+    fn requests(&self, connection: usize) -> impl FnMut() -> String + Send + use<> {
+        let (path, headers, networks) = (self.path.to_owned(), self.headers.to_owned(), self.networks);
+        let mut next = 0_u32;
+        move || {
+            if !networks {
+                return request(&path, &headers);
+            }
+            next += 1;
+            let network = format!("2001:db8:{connection:x}:{:x}:{:x}::1", next >> 16, next & 0xffff);
+            request(&path, &format!("x-forwarded-for: {network}\r\n{headers}"))
+        }
+    }
+}
+
 impl Report {
     /// The turn of the median rate, with the medians of the latencies.
     pub(crate) fn median(turns: Vec<Report>) -> Report {
@@ -68,7 +91,12 @@ impl Report {
     }
 }
 
-async fn keep_busy(port: u16, request: String, until: Instant) -> Vec<f32> {
+async fn keep_busy(
+    port: u16,
+    mut next: impl FnMut() -> String,
+    expected: &'static str,
+    until: Instant,
+) -> Vec<f32> {
     let Ok(mut stream) = tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await else {
         panic!("nobody listens on {port}")
     };
@@ -76,6 +104,7 @@ async fn keep_busy(port: u16, request: String, until: Instant) -> Vec<f32> {
     let mut micros = Vec::new();
     let mut buffer = vec![0; 16 << 10];
     while Instant::now() < until {
+        let request = next();
         let sent = Instant::now();
         if stream.write_all(request.as_bytes()).await.is_err() {
             panic!("the connection is gone");
@@ -86,7 +115,7 @@ async fn keep_busy(port: u16, request: String, until: Instant) -> Vec<f32> {
                 Ok(read) if read > 0 => filled += read,
                 _ => panic!("the answer ends early"),
             }
-            if is_whole(&buffer[..filled]) {
+            if is_whole(&buffer[..filled], expected) {
                 break;
             }
         }
@@ -105,7 +134,7 @@ pub(crate) fn ask(port: u16, path: &str, headers: &str) -> Answer {
     if stream.write_all(request(path, headers).as_bytes()).is_err() {
         panic!("the request cannot be sent");
     }
-    while !is_whole(&received) {
+    while !is_whole(&received, OK) {
         match stream.read(&mut chunk) {
             Ok(read) if read > 0 => received.extend_from_slice(&chunk[..read]),
             _ => panic!("the answer ends early"),
@@ -121,13 +150,14 @@ fn request(path: &str, headers: &str) -> String {
 }
 
 /// Whether all of an answer is there.
-fn is_whole(bytes: &[u8]) -> bool {
-    let Some(head) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else { return false };
-    let text = String::from_utf8_lossy(&bytes[..head]);
-    assert!(text.starts_with("HTTP/1.1 200"), "not a 200: {text}");
-    let length = text.lines().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
+fn is_whole(bytes: &[u8], expected: &str) -> bool {
+    let Some(head) = memmem::find(bytes, b"\r\n\r\n") else { return false };
+    let first = bytes.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    assert!(first.starts_with(expected.as_bytes()), "not {expected}: {}", first.escape_ascii());
+    const LENGTH: &[u8] = b"content-length: ";
+    let length = memmem::find(&bytes[..head], LENGTH).map_or(0, |at| {
+        let digits = bytes[at + LENGTH.len()..].iter().take_while(|byte| byte.is_ascii_digit());
+        digits.fold(0, |length, digit| length * 10 + usize::from(digit - b'0'))
     });
-    bytes.len() >= head + 4 + length.unwrap_or(0)
+    bytes.len() >= head + 4 + length
 }

@@ -3,6 +3,8 @@
 //!
 //! Both servers run in processes of their own, one after the other in turns, under the same load from this process:
 //! 64 connections that each send the next request when the answer is there. `cargo bench --bench security_path`.
+//! `cargo bench --bench security_path -- flood` has the product refuse guesses from ever other networks, as fast as they
+//! come, beside one connection with a good key.
 //! `TURN_SECONDS` sets the length of a turn (default 3), `TURNS` how many there are of each (default 5).
 
 #![allow(clippy::print_stdout, reason = "a benchmark says what it measured")]
@@ -22,8 +24,10 @@ fn main() {
     let mut args = std::env::args().skip(1);
     match args.next().as_deref() {
         Some("bare") => servers::bare(&args.next().unwrap_or_default()),
+        Some("guarded") => servers::guarded(&args.next().unwrap_or_default()),
         Some("secured") => servers::secured(&args.next().unwrap_or_default()),
         // `--bench` from cargo, or nothing.
+        _ if std::env::args().any(|arg| arg == "flood") => flood(),
         _ => compare(),
     }
 }
@@ -36,26 +40,30 @@ fn compare() {
     let headers = format!("x-forwarded-proto: https\r\nx-api-key: {}\r\n", servers::KEY);
     let answer = load::ask(secured.port(), servers::PATH, &headers);
     let bare = servers::Child::start("bare", &answer.body);
+    let guarded = servers::Child::start("guarded", &answer.body);
 
-    let under = |port| Load { port, path: servers::PATH, headers: &headers, connections: 64 };
-    let turn = Duration::from_secs(seconds);
-    for port in [bare.port(), secured.port(), required.port()] {
-        under(port).run(Duration::from_secs(1));
-    }
-    let (mut plain, mut best_effort, mut strict) = (Vec::new(), Vec::new(), Vec::new());
+    let all = [
+        ("bare axum route", &bare),
+        ("the same route behind the guard", &guarded),
+        ("product, audit_mode best_effort", &secured),
+        ("product, audit_mode required", &required),
+    ];
+    let under = |child: &servers::Child| {
+        let headers = headers.as_str();
+        let (path, expected) = (servers::PATH, load::OK);
+        Load { port: child.port(), path, headers, connections: 64, expected, networks: false }
+    };
+    all.iter().for_each(|(_, child)| _ = under(child).run(Duration::from_secs(1)));
+    let mut reports: Vec<Vec<Report>> = all.iter().map(|_| Vec::new()).collect();
     for _ in 0..turns {
-        plain.push(under(bare.port()).run(turn));
-        best_effort.push(under(secured.port()).run(turn));
-        strict.push(under(required.port()).run(turn));
+        for ((_, child), reports) in all.iter().zip(&mut reports) {
+            reports.push(under(child).run(Duration::from_secs(seconds)));
+        }
     }
-    let (plain, best_effort, strict) =
-        (Report::median(plain), Report::median(best_effort), Report::median(strict));
     println!("body of {} bytes, 64 connections, {turns} turns of {seconds} s, medians", answer.body.len());
-    for (name, report) in [
-        ("bare axum route", &plain),
-        ("secured, audit_mode best_effort", &best_effort),
-        ("secured, audit_mode required", &strict),
-    ] {
+    let medians: Vec<Report> = reports.into_iter().map(Report::median).collect();
+    let Some(plain) = medians.first() else { return };
+    for ((name, _), report) in all.iter().zip(&medians) {
         println!(
             "{name:<34} {:>9.0} req/s  p50 {:>6.0} us  p99 {:>6.0} us  {:>5.1} % of bare, p99 {:+.0} us",
             report.rate,
@@ -65,6 +73,32 @@ fn compare() {
             report.p99_us - plain.p99_us,
         );
     }
+}
+
+fn flood() {
+    let length = Duration::from_secs(number("TURN_SECONDS", 10));
+    let server = servers::Child::start("secured", "best_effort");
+    let key = format!("x-forwarded-proto: https\r\nx-api-key: {}\r\n", servers::KEY);
+    let guess = "x-forwarded-proto: https\r\nx-api-key: tqf_guess\r\n";
+    let (port, path) = (server.port(), servers::PATH);
+    let good = Load { port, path, headers: &key, connections: 1, expected: load::OK, networks: false };
+    let bad = Load { headers: guess, connections: 64, expected: "HTTP/1.1 401", networks: true, ..good };
+    let tell = |what: &str, report: &Report| {
+        let Report { rate, p50_us, p99_us } = report;
+        println!("{what:<40} {rate:>9.0} req/s  p50 {p50_us:>6.0} us  p99 {p99_us:>6.0} us");
+    };
+    let alone = good.run(length);
+    let before = server.resident_kib();
+    let (flood, beside) = std::thread::scope(|scope| {
+        let flood = scope.spawn(|| bad.run(length));
+        let beside = good.run(length);
+        (flood.join(), beside)
+    });
+    let Ok(flood) = flood else { panic!("the flood broke off") };
+    tell("good key, alone", &alone);
+    tell("good key, beside the flood", &beside);
+    tell("refused guesses, each of a new network", &flood);
+    println!("memory of the server: {before} KiB before the flood, {} KiB after it", server.resident_kib());
 }
 
 fn number(name: &str, default: u64) -> u64 {

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use axum::body::Body;
-use axum::extract::{ConnectInfo, Request, State};
-use axum::middleware::Next;
+use axum::extract::{ConnectInfo, Request};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use http::header::{
@@ -17,9 +16,12 @@ use http::header::{
     CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, ORIGIN, UPGRADE, VARY,
 };
 use http::{HeaderMap, Method, StatusCode, Version};
-use taskiq_flow_security::layer::{Connection, RequestId};
+use taskiq_flow_security::https::ClientInfo;
+use taskiq_flow_security::layer::{Connection, RequestId, write_security_headers};
 use uuid::Uuid;
 
+use crate::around::Inner;
+use crate::gate::asks_for_websocket;
 use crate::problem::{PROBLEM_JSON, Problem};
 use crate::serve::Framing;
 use crate::state::AppState;
@@ -44,8 +46,15 @@ const CORS_EXPOSED: HeaderValue = HeaderValue::from_static(
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AnsweredBy(pub(crate) &'static str);
 
-/// The outermost layer but the one that writes the security headers.
-pub(crate) async fn frame(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
+/// Who sent the request; in its extensions. An upgrade to a WebSocket that a proxy passed on may count as secure where
+/// nothing else does, so that its client is judged by the route.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sender {
+    pub(crate) client: ClientInfo,
+}
+
+/// The outermost layer.
+pub(crate) async fn frame(state: AppState, mut request: Request, inner: Inner) -> Response {
     let started = Instant::now();
     let id = request_id(request.headers());
     request.extensions_mut().insert(RequestId(Arc::clone(&id)));
@@ -55,20 +64,25 @@ pub(crate) async fn frame(State(state): State<AppState>, mut request: Request, n
         // Served by somebody else's loop, which knows the peer and nothing of TLS.
         request.extensions_mut().insert(Connection { peer: peer.ip(), native_tls: false });
     }
+    let Connection { peer, native_tls } = Connection::of(request.extensions());
+    let upgrade = request.headers().contains_key(UPGRADE);
+    let to_websocket = upgrade && asks_for_websocket(request.headers());
+    let client = state.guard().client_info(peer, native_tls, request.headers(), to_websocket);
+    if !to_websocket {
+        request.extensions_mut().insert(Sender { client });
+    }
     let (method, path, version) =
         (request.method().clone(), request.uri().path().to_owned(), request.version());
     let origin = welcome_origin(&state, request.headers());
 
     let framing = request.extensions().get::<Framing>().copied();
-    let upgrade = request.headers().contains_key(UPGRADE);
-
     let preflight =
         method == Method::OPTIONS && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD);
     let mut response = match (framing.and_then(|framing| framing.fault), &origin, preflight) {
         (Some(fault), ..) => Problem::bad_request(fault.to_string()).into_response(),
         (_, Some(_), true) => preflight_answer(),
         // A panic leaves nothing half done that the next request could see: state is behind locks that do not poison.
-        _ => AssertUnwindSafe(next.run(request)).catch_unwind().await.unwrap_or_else(|panic| {
+        _ => AssertUnwindSafe(inner.run(request)).catch_unwind().await.unwrap_or_else(|panic| {
             Problem::internal(format_args!("panic: {}", panic_text(panic.as_ref()))).into_response()
         }),
     };
@@ -80,6 +94,7 @@ pub(crate) async fn frame(State(state): State<AppState>, mut request: Request, n
         headers.insert(REQUEST_ID, value);
     }
     headers.entry(CONTENT_SECURITY_POLICY).or_insert(NO_CONTENT_POLICY);
+    write_security_headers(headers, client.secure);
     if let Some(origin) = origin {
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, CORS_EXPOSED);
@@ -166,6 +181,7 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::around::around;
     use http_body_util::BodyExt;
     use taskiq_flow_broker::InMemoryBroker;
     use taskiq_flow_engine::{Engine, EngineOptions, SystemClock};
@@ -191,7 +207,7 @@ mod tests {
         }
         let router = axum::Router::new()
             .route("/boom", axum::routing::get(boom))
-            .layer(axum::middleware::from_fn_with_state(state, frame));
+            .layer(around(move |request, inner| frame(state.clone(), request, inner)));
         let request = Request::get("/boom").header(REQUEST_ID, "r-1").body(Body::empty()).unwrap();
         let response = router.oneshot(request).await.unwrap();
         assert_eq!((response.status().as_u16(), &response.headers()[CONTENT_TYPE]), (500, &PROBLEM_JSON));

@@ -2,10 +2,7 @@
 //! extensions the [`Admission`], the [`Permit`] that its rule gave, and the [`RunRecord`] or [`ScheduleRecord`] that
 //! the path names.
 
-use std::net::Ipv4Addr;
-
-use axum::extract::{FromRequestParts, RawPathParams, Request, State};
-use axum::middleware::Next;
+use axum::extract::{FromRequestParts, RawPathParams, Request};
 use axum::response::{IntoResponse, Response};
 use http::header::UPGRADE;
 use http::request::Parts;
@@ -18,7 +15,8 @@ use taskiq_flow_security::layer::{Connection, RequestId};
 use taskiq_flow_security::{Admission, Permission, Permit, Refusal, Resource};
 use taskiq_flow_store::{RunRecord, ScheduleRecord};
 
-use crate::frame::AnsweredBy;
+use crate::around::Inner;
+use crate::frame::{AnsweredBy, Sender};
 use crate::input::{announces_too_much, too_large};
 use crate::problem::Problem;
 use crate::rule::{Route, Rule};
@@ -29,11 +27,7 @@ use crate::state::AppState;
 const HEADERS: usize = 16;
 
 /// Around every route, and around the answers to paths and methods that do not exist.
-pub(crate) async fn gate(
-    State((state, route)): State<(AppState, &'static Route)>,
-    request: Request,
-    next: Next,
-) -> Response {
+pub(crate) async fn gate(state: AppState, route: &'static Route, request: Request, inner: Inner) -> Response {
     // The body cannot be shared between threads: only what comes before it is looked at.
     let (mut parts, body) = request.into_parts();
     let plain_on_tls = parts.extensions.get::<Framing>().is_some_and(|framing| framing.plain_on_tls);
@@ -44,8 +38,8 @@ pub(crate) async fn gate(
         Err(refusal) => Problem::from(refusal).into_response(),
         Ok(admission) => {
             let mut answer = match pass(&state, route, &admission, &mut parts).await {
-                Ok(None) => next.run(Request::from_parts(parts, body)).await,
-                Ok(Some(noting)) => noting.carry_out(Request::from_parts(parts, body), next).await,
+                Ok(None) => inner.run(Request::from_parts(parts, body)).await,
+                Ok(Some(noting)) => noting.carry_out(Request::from_parts(parts, body), inner).await,
                 Err(problem) => problem.into_response(),
             };
             // As many as an answer gets in the end: grown once, not at every power of two.
@@ -59,19 +53,20 @@ pub(crate) async fn gate(
 }
 
 async fn admit(state: &AppState, route: &Route, parts: &Parts) -> Result<Admission, Refusal> {
-    // Without an address nothing is trusted and all share one bucket.
-    let unknown = Connection { peer: Ipv4Addr::UNSPECIFIED.into(), native_tls: false };
-    let Connection { peer, native_tls } = parts.extensions.get().copied().unwrap_or(unknown);
-    let id = parts.extensions.get::<RequestId>();
+    let extensions = &parts.extensions;
+    let Connection { peer, native_tls } = Connection::of(extensions);
+    let sender = extensions.get::<Sender>();
+    let id = extensions.get::<RequestId>();
     let facts = RequestFacts {
         peer,
         native_tls,
+        client: sender.map(|sender| sender.client),
         method: &parts.method,
         path: parts.uri.path(),
         headers: &parts.headers,
         request_id: id.map_or("", |id| &id.0),
         websocket_upgrade: asks_for_websocket(&parts.headers),
-        certificate: parts.extensions.get(),
+        certificate: extensions.get(),
     };
     state.guard().admit(route.endpoint, route.rule.access(), facts).await
 }
@@ -105,7 +100,7 @@ async fn pass(
             (Some(guard.authorize(admission, permission, Resource::Pipeline(&id))?), None, None)
         }
         Rule::Run(permission) => {
-            let (permit, record) = on_run(state, admission, permission, &id).await?;
+            let (permit, record) = Box::pin(on_run(state, admission, permission, &id)).await?;
             (Some(permit), Some(record), None)
         }
         Rule::Schedule(permission) => {
@@ -155,9 +150,9 @@ impl Noting {
     }
 
     /// Has the handler answer, and records how.
-    async fn carry_out(self, request: Request, next: Next) -> Response {
+    async fn carry_out(self, request: Request, inner: Inner) -> Response {
         if self.is_read() {
-            let answer = next.run(request).await;
+            let answer = inner.run(request).await;
             // What cannot be recorded is not shown.
             return self
                 .conclude(&answer)
@@ -166,7 +161,7 @@ impl Noting {
         // A client that goes away ends its request, and what has been done by then is to be recorded all the same.
         let noting = self.clone();
         let handled = tokio::spawn(async move {
-            let answer = next.run(request).await;
+            let answer = inner.run(request).await;
             // The change is made; where that must not be without a record, there is one of its announcement.
             let _ = noting.conclude(&answer);
             answer

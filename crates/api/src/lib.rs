@@ -15,6 +15,7 @@
 
 mod accept;
 mod app;
+mod around;
 mod docs;
 mod frame;
 #[cfg(feature = "fuzzing")]

@@ -1,15 +1,14 @@
 //! The table of routes. What is not in it is not served, and what is in it has a rule.
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 use axum::routing::{MethodRouter, delete, get, patch, post, put};
 use http::{Method, StatusCode};
 use taskiq_flow_security::audit::AuditEvent;
 use taskiq_flow_security::guard::endpoint;
-use taskiq_flow_security::layer::SecurityHeadersLayer;
 use taskiq_flow_security::permission::Permission::{Admin, Execute, Read};
 
+use crate::around::around;
 use crate::frame::frame;
 use crate::gate::gate;
 use crate::handlers::{
@@ -121,30 +120,31 @@ static NOTHING: Route =
 
 /// The routes of a server.
 pub fn router(state: AppState) -> Router {
+    let gate = |route: &'static Route| {
+        let state = state.clone();
+        around(move |request, inner| gate(state.clone(), route, request, inner))
+    };
     let mut router = Router::new();
     for route in ROUTES.iter().filter(|route| is_served(route, &state)) {
         for path in route.paths {
             let path = if *path == DEFAULT_METRICS_PATH { &state.options().metrics_path } else { *path };
             for path in [path.to_owned(), format!("/api{path}")] {
                 let handler = (route.handler)();
-                let gate = from_fn_with_state((state.clone(), route), gate);
-                router = router.route(&path, handler.route_layer(gate));
+                router = router.route(&path, handler.route_layer(gate(route)));
             }
         }
     }
-    let guard = state.guard().clone();
-    let nothing = || from_fn_with_state((state.clone(), &NOTHING), gate);
-    let not_found: MethodRouter<AppState> = axum::routing::any(not_found).layer(nothing());
-    let not_allowed: MethodRouter<AppState> = axum::routing::any(method_not_allowed).layer(nothing());
+    let not_found: MethodRouter<AppState> = axum::routing::any(not_found).layer(gate(&NOTHING));
+    let not_allowed: MethodRouter<AppState> = axum::routing::any(method_not_allowed).layer(gate(&NOTHING));
     let not_allowed = not_allowed.with_state::<()>(state.clone());
+    let framing = state.clone();
     router
         .fallback_service(not_found.with_state::<()>(state.clone()))
         .method_not_allowed_fallback(move |request| {
             let service = not_allowed.clone();
             async move { call(service, request).await }
         })
-        .layer(from_fn_with_state(state.clone(), frame))
-        .layer(SecurityHeadersLayer::with_guard(guard))
+        .layer(around(move |request, inner| frame(framing.clone(), request, inner)))
         .with_state(state)
 }
 

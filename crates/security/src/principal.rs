@@ -158,7 +158,7 @@ impl Principal {
         match &self.issuer {
             // The length keeps the two texts apart, the `@` those that have an issuer from those that have none.
             Some(issuer) => format!("{kind}@{}:{issuer}:{}", issuer.len(), self.id),
-            None => format!("{kind}:{}", self.id),
+            None => [kind, ":", &self.id].concat(),
         }
     }
 }

@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use memchr::{memchr, memchr_iter};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -67,6 +68,11 @@ impl Heads {
             while let [b'\r' | b'\n', rest @ ..] = bytes {
                 bytes = rest;
             }
+            // Nearly every head comes whole, and need not be kept.
+            if let Some(end) = end_of_head(bytes, 0) {
+                self.judge(examine(&bytes[..end]));
+                return &bytes[end..];
+            }
         }
         let searched = self.head.len().saturating_sub(2);
         self.head.extend_from_slice(bytes);
@@ -78,33 +84,44 @@ impl Heads {
             return &[];
         };
         let rest = &bytes[bytes.len() - (self.head.len() - end)..];
-        let (fault, next) = examine(&self.head[..end]);
-        self.found.push_back(fault);
-        self.at = next;
+        self.judge(examine(&self.head[..end]));
         self.head.clear();
         rest
+    }
+
+    fn judge(&mut self, (fault, next): (Option<Fault>, At)) {
+        self.found.push_back(fault);
+        self.at = next;
     }
 }
 
 /// The place after the empty line that ends a head; `from`: where it was not looked for before.
 fn end_of_head(head: &[u8], from: usize) -> Option<usize> {
-    (from..head.len()).find_map(|at| match head[at..] {
-        [b'\n', b'\n', ..] => Some(at + 2),
-        [b'\n', b'\r', b'\n', ..] => Some(at + 3),
+    memchr_iter(b'\n', &head[from..]).find_map(|at| match head[from + at + 1..] {
+        [b'\n', ..] => Some(from + at + 2),
+        [b'\r', b'\n', ..] => Some(from + at + 3),
         _ => None,
     })
 }
 
 /// What is wrong with a head, and what follows it.
 fn examine(head: &[u8]) -> (Option<Fault>, At) {
-    let mut lines = head.split_inclusive(|byte| *byte == b'\n');
-    let bare = lines.clone().any(|line| !line.ends_with(b"\r\n"));
-    let line = lines.next().unwrap_or_default();
-    let (tunnel, fragment) = (line.starts_with(b"CONNECT "), line.contains(&b'#'));
-    let (mut lengths, mut length, mut coding, mut upgrade) = (0_u32, Some(0), false, false);
-    for line in lines {
-        let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
-        let (name, value) = (line[..colon].trim_ascii(), line[colon + 1..].trim_ascii());
+    let line = &head[..memchr(b'\n', head).unwrap_or(head.len())];
+    let (tunnel, fragment) = (line.starts_with(b"CONNECT "), memchr(b'#', line).is_some());
+    let (mut lengths, mut length, mut coding, mut upgrade, mut bare) = (0_u32, Some(0), false, false, false);
+    let mut start = 0;
+    for end in memchr_iter(b'\n', head) {
+        let line = &head[start..=end];
+        let first = start == 0;
+        start = end + 1;
+        bare |= !line.ends_with(b"\r\n");
+        // Only fields of these initials matter.
+        let line = line.trim_ascii_start();
+        if first || !matches!(line, [b'c' | b'C' | b't' | b'T' | b'u' | b'U', ..]) {
+            continue;
+        }
+        let Some(colon) = memchr(b':', line) else { continue };
+        let (name, value) = (line[..colon].trim_ascii_end(), line[colon + 1..].trim_ascii());
         if name.eq_ignore_ascii_case(b"content-length") {
             lengths += 1;
             length = std::str::from_utf8(value).ok().and_then(|text| text.parse::<u64>().ok());

@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use super::entry::AuditEntry;
+use super::line::LineWriter;
 use super::record::{AuditRecord, RecordView};
-use super::safe_json::to_safe_json;
 
 const HASH_MEMBER: &[u8] = b",\"hash\":\"";
 /// The member, 64 digits, a quote and the closing brace.
@@ -77,18 +77,29 @@ impl FromStr for Checkpoint {
 }
 
 /// Makes the record after `before` out of an entry, and its line.
-pub(crate) fn seal(entry: &AuditEntry, time: Timestamp, before: Checkpoint) -> serde_json::Result<Line> {
+pub(crate) fn seal_with(
+    writer: &mut LineWriter,
+    entry: &AuditEntry,
+    time: Timestamp,
+    before: Checkpoint,
+) -> serde_json::Result<Line> {
     let names = entry.principal.as_ref().map(|principal| principal.names());
     let prev_hash = digits(&before.hash);
     let seq = before.seq + 1;
     let view = RecordView::new(entry, names.as_ref(), seq, time, prev_hash.as_str());
-    let mut bytes = to_safe_json(&view)?.into_bytes();
+    let mut bytes = writer.write(&view)?;
     let hash: [u8; 32] = Sha256::digest(&bytes).into();
     bytes.pop();
     bytes.extend_from_slice(HASH_MEMBER);
     bytes.extend_from_slice(&digits(&hash).0);
     bytes.extend_from_slice(b"\"}\n");
     Ok(Line { at: Checkpoint { seq, hash }, bytes })
+}
+
+/// [`seal_with`], for a single record.
+#[cfg(test)]
+pub(crate) fn seal(entry: &AuditEntry, time: Timestamp, before: Checkpoint) -> serde_json::Result<Line> {
+    seal_with(&mut LineWriter::default(), entry, time, before)
 }
 
 /// A hash in hexadecimal.

@@ -357,7 +357,7 @@ fn like(entry: &AuditEntry, kind: Option<Kind>) -> AuditEntry {
     like
 }
 
-fn is_denial(event: AuditEvent) -> bool {
+pub(crate) fn is_denial(event: AuditEvent) -> bool {
     matches!(
         event,
         AuditEvent::AuthenticationFailure

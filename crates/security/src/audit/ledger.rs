@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::chain::{Checkpoint, Line, seal};
+use super::chain::{Checkpoint, Line, seal_with};
 use super::entry::AuditEntry;
 use super::error::AuditError;
 use super::event::{AuditEvent, Outcome};
 use super::gap::GapNote;
 use super::intake::{Batch, Stamped};
 use super::lane::Lane;
+use super::line::LineWriter;
 use super::sink::Tail;
 use super::tell::Told;
 
@@ -20,6 +21,7 @@ const CHUNK: usize = 256;
 pub(crate) struct Ledger {
     pub(crate) head: Checkpoint,
     pub(crate) lanes: Vec<Lane>,
+    lines: LineWriter,
     /// Whether a record counts only once a sink took it.
     required: bool,
     /// Requests refused since the last record was written.
@@ -34,7 +36,17 @@ pub(crate) struct Ledger {
 
 impl Ledger {
     pub(crate) fn new(head: Checkpoint, lanes: Vec<Lane>, required: bool) -> Self {
-        Self { head, lanes, required, refused: 0, lost: 0, closed: false, settled: 0, failed: Vec::new() }
+        Self {
+            head,
+            lanes,
+            lines: LineWriter::default(),
+            required,
+            refused: 0,
+            lost: 0,
+            closed: false,
+            settled: 0,
+            failed: Vec::new(),
+        }
     }
 
     /// Whether it takes no more records.
@@ -111,7 +123,7 @@ impl Ledger {
         let mut sealed: Vec<&Stamped> = Vec::with_capacity(chunk.len());
         let mut head = self.head;
         for (index, stamped) in chunk.iter().enumerate() {
-            match seal(&stamped.entry, stamped.time, head) {
+            match seal_with(&mut self.lines, &stamped.entry, stamped.time, head) {
                 Ok(line) => {
                     head = line.at;
                     lines.push(Arc::new(line));
@@ -156,7 +168,7 @@ impl Ledger {
             sink: "all".to_owned(),
         };
         let entry = gap_entry(&note);
-        let Some(line) = sealed(&entry, time, self.head) else { return };
+        let Some(line) = sealed(&mut self.lines, &entry, time, self.head) else { return };
         if self.offer(std::slice::from_ref(&line)) > 0 {
             (self.refused, self.lost) = (0, 0);
             told.add(&entry, time, self.head, line.at);
@@ -179,7 +191,7 @@ impl Ledger {
         let sink = self.lanes[lane].label.clone();
         let note = GapNote { missed, unreadable_lines: tail.unreadable_lines, refused: 0, lost: 0, sink };
         let entry = gap_entry(&note);
-        let Some(line) = sealed(&entry, time, before) else { return };
+        let Some(line) = sealed(&mut self.lines, &entry, time, before) else { return };
         let line = std::slice::from_ref(&line);
         if self.lanes[lane].offer(line, true) {
             for (other, sink) in self.lanes.iter_mut().enumerate() {
@@ -199,8 +211,13 @@ impl Ledger {
     }
 }
 
-fn sealed(entry: &AuditEntry, time: Timestamp, before: Checkpoint) -> Option<Arc<Line>> {
-    match seal(entry, time, before) {
+fn sealed(
+    writer: &mut LineWriter,
+    entry: &AuditEntry,
+    time: Timestamp,
+    before: Checkpoint,
+) -> Option<Arc<Line>> {
+    match seal_with(writer, entry, time, before) {
         Ok(line) => Some(Arc::new(line)),
         Err(error) => {
             tracing::error!(%error, "a gap record cannot be written as JSON");

@@ -12,7 +12,7 @@ use super::chain::Checkpoint;
 use super::entry::AuditEntry;
 use super::error::AuditError;
 use super::event::{AuditEvent, Outcome};
-use super::flood::{Flood, FloodLimit};
+use super::flood::{Flood, FloodLimit, is_denial};
 use super::intake::{Intake, Pushed};
 use super::lane::Lane;
 use super::ledger::Ledger;
@@ -159,7 +159,8 @@ impl AuditLogger {
     /// log, and the request must not go on. [`AuditError::Closed`] after [`AuditLogger::close`].
     pub fn record(&self, entry: AuditEntry) -> Result<(), AuditError> {
         let shared = &self.inner.shared;
-        if shared.flood.as_ref().is_some_and(|flood| !flood.admits(&entry, Instant::now())) {
+        let flood = shared.flood.as_ref().filter(|_| is_denial(entry.event));
+        if flood.is_some_and(|flood| !flood.admits(&entry, Instant::now())) {
             return Ok(());
         }
         match shared.write(entry) {

@@ -42,6 +42,7 @@ mod gap;
 mod intake;
 mod lane;
 mod ledger;
+mod line;
 mod logger;
 pub mod merkle;
 mod notary;

@@ -22,6 +22,8 @@ struct Passage<'a> {
     settings: &'a Settings,
     request: Arc<Request>,
     limit: &'a Limit,
+    /// How its client's address is counted.
+    address: String,
     /// Whether it asks for [`Access::Probe`].
     probe: bool,
     /// The tightest decision so far.
@@ -49,7 +51,10 @@ impl Guard {
         let settings = self.settings();
         // The header that asks for an upgrade is the client's own; elsewhere it must not stand in for HTTPS.
         let upgrade = facts.websocket_upgrade && access == Access::WebSocket;
-        let client = settings.client_info(facts.peer, facts.native_tls, facts.headers, upgrade);
+        let client = facts
+            .client
+            .filter(|_| !upgrade)
+            .unwrap_or_else(|| settings.client_info(facts.peer, facts.native_tls, facts.headers, upgrade));
         let request = Arc::new(Request {
             endpoint,
             method: facts.method.clone(),
@@ -69,6 +74,7 @@ impl Guard {
         let mut passage = Passage {
             settings: &settings,
             limit: settings.limits.of(endpoint),
+            address: ip_key(request.ip),
             request,
             probe: access == Access::Probe,
             decision: None,
@@ -147,6 +153,7 @@ impl Guard {
         let mut passage = Passage {
             settings: &settings,
             limit,
+            address: ip_key(socket.request.ip),
             request: socket.request.clone(),
             probe: false,
             decision: None,
@@ -229,7 +236,7 @@ impl Guard {
         passage: &Passage<'_>,
         presented: Presented<'_>,
     ) -> Result<Arc<Principal>, Refusal> {
-        let bucket = format!("auth_failure|ip|{}", ip_key(passage.request.ip));
+        let bucket = ["auth_failure|ip|", &passage.address].concat();
         let limit = passage.settings.limits.auth_failure.as_ref();
         if let Some(limit) = limit {
             let decision = self.inner.limiter.peek(&bucket, limit).await;
@@ -282,7 +289,8 @@ impl Guard {
                 let Some(tokens) = settings.tokens.as_ref() else {
                     return Err(bad_token("tokens are not accepted".to_owned(), None));
                 };
-                let verified = tokens.verify_or_fetch(token, now).await;
+                // On the heap: every other request would carry the room for fetching keys along.
+                let verified = Box::pin(tokens.verify_or_fetch(token, now)).await;
                 let principal = verified.map_err(|error| bad_token(error.to_string(), None))?;
                 match self.check_revoked(&principal, now) {
                     Ok(()) => Ok(principal),
@@ -306,7 +314,7 @@ impl Guard {
         if passage.settings.limits.key == RateLimitKey::Ip {
             return Ok(());
         }
-        let bucket = format!("{}|principal|{}", passage.request.endpoint, principal.unique_name());
+        let bucket = [passage.request.endpoint, "|principal|", &principal.unique_name()].concat();
         self.spend(passage, bucket, Some(principal)).await
     }
 
@@ -408,7 +416,7 @@ impl Guard {
 
 impl Passage<'_> {
     fn bucket_of_address(&self) -> String {
-        format!("{}|ip|{}", self.request.endpoint, ip_key(self.request.ip))
+        [self.request.endpoint, "|ip|", &self.address].concat()
     }
 
     fn missing_credential(&self, reason: impl Into<Cow<'static, str>>) -> Refusal {

@@ -27,6 +27,7 @@
 //! let request = RequestFacts {
 //!     peer: "192.0.2.1".parse().unwrap(),
 //!     native_tls: true,
+//!     client: None,
 //!     method: &Method::GET,
 //!     path: "/pipelines/etl/dag",
 //!     headers: &headers,
@@ -96,6 +97,8 @@ pub struct RequestFacts<'a> {
     pub peer: IpAddr,
     /// Whether the socket is TLS that ends in this process.
     pub native_tls: bool,
+    /// Who is behind it, when that was asked before ([`Guard::client_info`], of a request that is no upgrade).
+    pub client: Option<ClientInfo>,
     /// The method.
     pub method: &'a Method,
     /// The path, without the query (a query may hold what must not be logged).

@@ -100,6 +100,10 @@ fn unquoted(value: &str) -> Option<&str> {
 }
 
 fn split_unquoted<'a>(text: &'a str, separator: char, into: &mut Vec<&'a str>) {
+    if !text.bytes().any(|byte| byte == b'"' || char::from(byte) == separator) {
+        // One element, as nearly always.
+        return into.push(text.trim());
+    }
     let (mut start, mut quoted, mut escaped) = (0, false, false);
     for (at, c) in text.char_indices() {
         match c {

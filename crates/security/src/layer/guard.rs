@@ -105,6 +105,7 @@ where
             let facts = RequestFacts {
                 peer,
                 native_tls,
+                client: None,
                 method: &parts.method,
                 path: parts.uri.path(),
                 headers: &parts.headers,

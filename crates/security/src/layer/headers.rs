@@ -21,6 +21,8 @@ pub const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000; includ
 
 const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 const CROSS_ORIGIN_OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
+/// Not less than are put on an answer here.
+const HEADERS: usize = 8;
 const SAME_ORIGIN: HeaderValue = HeaderValue::from_static("same-origin");
 
 /// Puts the security headers on every answer: `X-Content-Type-Options: nosniff`, `X-Frame-Options: DENY`,
@@ -94,7 +96,10 @@ fn is_secure(extensions: &http::Extensions) -> bool {
     client.is_some_and(|client| client.secure)
 }
 
-fn write_security_headers(headers: &mut HeaderMap, secure: bool) {
+/// Puts the headers of [`SecurityHeadersLayer`] on an answer; `secure`: whether its request was.
+pub fn write_security_headers(headers: &mut HeaderMap, secure: bool) {
+    // Grown once, not at every power of two.
+    headers.reserve(HEADERS);
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));

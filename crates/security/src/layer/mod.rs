@@ -27,7 +27,7 @@ use std::sync::Arc;
 use http::Extensions;
 
 pub use self::guard::{GuardLayer, GuardService};
-pub use self::headers::{HSTS, SecurityHeadersLayer, SecurityHeadersService};
+pub use self::headers::{HSTS, SecurityHeadersLayer, SecurityHeadersService, write_security_headers};
 pub use self::https::{HttpsEnforcementLayer, HttpsEnforcementMiddleware};
 
 /// The socket a request came by.
@@ -41,7 +41,7 @@ pub struct Connection {
 
 impl Connection {
     /// The request's connection, or else one that nothing is trusted of.
-    fn of(extensions: &Extensions) -> Self {
+    pub fn of(extensions: &Extensions) -> Self {
         let unknown = Connection { peer: IpAddr::V4(Ipv4Addr::UNSPECIFIED), native_tls: false };
         extensions.get::<Connection>().copied().unwrap_or(unknown)
     }

@@ -1,7 +1,5 @@
 //! `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers, structured fields of RFC 9651).
 
-use std::fmt::Write as _;
-
 use http::{HeaderName, HeaderValue};
 
 use super::gcra::{Decision, whole_seconds};
@@ -30,8 +28,8 @@ pub fn rate_limit_headers(policy_name: &str, limit: &Limit, d: &Decision) -> [(H
         }
         let window = whole_seconds(quota.period());
         name(&mut policy, window);
-        // Writing to a String cannot fail.
-        _ = write!(policy, ";q={};w={window}", quota.burst());
+        parameter(&mut policy, ";q=", quota.burst());
+        parameter(&mut policy, ";w=", window);
     }
     let until = match d.remaining {
         0 => d.retry_after.unwrap_or(d.next_after),
@@ -43,7 +41,8 @@ pub fn rate_limit_headers(policy_name: &str, limit: &Limit, d: &Decision) -> [(H
     }
     let mut state = String::with_capacity(ROOM);
     name(&mut state, whole_seconds(d.window));
-    _ = write!(state, ";r={};t={seconds}", d.remaining);
+    parameter(&mut state, ";r=", d.remaining);
+    parameter(&mut state, ";t=", seconds);
     [(POLICY, value(policy)), (STATE, value(state))]
 }
 
@@ -71,6 +70,12 @@ fn named(policy_name: &str, limit: &Limit, window: u64) -> String {
 /// A structured-field String: printable ASCII in quotes; anything else becomes an underscore.
 fn quote(out: &mut String, text: &str) {
     out.push('"');
+    if text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')) {
+        // As the names of endpoints are.
+        out.push_str(text);
+        out.push('"');
+        return;
+    }
     for c in text.chars() {
         match c {
             '"' | '\\' => out.extend(['\\', c]),
@@ -79,6 +84,11 @@ fn quote(out: &mut String, text: &str) {
         }
     }
     out.push('"');
+}
+
+fn parameter(out: &mut String, key: &str, value: u64) {
+    out.push_str(key);
+    out.push_str(itoa::Buffer::new().format(value));
 }
 
 fn value(text: String) -> HeaderValue {

@@ -45,6 +45,7 @@ pub use self::headers::rate_limit_headers;
 pub(crate) use self::headers::{concurrency_headers, policy_name};
 pub use self::limit::{Limit, LimitError, Quota};
 use self::table::{MAX_ENTRY_BYTES, MAX_KEY_BYTES, Table};
+use crate::networks::push_ip;
 
 /// Buckets held in memory unless said otherwise: at worst 26 MB of them.
 const DEFAULT_ENTRIES: usize = 65_536;
@@ -52,6 +53,9 @@ const DEFAULT_ENTRIES: usize = 65_536;
 /// Whatever keys and limits an attacker can bring about, the table stays below this.
 const MEMORY_BOUND: usize = 32 << 20;
 const _: () = assert!(DEFAULT_ENTRIES * MAX_ENTRY_BYTES < MEMORY_BOUND);
+
+/// Bytes of the longest address with the length of its network.
+const LONGEST_ADDRESS: usize = "ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255/64".len();
 
 /// Time since a fixed moment of the past; only differences count.
 pub type RateClock = Arc<dyn Fn() -> Duration + Send + Sync>;
@@ -157,7 +161,8 @@ impl RateLimiter {
         let key = bounded(key);
         #[cfg(feature = "redis")]
         if let Some((shared, on_error)) = &self.inner.shared {
-            match (shared.ask(&key, limit, true).await, on_error) {
+            // On the heap: who counts in memory need not make room for it.
+            match (Box::pin(shared.ask(&key, limit, true)).await, on_error) {
                 (Ok(decision), _) => return decision,
                 (Err(_), OnStorageError::Deny) => return Decision::refused(limit, Duration::from_secs(1)),
                 (Err(_), OnStorageError::Local) => {}
@@ -177,7 +182,7 @@ impl RateLimiter {
         let key = bounded(key);
         #[cfg(feature = "redis")]
         if let Some((shared, on_error)) = &self.inner.shared {
-            match (shared.ask(&key, limit, false).await, on_error) {
+            match (Box::pin(shared.ask(&key, limit, false)).await, on_error) {
                 (Ok(decision), _) => return decision,
                 (Err(_), OnStorageError::Deny) => return Decision::refused(limit, Duration::from_secs(1)),
                 (Err(_), OnStorageError::Local) => {}
@@ -227,10 +232,13 @@ impl fmt::Debug for RateLimiterOptions {
 
 /// The part of a key that stands for an address: an IPv4 address as it is, an IPv6 address by its /64.
 pub fn ip_key(ip: IpAddr) -> String {
-    match subscriber(ip) {
-        IpAddr::V4(v4) => v4.to_string(),
-        IpAddr::V6(network) => format!("{network}/64"),
+    let network = subscriber(ip);
+    let mut key = String::with_capacity(LONGEST_ADDRESS);
+    push_ip(&mut key, network);
+    if network.is_ipv6() {
+        key.push_str("/64");
     }
+    key
 }
 
 /// What stands for all addresses that one subscriber can choose among: an IPv4 address (also one that came mapped into

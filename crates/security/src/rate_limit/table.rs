@@ -1,8 +1,8 @@
 //! The buckets of one process, in memory that an address scan cannot grow.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 
+use hashbrown::HashTable;
 use parking_lot::Mutex;
 
 use super::gcra::{Decision, gcra, gcra_peek};
@@ -17,10 +17,8 @@ const EVICTED_PART: usize = 8;
 
 /// Most bytes that one bucket takes: its slot in a hash table that is at least half full, with a byte of the table's own,
 /// and on the heap a key and as many stamps as a limit can have, each with an allocator's header and rounding.
-pub(super) const MAX_ENTRY_BYTES: usize = 2 * (size_of::<(Box<str>, Box<[Bucket]>)>() + 1)
-    + MAX_KEY_BYTES
-    + MAX_PARTS * size_of::<Bucket>()
-    + 2 * 16;
+pub(super) const MAX_ENTRY_BYTES: usize =
+    2 * (size_of::<Entry>() + 1) + MAX_KEY_BYTES + MAX_PARTS * size_of::<Bucket>() + 2 * 16;
 
 /// Buckets by key. Full, it forgets those that are full again, and then those that have the least taken: to
 /// reset a bucket that is empty, an attacker must first empty nearly as many others as the table holds.
@@ -30,7 +28,13 @@ pub(crate) struct Table {
     per_shard: usize,
 }
 
-type Shard = HashMap<Box<str>, Box<[Bucket]>>;
+/// The hash of a key finds its shard and its place there: it is made once.
+type Shard = HashTable<Entry>;
+
+struct Entry {
+    key: Box<str>,
+    buckets: Box<[Bucket]>,
+}
 
 #[derive(Clone, Copy)]
 struct Bucket {
@@ -49,8 +53,9 @@ impl Table {
 
     /// Takes one request from every quota of `limit`, or from none of them.
     pub(crate) fn check(&self, key: &str, limit: &Limit, now_ns: u64) -> Decision {
-        let mut shard = self.shard(key).lock();
-        if let Some(buckets) = shard.get_mut(key) {
+        let hash = self.hasher.hash_one(key);
+        let mut shard = self.shard(hash).lock();
+        if let Some(Entry { buckets, .. }) = shard.find_mut(hash, |entry| *entry.key == *key) {
             let decision = ask(buckets, limit, now_ns);
             if decision.allowed {
                 if buckets.len() == limit.quotas().len() {
@@ -66,15 +71,17 @@ impl Table {
             if shard.len() >= self.per_shard {
                 evict(&mut shard, now_ns);
             }
-            shard.insert(key.into(), taken_from(&[], limit, now_ns));
+            let entry = Entry { key: key.into(), buckets: taken_from(&[], limit, now_ns) };
+            shard.insert_unique(hash, entry, |entry| self.hasher.hash_one(&*entry.key));
         }
         decision
     }
 
     /// What [`Table::check`] would say; takes nothing and remembers nothing.
     pub(crate) fn peek(&self, key: &str, limit: &Limit, now_ns: u64) -> Decision {
-        let shard = self.shard(key).lock();
-        let old = shard.get(key).map_or(&[][..], |buckets| buckets);
+        let hash = self.hasher.hash_one(key);
+        let shard = self.shard(hash).lock();
+        let old = shard.find(hash, |entry| *entry.key == *key).map_or(&[][..], |entry| &entry.buckets);
         let decisions = limit.quotas().enumerate().map(|(i, q)| gcra_peek(now_ns, stamp(old, i), q));
         tightest(decisions, limit)
     }
@@ -83,9 +90,9 @@ impl Table {
         self.shards.iter().map(|s| s.lock().len()).sum()
     }
 
-    fn shard(&self, key: &str) -> &Mutex<Shard> {
-        // The remainder keeps the index inside the vector.
-        &self.shards[self.hasher.hash_one(key) as usize % SHARDS]
+    fn shard(&self, hash: u64) -> &Mutex<Shard> {
+        // Bits that the table of a shard looks at last; the remainder keeps the index inside the vector.
+        &self.shards[(hash >> 40) as usize % SHARDS]
     }
 }
 
@@ -123,18 +130,18 @@ pub(crate) fn tightest(decisions: impl Iterator<Item = Decision>, limit: &Limit)
 
 fn evict(shard: &mut Shard, now_ns: u64) {
     let before = shard.len();
-    shard.retain(|_, buckets| used(buckets, now_ns) > 0);
+    shard.retain(|entry| used(&entry.buckets, now_ns) > 0);
     let free = before - shard.len();
     let wanted = before.div_ceil(EVICTED_PART);
     if free >= wanted {
         return;
     }
-    let mut levels: Vec<u64> = shard.values().map(|b| used(b, now_ns)).collect();
+    let mut levels: Vec<u64> = shard.iter().map(|entry| used(&entry.buckets, now_ns)).collect();
     let mut left = wanted - free;
     let (_, bound, _) = levels.select_nth_unstable(left - 1);
     let bound = *bound;
-    shard.retain(|_, buckets| {
-        let goes = left > 0 && used(buckets, now_ns) <= bound;
+    shard.retain(|entry| {
+        let goes = left > 0 && used(&entry.buckets, now_ns) <= bound;
         left -= usize::from(goes);
         !goes
     });

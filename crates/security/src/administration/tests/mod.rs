@@ -115,6 +115,7 @@ impl Stage {
         let facts = RequestFacts {
             peer: from.parse().unwrap(),
             native_tls: true,
+            client: None,
             method: &Method::GET,
             path: "/pipelines/etl",
             headers: &headers,

@@ -88,6 +88,7 @@ impl Stage {
         let facts = RequestFacts {
             peer: call.peer.parse().unwrap(),
             native_tls: call.native_tls,
+            client: None,
             method: &Method::GET,
             path: "/pipelines/etl/dag",
             headers: &call.headers,
