@@ -73,7 +73,7 @@ fn client(server: &Server) -> Client {
     server.plain_client().key(KEY)
 }
 
-/// Makes runs and a schedule; gives a configuration whose requests are about them.
+/// Makes runs, schedules, keys and revocations; gives a configuration whose requests are about them.
 async fn existing(server: &Server) -> String {
     let client = client(server);
     let mut runs = Vec::new();
@@ -95,10 +95,25 @@ async fn existing(server: &Server) -> String {
         let schedule = json!({ "id": id, "pipeline_id": "quick", "cron": "0 3 * * *" });
         client.post("/schedules", &schedule).await.expect(201);
     }
+    // Several, since some are revoked on the way; that of the configuration cannot be.
+    let keys = ["ci", "ops", "spare-1", "spare-2", "spare-3"];
+    for id in keys {
+        let key = json!({ "id": id, "role": "viewer", "pipelines": ["quick"], "permissions": ["read"] });
+        client.post("/security/keys", &key).await.expect(201);
+    }
+    let me = client.get("/me").await.expect(200).json();
+    let keys = [&keys[..], &[me["id"].as_str().unwrap()]].concat();
+    let mut revocations = Vec::new();
+    for rule in [json!({ "jti": "build-17" }), json!({ "jti": "build-18" }), json!({ "sub": "ada" })] {
+        let made = client.post("/security/revocations", &rule).await.expect(201).json();
+        revocations.push(made["id"].as_str().unwrap().to_owned());
+    }
     let operations = [
         ("^/(pipelines|dag|ws|security/acls)/", json!(["quick", "failing", "waiting", "nobody"])),
         ("^/runs/", json!(runs)),
         ("^/schedules/", json!(schedules)),
+        ("^/security/keys/", json!(keys)),
+        ("^/security/revocations/", json!(revocations)),
     ];
     operations
         .map(|(paths, ids)| {

@@ -10,3 +10,4 @@ mod scan;
 mod serving;
 mod smuggling;
 mod support;
+mod versions;
