@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
-use taskiq_flow_testkit::{Authority, Client, Incoming, Pair, Server, ServerBuilder, Socket, until};
+use sha2::{Digest, Sha256};
+use taskiq_flow_testkit::{Authority, Client, Incoming, Pair, Server, ServerBuilder, Socket, jwt, until};
 
 use crate::support::{answers_with, secured};
 
@@ -117,6 +120,38 @@ async fn a_certificate_may_be_optional_and_opens_sockets() {
     assert_eq!(refused.status, 403);
     let posted = client(&server, &pair, &robot).header("Origin", "https://evil.example");
     assert_eq!(posted.get("/pipelines").await.status, 403);
+}
+
+#[tokio::test]
+async fn a_token_that_is_bound_to_a_certificate_is_nothing_without_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let (builder, pair) = mutual(directory.path(), &authority, None);
+    let secret = "a secret of at least thirty-two bytes";
+    let server = builder
+        .env("TASKIQ_FLOW_TLS_CLIENT_AUTH", "optional")
+        .env("TASKIQ_FLOW_JWT_SECRET", secret)
+        .start()
+        .await;
+    // Named by no entry: what it opens, its token alone does.
+    let laptop = authority.issue("laptop", "/CN=laptop", "");
+    let der = pem_to_der(&laptop.pem());
+    let thumbprint = URL_SAFE_NO_PAD.encode(Sha256::digest(der));
+    let exp = jwt::from_now(Duration::from_secs(600));
+    let claims = json!({"sub": "ada", "roles": ["admin"], "exp": exp, "cnf": {"x5t#S256": thumbprint}});
+    let token = jwt::hs256(secret, &claims);
+    let with = client(&server, &pair, &laptop).token(&token);
+    assert_eq!(with.get("/me").await.expect(200).json()["id"], "ada");
+    let robot = authority.issue("robot", "/CN=robot", "");
+    for thief in [server.tls_client(), client(&server, &pair, &robot)] {
+        let refused = thief.token(&token).get("/me").await.expect(401);
+        assert!(refused.header("WWW-Authenticate").contains("invalid_token"), "{}", refused.text());
+    }
+}
+
+fn pem_to_der(pem: &str) -> Vec<u8> {
+    let lines = pem.lines().filter(|line| !line.starts_with("-----"));
+    STANDARD.decode(lines.collect::<String>()).unwrap()
 }
 
 /// Waits until a socket is told that its credential does not count any more.

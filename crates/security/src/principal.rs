@@ -73,6 +73,8 @@ pub(crate) struct TokenProof {
     pub(crate) issuer: Option<String>,
     pub(crate) jti: Option<String>,
     pub(crate) issued_at: Option<Timestamp>,
+    /// The SHA-256 of the client certificate it is bound to (RFC 8705): nobody else may use it.
+    pub(crate) bound_to: Option<[u8; 32]>,
 }
 
 impl Principal {

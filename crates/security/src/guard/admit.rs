@@ -1,7 +1,6 @@
 //! The checks before a handler, and their order.
 
 use std::borrow::Cow;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header::{HOST, HeaderName, HeaderValue, ORIGIN};
@@ -61,6 +60,7 @@ impl Guard {
             path: facts.path.to_owned(),
             id: facts.request_id.to_owned(),
             ip: client.ip,
+            certificate: facts.certificate.cloned(),
         });
         if !settings.enabled {
             return Ok(Admission {
@@ -244,7 +244,7 @@ impl Guard {
                 return Err(self.refuse_guesser(passage, &decision));
             }
         }
-        match self.verify(passage.settings, presented, passage.request.ip).await {
+        match self.verify(passage.settings, presented, &passage.request).await {
             Ok(principal) => {
                 self.record_authentication(&passage.request, &principal, presented.method())?;
                 Ok(principal)
@@ -268,12 +268,12 @@ impl Guard {
         &self,
         settings: &Settings,
         presented: Presented<'_>,
-        from: IpAddr,
+        request: &Request,
     ) -> Result<Arc<Principal>, BadCredential> {
         let now = Timestamp::now();
         match presented {
             Presented::ApiKey(key) if settings.provider == AuthProvider::ApiKey => {
-                settings.keys.find(key, from, now).map_err(|unknown| BadCredential {
+                settings.keys.find(key, request.ip, now).map_err(|unknown| BadCredential {
                     refusal: Refusal::new(RefusalKind::InvalidKey, unknown.to_string()),
                     principal: match unknown {
                         UnknownKey::Expired(principal) | UnknownKey::Elsewhere(principal) => Some(principal),
@@ -292,7 +292,7 @@ impl Guard {
                 // On the heap: every other request would carry the room for fetching keys along.
                 let verified = Box::pin(tokens.verify_or_fetch(token, now)).await;
                 let principal = verified.map_err(|error| bad_token(error.to_string(), None))?;
-                match self.check_revoked(&principal, now) {
+                match self.check_bearer(&principal, request.certificate.as_ref(), now) {
                     Ok(()) => Ok(principal),
                     Err(error) => Err(bad_token(error.to_string(), Some(principal))),
                 }

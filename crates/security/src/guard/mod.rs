@@ -145,6 +145,8 @@ struct Request {
     path: String,
     id: String,
     ip: IpAddr,
+    /// What its connection proved to have, be it a credential here or not.
+    certificate: Option<ClientCertificate>,
 }
 
 impl Guard {

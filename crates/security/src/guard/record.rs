@@ -172,7 +172,7 @@ pub(super) fn entry(
 
 impl AuditRequest for Request {
     fn facts(&self) -> RequestNames<'_> {
-        let Self { endpoint, method, path, id, ip } = self;
+        let Self { endpoint, method, path, id, ip, certificate: _ } = self;
         RequestNames { id, method: method.as_str(), path, ip: Some(*ip), endpoint: Some(endpoint) }
     }
 }

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::{Admission, CredentialState, Guard};
 use crate::audit::{AuditEntry, AuditEvent, Outcome};
+use crate::certificate::ClientCertificate;
 use crate::digest::KeyDigest;
 use crate::jwt::jwks::KeySource;
 use crate::jwt::{JwtAlgorithm, JwtError, Revocations, VerifyingKey};
@@ -103,10 +104,25 @@ impl Guard {
         self.inner.revocations.load_full()
     }
 
-    /// Whether the bearer of a token may go on; always, when it came with something else.
-    pub(super) fn check_revoked(&self, principal: &Principal, now: Timestamp) -> Result<(), JwtError> {
+    /// Whether the bearer of a token may go on, on a connection with this certificate; always, when it came with something
+    /// else.
+    pub(super) fn check_bearer(
+        &self,
+        principal: &Principal,
+        certificate: Option<&ClientCertificate>,
+        now: Timestamp,
+    ) -> Result<(), JwtError> {
         match &principal.proof {
-            Proof::Token(token) => self.inner.revocations.load().check(&principal.id, token, now),
+            Proof::Token(token) => {
+                let shown = |digest: &[u8; 32]| {
+                    certificate
+                        .is_some_and(|shown| shown.counts_at(now) && shown.facts().fingerprint() == digest)
+                };
+                if !token.bound_to.as_ref().is_none_or(shown) {
+                    return Err(JwtError::Unbound);
+                }
+                self.inner.revocations.load().check(&principal.id, token, now)
+            }
             Proof::Key(_) | Proof::Certificate(_) | Proof::None => Ok(()),
         }
     }
@@ -153,7 +169,7 @@ impl Guard {
                 let trusted = settings.tokens.as_ref().is_some_and(|tokens| tokens.still_trusts(token));
                 let welcome = trusted
                     && !caller.principal.is_expired_at(now)
-                    && self.check_revoked(&caller.principal, now).is_ok();
+                    && self.check_bearer(&caller.principal, caller.request.certificate.as_ref(), now).is_ok();
                 welcome.then(|| caller.principal.clone())?
             }
             Proof::None => {

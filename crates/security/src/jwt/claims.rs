@@ -98,6 +98,7 @@ pub(super) struct Claims {
     nbf: Option<Timestamp>,
     aud: Option<Vec<String>>,
     has_client: bool,
+    pub(super) bound_to: Option<[u8; 32]>,
 }
 
 pub(super) fn read_claims(part: &str) -> Result<Claims, JwtError> {
@@ -114,7 +115,17 @@ pub(super) fn read_claims(part: &str) -> Result<Claims, JwtError> {
     };
     let (iat, nbf, iss) = (members.time("iat")?, members.time("nbf")?, members.text("iss")?);
     let has_client = members.get("client_id").is_some_and(Value::is_string);
-    Ok(Claims { sub, roles, exp, iat, jti, iss, nbf, aud, has_client })
+    let bound_to = members.get("cnf").map(read_confirmation).transpose()?;
+    Ok(Claims { sub, roles, exp, iat, jti, iss, nbf, aud, has_client, bound_to })
+}
+
+/// The certificate that `cnf` binds a token to (RFC 8705 section 3.1). A token that is bound in another way too, or only in
+/// another way, would be a bearer token here, which its issuer has ruled out.
+fn read_confirmation(confirmation: &Value) -> Result<[u8; 32], JwtError> {
+    let members = confirmation.as_object().ok_or(JwtError::Claim("cnf"))?;
+    let thumbprint = members.get("x5t#S256").filter(|_| members.len() == 1).ok_or(JwtError::Confirmation)?;
+    let thumbprint = thumbprint.as_str().and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
+    thumbprint.and_then(|bytes| bytes.try_into().ok()).ok_or(JwtError::Claim("cnf"))
 }
 
 /// The members of a part that is a JSON object.

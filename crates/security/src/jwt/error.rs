@@ -52,6 +52,12 @@ pub enum JwtError {
     /// `aud` is not a configured audience.
     #[error("token is for another audience")]
     Audience,
+    /// It is bound to its sender (`cnf`) by something else than a client certificate, which nobody here can check.
+    #[error("token is bound to its sender in a way that is not supported")]
+    Confirmation,
+    /// It is bound to a client certificate (RFC 8705), and the connection has none, another, or one that has lapsed.
+    #[error("token is bound to a client certificate that was not shown")]
+    Unbound,
     /// Refused by one of [`super::Revocations`].
     #[error("token is revoked")]
     Revoked,

@@ -206,6 +206,6 @@ pub fn mint(secret: &SecretString, claims: &MintClaims) -> Result<String, MintEr
 
 /// Signs any two texts with HS256, for tests of tokens that nobody should make.
 #[cfg(test)]
-pub(super) fn sign(secret: &SecretString, header: &str, claims: &str) -> Option<String> {
+pub(crate) fn sign(secret: &SecretString, header: &str, claims: &str) -> Option<String> {
     MintKey::hs256(secret).ok()?.sign(header, claims)
 }

@@ -42,6 +42,8 @@ mod verifier;
 pub use self::claims::MAX_TOKEN_BYTES;
 pub use self::error::JwtError;
 pub use self::key::{JwtAlgorithm, JwtKeyError, VerifyingKey};
+#[cfg(test)]
+pub(crate) use self::mint::sign;
 pub use self::mint::{MAX_TTL, MintClaims, MintError, MintKey, mint};
 pub use self::revocations::{MAX_REVOCATIONS, Revocation, RevocationError, Revocations};
 pub use self::trust::Trust;

@@ -201,6 +201,7 @@ mod tests {
             issuer: issuer.map(str::to_owned),
             jti: jti.map(str::to_owned),
             issued_at: issued_at.map(at),
+            bound_to: None,
         }
     }
 

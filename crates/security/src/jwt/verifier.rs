@@ -192,6 +192,7 @@ impl JwtVerifier {
                 issuer: claims.iss,
                 jti: claims.jti,
                 issued_at: claims.iat,
+                bound_to: claims.bound_to,
             })),
         }))
     }

@@ -10,8 +10,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, HeaderValue, Method};
 use jiff::{SignedDuration, Timestamp};
 use secrecy::ExposeSecret;
@@ -179,11 +177,7 @@ fn new_key(id: &str) -> NewKey {
 
 /// A token, signed with the secret of the configuration.
 fn hs256(claims: &Value) -> String {
-    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-    let signed = format!("{}.{}", part(&json!({"alg": "HS256", "typ": "JWT"})), part(claims));
-    let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, SECRET.as_bytes());
-    let signature = aws_lc_rs::hmac::sign(&key, signed.as_bytes());
-    format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature.as_ref()))
+    crate::jwt::sign(&SECRET.into(), r#"{"alg":"HS256","typ":"JWT"}"#, &claims.to_string()).unwrap()
 }
 
 fn acl(roles: &[&str]) -> Acl {

@@ -1,3 +1,6 @@
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
 use super::*;
 use crate::audit::AuditEvent;
 use crate::certificate::{CertificateFacts, ClientTrust};
@@ -98,6 +101,45 @@ async fn a_header_beside_it_decides_alone() {
         call.headers.insert(name, HeaderValue::from_static(value));
         assert_eq!(stage.refused(&call).await, RefusalKind::MissingCredential, "{name}: {value}");
     }
+}
+
+/// A viewer's token that is bound to the certificate of this name (RFC 8705).
+fn bound_to(name: &str) -> String {
+    let thumbprint = URL_SAFE_NO_PAD.encode(CertificateFacts::of_test(name).fingerprint());
+    let exp = jiff::Timestamp::now().as_second() + 600;
+    let claims = json!({"sub": "ada", "roles": ["viewer"], "exp": exp, "cnf": {"x5t#S256": thumbprint}});
+    crate::jwt::sign(&SECRET.into(), r#"{"alg":"HS256"}"#, &claims.to_string()).unwrap()
+}
+
+#[tokio::test]
+async fn a_bound_token_is_good_with_its_certificate_alone() {
+    // Limits would tell the refusals apart by what is left.
+    let stage = stage(|options| {
+        robots(options);
+        options.rate_limit_enabled = false;
+    });
+    let token = bound_to("laptop");
+    // The certificate itself need be no credential.
+    let with = |name: &str| Call { certificate: Some(shown(name)), ..Call::new().bearer(&token) };
+    assert_eq!(stage.admit(&with("laptop")).await.unwrap().principal().id(), "ada");
+    for stolen in [Call::new().bearer(&token), with("robot"), with("Laptop")] {
+        let refusal = stage.admit(&stolen).await.unwrap_err();
+        let bad = stage.admit(&Call::new().bearer("not.a.token")).await.unwrap_err();
+        assert_eq!(public_face(&refusal), public_face(&bad));
+    }
+    let recorded = stage.records().into_iter().filter_map(|record| record.detail);
+    assert!(recorded.into_iter().any(|detail| detail.contains("bound to a client certificate")));
+    // In the message of a socket it is the same, and the socket lives no longer than the certificate counts.
+    let trust = ClientTrust::new();
+    let certificate = ClientCertificate::new(CertificateFacts::of_test("laptop"), trust.clone());
+    let socket = stage.admit(&Call { certificate: Some(certificate), ..Call::socket() }).await.unwrap();
+    let socket = stage.guard.authenticate_message(&socket, &token).await.unwrap();
+    assert!(stage.guard.revalidate(&socket).is_some());
+    trust.withdraw();
+    assert!(stage.guard.revalidate(&socket).is_none());
+    let bare = stage.admit(&Call::socket()).await.unwrap();
+    let refusal = stage.guard.authenticate_message(&bare, &token).await.unwrap_err();
+    assert_eq!(refusal.kind(), RefusalKind::InvalidToken);
 }
 
 #[tokio::test]

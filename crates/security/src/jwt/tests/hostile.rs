@@ -6,6 +6,9 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// A thumbprint in the right form.
+const THUMBPRINT: &str = "LXEWQrcmsEQBYnyp-6wy9chTD7GQPMTbAiWHF5IaSIE";
+
 #[test]
 fn hostile_headers() {
     let good = claims().to_string();
@@ -112,6 +115,26 @@ fn hostile_claims() {
         ),
         (r#"{"sub":"ada","roles":[],"exp":null}"#.to_owned(), JwtError::Claim("exp")),
         (format!(r#"{{"sub":null,"roles":[],"exp":{exp}}}"#), JwtError::Claim("sub")),
+        (format!(r#"{{"sub":"ada","roles":[],"exp":{exp},"cnf":"x"}}"#), JwtError::Claim("cnf")),
+        (format!(r#"{{"sub":"ada","roles":[],"exp":{exp},"cnf":null}}"#), JwtError::Claim("cnf")),
+        // Bound to its sender by DPoP (RFC 9449) or by nothing that is known: it is no bearer token.
+        (format!(r#"{{"sub":"ada","roles":[],"exp":{exp},"cnf":{{}}}}"#), JwtError::Confirmation),
+        (format!(r#"{{"sub":"ada","roles":[],"exp":{exp},"cnf":{{"jkt":"x"}}}}"#), JwtError::Confirmation),
+        (
+            format!(
+                r#"{{"sub":"ada","roles":[],"exp":{exp},"cnf":{{"x5t#S256":"{THUMBPRINT}","jkt":"x"}}}}"#
+            ),
+            JwtError::Confirmation,
+        ),
+        (format!(r#"{{"sub":"ada","roles":[],"exp":{exp},"cnf":{{"x5t#S256":1}}}}"#), JwtError::Claim("cnf")),
+        (
+            format!(r#"{{"sub":"ada","roles":[],"exp":{exp},"cnf":{{"x5t#S256":""}}}}"#),
+            JwtError::Claim("cnf"),
+        ),
+        (
+            format!(r#"{{"sub":"ada","roles":[],"exp":{exp},"cnf":{{"x5t#S256":"{THUMBPRINT}A"}}}}"#),
+            JwtError::Claim("cnf"),
+        ),
         ("[]".to_owned(), JwtError::Claims),
         ("null".to_owned(), JwtError::Claims),
         ("\u{feff}{}".to_owned(), JwtError::Claims),

@@ -13,7 +13,6 @@ use serde_json::{Value, json};
 use jiff::{SignedDuration, Timestamp};
 
 use super::key::KeyFamily;
-use super::mint::sign;
 use super::*;
 use crate::principal::{PrincipalKind, Proof};
 
