@@ -1,7 +1,7 @@
 //! `security`: what it says of a configuration is what the server does with it.
 
 use serde_json::{Value, json};
-use taskiq_flow_testkit::{Cli, Server};
+use taskiq_flow_testkit::{Cli, Pair, Server};
 
 use crate::PROGRAM;
 
@@ -167,4 +167,73 @@ async fn explain_says_what_the_server_would_answer() {
     let exit = cli.run(["security", "explain", "--key-id", "nobody", "--permission", "read"]).await;
     assert_eq!(exit.code, Some(2));
     assert!(exit.stderr.contains("nobody"), "{}", exit.stderr);
+}
+
+fn ids(found: &Value) -> Vec<&str> {
+    let findings = found["findings"].as_array().unwrap();
+    let mut ids: Vec<_> = findings.iter().map(|finding| finding["id"].as_str().unwrap()).collect();
+    ids.sort_unstable();
+    ids
+}
+
+#[tokio::test]
+async fn a_server_as_it_is_made_has_no_finding_from_outside() {
+    let directory = tempfile::tempdir().unwrap();
+    let pair = Pair::self_signed(directory.path(), &[]);
+    let server = Server::builder(PROGRAM).config_toml(SAFE).tls(&pair).pipeline(PIPELINE).start().await;
+    let url = format!("https://localhost:{}", server.port());
+    let ca = pair.certificate.display().to_string();
+    let exit = Cli::new(PROGRAM).run(["security", "check", "--url", &url, "--ca", &ca, "--json"]).await;
+    assert_eq!(exit.code, Some(0), "{}", exit.output());
+    let found: Value = serde_json::from_str(&exit.stdout).unwrap();
+    assert_eq!((ids(&found), &found["score"]), (vec![], &json!(100)), "{found}");
+    assert!(found["checks"].as_u64().unwrap() >= 15, "{found}");
+    // Its certificate is not one that everybody trusts.
+    let exit = Cli::new(PROGRAM).run(["security", "check", "--url", &url]).await;
+    assert_eq!(exit.code, Some(1), "{}", exit.output());
+}
+
+#[tokio::test]
+async fn what_is_open_is_found_from_outside() {
+    let open = r#"
+require_https = false
+rate_limit_enabled = false
+auth_failure_limit = ""
+websocket_require_auth = false
+"#;
+    let server =
+        Server::builder(PROGRAM).config_toml(&format!("{open}{SAFE}")).pipeline(PIPELINE).start().await;
+    let url = server.url();
+    let check = async |more: &[&str]| {
+        let words = [&["security", "check", "--url", &url, "--json"], more].concat();
+        let exit = Cli::new(PROGRAM).run(words).await;
+        assert_eq!(exit.code, Some(1), "{}", exit.output());
+        serde_json::from_str::<Value>(&exit.stdout).unwrap()
+    };
+    let found = check(&[]).await;
+    assert_eq!(
+        ids(&found),
+        ["guessing-unlimited", "https-off", "limits-off", "sockets-anonymous"],
+        "{found}"
+    );
+    assert_eq!((&found["high"], &found["findings"][0]["severity"]), (&json!(1), &json!("high")));
+    let found = check(&["--no-guessing"]).await;
+    assert_eq!(ids(&found), ["https-off", "limits-off", "sockets-anonymous"], "{found}");
+
+    let off = Server::builder(PROGRAM).config_toml("security_enabled = false").start().await;
+    let exit = Cli::new(PROGRAM).run(["security", "check", "--url", &off.url(), "--no-guessing"]).await;
+    assert!(exit.code == Some(1) && exit.stdout.contains("(security-off)"), "{}", exit.output());
+}
+
+#[tokio::test]
+async fn who_is_no_such_server_is_said() {
+    let check = async |words: &[&str]| Cli::new(PROGRAM).run([&["security", "check"], words].concat()).await;
+    let exit = check(&["--url", "http://127.0.0.1:1"]).await;
+    assert!(exit.code == Some(1) && exit.stderr.contains("/health"), "{}", exit.output());
+    let exit = check(&["--url", "flow.example.com"]).await;
+    assert!(exit.code == Some(2) && exit.stderr.contains("--url"), "{}", exit.output());
+    for words in [&["--no-guessing"][..], &["--ca", "x"], &["--url", "http://127.0.0.1:1", "--config", "x"]] {
+        let exit = check(words).await;
+        assert_eq!(exit.code, Some(2), "{words:?}: {}", exit.output());
+    }
 }

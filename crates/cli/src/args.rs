@@ -256,7 +256,8 @@ pub(crate) enum PermissionArg {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum SecurityCommand {
-    /// Score a configuration, and list what should not be left so; exit 1 when something is grave
+    /// Score a configuration, or a running server as it is seen from outside, and list what should not be left so; exit 1
+    /// when something is grave
     Check(SecurityCheckArgs),
     /// Say whether somebody may do something, which rule decides, and what would turn that
     Explain(SecurityExplainArgs),
@@ -269,6 +270,15 @@ pub(crate) struct SecurityCheckArgs {
     /// Pipeline files, or folders of them, that the ACLs are for [default: ./pipelines if it is there]
     #[arg(long, value_name = "PATH", num_args = 1..)]
     pub(crate) pipelines: Vec<PathBuf>,
+    /// Look at this server instead, as anybody could who has no credential: no key is sent to it
+    #[arg(long, value_name = "URL", conflicts_with_all = ["config", "pipelines"])]
+    pub(crate) url: Option<String>,
+    /// With --url: certificates (PEM) to trust, and no others
+    #[arg(long, value_name = "FILE", requires = "url")]
+    pub(crate) ca: Option<PathBuf>,
+    /// With --url: try no made-up keys. They are counted as guesses: afterwards the server may refuse this address for a minute
+    #[arg(long, requires = "url")]
+    pub(crate) no_guessing: bool,
     /// Print score and findings as JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -1,10 +1,13 @@
-//! `security`: how safe a configuration is, and what it decides.
+//! `security`: how safe a configuration or a running server is, and what it decides.
+
+mod outside;
 
 use std::process::ExitCode;
 
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 use taskiq_flow::posture::{self, Facts, Posture, Severity};
+use taskiq_flow::security::audit::escape_controls;
 
 use crate::args::{PermissionArg, RemoteArgs, SecurityCheckArgs, SecurityCommand, SecurityExplainArgs};
 use crate::commands;
@@ -20,6 +23,23 @@ pub(crate) fn run(command: SecurityCommand) -> Result<ExitCode, Failure> {
 }
 
 fn check(args: &SecurityCheckArgs) -> Result<ExitCode, Failure> {
+    let posture = match &args.url {
+        Some(url) => {
+            let remote = RemoteArgs { url: url.clone(), allow_plain_http: true, ca: args.ca.clone() };
+            let seen = commands::runtime()?.block_on(outside::look(&remote, !args.no_guessing))?;
+            posture::look_from_outside(&seen)
+        }
+        None => of_configuration(args)?,
+    };
+    match args.json {
+        true => print_json(&posture.to_json()),
+        false => tell(&posture),
+    }
+    let grave = posture.worst() == Some(Severity::High);
+    Ok(if grave { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
+}
+
+fn of_configuration(args: &SecurityCheckArgs) -> Result<Posture, Failure> {
     let loaded = commands::configuration(&commands::sources(args.config.config.as_deref()))?;
     let settings = loaded.security_settings().map_err(|error| commands::config_failure(&error))?;
     let paths = serve::paths(args.pipelines.clone());
@@ -30,20 +50,14 @@ fn check(args: &SecurityCheckArgs) -> Result<ExitCode, Failure> {
     if !paths.is_empty() {
         facts = facts.pipelines(&ids);
     }
-    let posture = posture::look(&facts);
-    match args.json {
-        true => print_json(&posture.to_json()),
-        false => tell(&posture),
-    }
-    let grave = posture.worst() == Some(Severity::High);
-    Ok(if grave { ExitCode::from(FAILED) } else { ExitCode::SUCCESS })
+    Ok(posture::look(&facts))
 }
 
 fn tell(posture: &Posture) {
     for finding in &posture.findings {
         let check = finding.check;
         line(format!("{:6} {} ({})", name(finding.severity), finding.field, check.id));
-        line(format!("       {}", finding.what));
+        line(format!("       {}", escape_controls(&finding.what)));
         line(format!("       fix:  {}", check.fix));
         line(format!("       ASVS {}; {}", check.asvs.join(", "), check.api_top10.join(", ")));
     }

@@ -1,8 +1,8 @@
 //! The list of checks.
 
-use super::{Check, Look, Severity, access, exposure, files, record};
+use super::{Check, Look, Severity, access, exposure, files, outside, record};
 
-use Look::{Config, Settings};
+use Look::{Config, Nowhere, Settings};
 use Severity::{High, Low, Medium};
 
 const fn check(
@@ -14,14 +14,14 @@ const fn check(
     fix: &'static str,
     look: Look,
 ) -> Check {
-    Check { id, title, severity, asvs, api_top10, fix, look }
+    Check { id, title, severity, asvs, api_top10, fix, look, outside: None }
 }
 
 /// Every check.
 #[rustfmt::skip]
 pub static CHECKS: &[Check] = &[
     check("security-off", High, "security is switched off", &["8.2.1", "13.4.2"], &["API2", "API5"],
-        "set security_enabled to true", Settings),
+        "set security_enabled to true", Settings).seen(outside::security_off),
     check("placeholder", High, "a key or secret from the documentation, or one that is tried first", &["6.3.2", "13.2.3"], &["API2"],
         "make a key with `taskiq-flow key new`, a secret with `openssl rand -base64 48`", Config(access::placeholders)),
     check("jwt-secret-weak", High, "a jwt_secret of fewer than 32 bytes", &["11.2.3", "11.5.1"], &["API2"],
@@ -57,7 +57,7 @@ pub static CHECKS: &[Check] = &[
     check("acl-unknown-role", Low, "an ACL lists a role that no key has", &["8.1.1"], &["API1"],
         "write the role as the key does", Config(access::acl_roles)),
     check("https-off", High, "plain HTTP is accepted", &["12.2.1", "4.4.1"], &["API8"],
-        "set require_https to true, and end TLS here (tls_cert) or in a trusted proxy", Settings),
+        "set require_https to true, and end TLS here (tls_cert) or in a trusted proxy", Settings).seen(outside::https_off),
     check("no-tls", Low, "a listener that others can reach, without TLS of its own", &["12.2.1", "12.3.1"], &["API8"],
         "set tls_cert and tls_key, or listen on loopback behind the proxy", Config(exposure::no_tls)),
     check("proxies-everybody", High, "every peer may say where a request comes from", &["4.1.3", "15.3.4"], &["API4", "API8"],
@@ -69,11 +69,11 @@ pub static CHECKS: &[Check] = &[
     check("origins-plain", Medium, "a page without TLS may call the API", &["3.4.2", "4.4.2"], &["API8"],
         "write the origin with https://", Config(exposure::plain_origins)),
     check("sockets-anonymous", Medium, "anybody may watch the pipelines that have no ACL", &["8.2.1"], &["API1", "API2"],
-        "set websocket_require_auth to true", Settings),
+        "set websocket_require_auth to true", Settings).seen(outside::anonymous_sockets),
     check("handshake-contradicts", Low, "websocket_handshake_auth refuses whom websocket_require_auth lets in", &["6.1.3"], &["API8"],
         "set one of the two", Settings),
     check("limits-off", Medium, "requests are not limited", &["2.4.1", "6.3.1"], &["API4"],
-        "set rate_limit_enabled to true", Settings),
+        "set rate_limit_enabled to true", Settings).seen(outside::no_limits),
     check("limits-huge", Low, "a limit that limits nobody", &["2.4.1", "15.2.2"], &["API4", "API6"],
         "write a limit near to what clients need", Config(exposure::huge_limits)),
     check("limits-apart", Medium, "several replicas that count apart", &["2.4.1"], &["API4"],
@@ -81,15 +81,15 @@ pub static CHECKS: &[Check] = &[
     check("limit-unknown-endpoint", Low, "a limit for an endpoint that is not there", &["2.4.1"], &["API4"],
         "write the endpoint's name as the reference has it", Settings),
     check("guessing-unlimited", Medium, "credentials may be guessed at any rate", &["6.3.1"], &["API2"],
-        "set auth_failure_limit to \"20/minute\"", Settings),
+        "set auth_failure_limit to \"20/minute\"", Settings).seen(outside::guesses),
     check("bodies-large", Low, "large request bodies", &["5.2.1"], &["API4"],
         "set max_body_bytes to what definitions and parameters need", Config(exposure::large_bodies)),
     check("services-plain", Medium, "another server is asked without TLS", &["12.3.1"], &["API8"],
         "use TLS, or a network that is this service's alone", Config(exposure::plain_services)),
     check("remote-commands", High, "pipelines that start processes may be registered over the API", &["1.2.5", "8.2.1"], &["API5", "API8"],
         "set allow_remote_commands to false and bring such pipelines as files", Config(exposure::remote_commands)),
-    check("metrics-exposed", Low, "measurements are served where clients are", &["13.4.5"], &["API8"],
-        "keep metrics_path from outside in the proxy, or set metrics_enabled to false", Config(exposure::open_metrics)),
+    check("metrics-exposed", Medium, "measurements are served where clients are", &["13.4.5"], &["API8"],
+        "keep metrics_path from outside in the proxy, or set metrics_enabled to false", Config(exposure::open_metrics)).seen(outside::open_metrics),
     check("log-talkative", Low, "the log is at debug or trace", &["13.4.2", "16.2.5"], &["API8"],
         "set log_level to \"info\"", Config(exposure::talkative_log)),
     check("audit-none", Medium, "no audit log", &["16.3.1", "16.3.2"], &["API8"],
@@ -110,4 +110,22 @@ pub static CHECKS: &[Check] = &[
         "chmod 600", Config(files::readable_signing_key)),
     check("records-open", High, "audit log or store are open to everybody on the machine", &["16.4.2", "14.2.4"], &["API8"],
         "chmod 600", Config(files::open_records)),
+    check("https-redirect", Low, "plain HTTP is redirected", &["4.1.2"], &["API8"],
+        "let the proxy refuse plain HTTP below the API, or not listen for it", Nowhere).seen(outside::redirects),
+    check("tls-old", Medium, "a version of TLS before 1.2", &["12.1.1"], &["API8"],
+        "allow TLS 1.2 and 1.3 only in the proxy", Nowhere).seen(outside::old_tls),
+    check("hsts-missing", Medium, "browsers are not told to use HTTPS", &["3.4.1"], &["API8"],
+        "let the proxy pass the server's headers on, and say X-Forwarded-Proto", Nowhere).seen(outside::missing_hsts),
+    check("headers-missing", Low, "a security header is not there", &["3.4.3", "3.4.4", "3.4.5", "3.4.6", "3.4.8", "3.5.8"], &["API8"],
+        "let the proxy pass the server's headers on", Nowhere).seen(outside::missing_headers),
+    check("version-told", Low, "a header names a program and its version", &["13.4.6"], &["API8"],
+        "turn it off in the proxy (nginx: server_tokens off)", Nowhere).seen(outside::told_versions),
+    check("origins-any", Medium, "pages of any origin may call", &["3.4.2"], &["API8"],
+        "name origins in allowed_origins, and let no proxy add CORS headers", Nowhere).seen(outside::foreign_pages),
+    check("docs-open", Low, "the description of the API is public", &["13.4.5"], &["API9"],
+        "let no proxy serve it without the caller's credential", Nowhere).seen(outside::open_documents),
+    check("errors-talkative", Medium, "errors tell about the inside", &["13.4.2", "16.5.1"], &["API8"],
+        "let the proxy pass the server's errors on, and give its own no details", Nowhere).seen(outside::talkative_errors),
+    check("trace-answered", Low, "the method TRACE is answered", &["13.4.4"], &["API8"],
+        "let the proxy refuse it", Nowhere).seen(outside::trace),
 ];

@@ -1,5 +1,5 @@
-//! How safe a configuration is: one list of checks, each with what it looks for, how much it matters, the requirements
-//! it comes from and the fix.
+//! How safe a configuration is, or a running server as somebody outside sees it: one list of checks, each with what it looks
+//! for, how much it matters, the requirements it comes from and the fix.
 //!
 //! The server shows at its start what the checks find, `taskiq-flow security check` all of it with a score, and
 //! `docs/guide/hardening.md` the list itself. Requirements are those of the OWASP Application Security Verification
@@ -21,6 +21,7 @@ mod access;
 mod catalog;
 mod exposure;
 mod files;
+pub mod outside;
 mod record;
 #[cfg(test)]
 mod tests;
@@ -34,6 +35,7 @@ use taskiq_flow_security::settings::Settings;
 use crate::config::TaskiqFlowConfig;
 
 pub use self::catalog::CHECKS;
+pub use self::outside::Outside;
 pub use taskiq_flow_security::settings::Severity;
 
 /// One thing that is looked at.
@@ -52,6 +54,7 @@ pub struct Check {
     /// What to do.
     pub fix: &'static str,
     look: Look,
+    outside: Option<fn(&Outside) -> Vec<Found>>,
 }
 
 /// Where a check's findings come from.
@@ -61,6 +64,8 @@ enum Look {
     Settings,
     /// This finds it.
     Config(fn(&Facts<'_>) -> Vec<Found>),
+    /// It cannot be seen in a configuration.
+    Nowhere,
 }
 
 /// What checks look at.
@@ -103,6 +108,8 @@ pub struct Finding {
 pub struct Posture {
     /// The gravest first; then in the order of the list.
     pub findings: Vec<Finding>,
+    /// How many checks were made.
+    pub checks: usize,
 }
 
 /// Finding as JSON.
@@ -117,20 +124,50 @@ struct FindingDocument<'a> {
     api_top10: &'a [&'a str],
 }
 
-/// Makes every check.
+/// Makes every check of a configuration.
 pub fn look(facts: &Facts<'_>) -> Posture {
-    let mut findings = Vec::new();
+    make(|check| match check.look {
+        Look::Settings => Some(warned(facts, check.id)),
+        Look::Config(look) => Some(look(facts)),
+        Look::Nowhere => None,
+    })
+}
+
+/// Makes every check of a running server that somebody outside can make.
+pub fn look_from_outside(seen: &Outside) -> Posture {
+    make(|check| check.outside.map(|look| look(seen)))
+}
+
+/// Makes those checks that find something or nothing; `None`: it is not made.
+fn make(look: impl Fn(&'static Check) -> Option<Vec<Found>>) -> Posture {
+    let mut posture = Posture::default();
     for check in CHECKS {
-        let found = match check.look {
-            Look::Settings => warned(facts, check.id),
-            Look::Config(look) => look(facts),
-        };
+        let Some(found) = look(check) else { continue };
+        posture.checks += 1;
         let finding =
             |found: Found| Finding { check, severity: found.severity, field: found.field, what: found.what };
-        findings.extend(found.into_iter().map(finding));
+        posture.findings.extend(found.into_iter().map(finding));
     }
-    findings.sort_by_key(|finding: &Finding| std::cmp::Reverse(finding.severity));
-    Posture { findings }
+    posture.findings.sort_by_key(|finding: &Finding| std::cmp::Reverse(finding.severity));
+    posture
+}
+
+impl Check {
+    /// Adds how somebody outside finds it.
+    const fn seen(mut self, outside: fn(&Outside) -> Vec<Found>) -> Self {
+        self.outside = Some(outside);
+        self
+    }
+
+    /// Whether it is made of a configuration.
+    pub fn is_of_configuration(&self) -> bool {
+        !matches!(self.look, Look::Nowhere)
+    }
+
+    /// Whether it is made of a running server from outside.
+    pub fn is_of_outside(&self) -> bool {
+        self.outside.is_some()
+    }
 }
 
 impl<'a> Facts<'a> {
@@ -205,7 +242,7 @@ impl Posture {
             "high": count(Severity::High),
             "medium": count(Severity::Medium),
             "low": count(Severity::Low),
-            "checks": CHECKS.len(),
+            "checks": self.checks,
             "findings": self.findings.iter().map(document).collect::<Vec<_>>(),
         })
     }

@@ -190,9 +190,12 @@ fn every_check_finds_what_it_is_for() {
         }
     }
     let tested: BTreeSet<_> = CASES.iter().map(|(id, ..)| *id).collect();
-    let known: BTreeSet<_> = CHECKS.iter().map(|check| check.id).collect();
+    let of_configuration = CHECKS.iter().filter(|check| check.is_of_configuration());
+    let known: BTreeSet<_> = of_configuration.map(|check| check.id).collect();
     assert_eq!(tested, known, "a check without a case");
-    assert_eq!(known.len(), CHECKS.len(), "an id twice");
+    let ids: BTreeSet<_> = CHECKS.iter().map(|check| check.id).collect();
+    assert_eq!(ids.len(), CHECKS.len(), "an id twice");
+    assert_eq!(safe().posture().checks, known.len());
 }
 
 /// A warning of the security crate that is in no row would be shown nowhere.
@@ -260,12 +263,17 @@ fn the_guide_has_the_list() {
         "<!-- checks: written by `UPDATE_DOCS=1 cargo test -p taskiq-flow --lib posture` -->\n";
     const END: &str = "<!-- end of checks -->\n";
     let mut table = String::from(
-        "| check | at most | finds | fix | ASVS 5.0 | API Top 10 |\n|---|---|---|---|---|---|\n",
+        "| check | at most | finds | fix | ASVS 5.0 | API Top 10 | seen in |\n|---|---|---|---|---|---|---|\n",
     );
     for check in CHECKS {
+        let seen_in = match (check.is_of_configuration(), check.is_of_outside()) {
+            (true, true) => "configuration, outside",
+            (_, false) => "configuration",
+            (false, _) => "outside",
+        };
         let severity = format!("{:?}", check.severity).to_lowercase();
         table.push_str(&format!(
-            "| `{}` | {severity} | {} | {} | {} | {} |\n",
+            "| `{}` | {severity} | {} | {} | {} | {} | {seen_in} |\n",
             check.id,
             check.title,
             check.fix,
