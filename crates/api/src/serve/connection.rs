@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
+use bytes::Bytes;
 use http::Method;
 use http::header::TRANSFER_ENCODING;
 use hyper::body::Incoming;
@@ -22,6 +23,7 @@ use tower::ServiceExt;
 
 use super::framing::{Framing, examine};
 use super::head::Observed;
+use super::leftover::Leftover;
 use super::stall::Unstalled;
 use super::streams::{Streams, Told};
 use super::tls::{Secured, Tls};
@@ -156,6 +158,7 @@ impl Site {
         let streams = Streams::new(STALLED, ended);
         let service = self.router.clone().map_request(move |mut request: Request<Incoming>| {
             let fault = examine(&mut request);
+            let request = request.map(|body| Leftover::new(body, STREAM_WINDOW as usize));
             origin.attach(request, fault, false)
         });
         let service = service.map_response(|response: http::Response<Body>| response.map(Told::new));
@@ -206,12 +209,11 @@ impl Site {
 }
 
 impl Origin {
-    fn attach(
-        &self,
-        mut request: Request<Incoming>,
-        fault: Option<super::framing::Fault>,
-        last: bool,
-    ) -> Request {
+    fn attach<B>(&self, mut request: Request<B>, fault: Option<super::framing::Fault>, last: bool) -> Request
+    where
+        B: hyper::body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<axum::BoxError>,
+    {
         let extensions = request.extensions_mut();
         extensions.insert(self.connection);
         extensions.insert(Framing { fault, last, plain_on_tls: self.plain_on_tls });

@@ -9,6 +9,7 @@
 //! | those who open very many | a cap on connections in all and for each address | `peers` |
 //! | requests that two servers read differently | a second look at their framing | `head`, `framing` |
 //! | floods within HTTP/2 | limits on streams, resets, headers and windows | `connection` |
+//! | refusals that end what others do on the same connection | the rest of a refused request is taken | `leftover` |
 //!
 //! HTTP/2 is spoken over TLS, to clients that choose it by ALPN; never in the clear. WebSockets are opened over
 //! HTTP/1.1: the extended CONNECT of RFC 8441 is not offered, and browsers then open a connection for each.
@@ -16,6 +17,7 @@
 mod connection;
 mod framing;
 mod head;
+mod leftover;
 mod peers;
 mod stall;
 mod streams;

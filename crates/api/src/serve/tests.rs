@@ -47,6 +47,7 @@ fn router() -> Router {
                 format!("{fault:?} {:?}", body.map(|body| body.len()))
             }),
         )
+        .route("/no", any(|| async { http::StatusCode::FORBIDDEN }))
         .route("/large", get(|| async { vec![7; 1 << 20] }))
         .route("/late", get(late))
 }
@@ -77,9 +78,9 @@ async fn ask(send: &mut h2::client::SendRequest<Bytes>, path: &str) -> h2::RecvS
     response.into_body()
 }
 
-fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-    [&length[1..], &[kind, flags, 0, 0, 0, stream], payload].concat()
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
 /// Kind, stream and payload of each frame until the server says no more.
@@ -201,6 +202,33 @@ async fn a_flood_of_resets_ends_the_connection() {
     let away = frames.iter().find(|(kind, ..)| *kind == GOAWAY).map(|(.., payload)| payload[7]);
     assert_eq!(away, Some(11), "ENHANCE_YOUR_CALM: {frames:?}");
     timeout(MINUTE, served).await.expect("closed").unwrap();
+}
+
+/// A client that sends bodies cannot know that they are not wanted: those that were under way when the answer came are no
+/// mistake of its own.
+#[tokio::test(start_paused = true)]
+async fn bodies_that_come_after_their_refusal_do_not_end_the_connection() {
+    const POST_NO: &[u8] = b"\x83\x87\x44\x03/no\x41\x01x";
+    let (mut near, served) = open();
+    near.write_all(PREFACE).await.unwrap();
+    let mut head = [0; 9];
+    for stream in (1..=999_u32).step_by(2) {
+        near.write_all(&frame(HEADERS, END_HEADERS, stream, POST_NO)).await.unwrap();
+        // Until the answer is there.
+        loop {
+            near.read_exact(&mut head).await.unwrap();
+            let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+            near.read_exact(&mut payload).await.unwrap();
+            assert_ne!(head[3], GOAWAY, "after {} refusals: {payload:?}", stream / 2);
+            if head[3] == HEADERS && head[5..] == stream.to_be_bytes() {
+                break;
+            }
+        }
+        let _ = near.write_all(&frame(0, END_STREAM, stream, b"{}")).await;
+    }
+    let frames = frames(&mut near).await;
+    assert!(!frames.iter().any(|(kind, ..)| *kind == GOAWAY), "{frames:?}");
+    assert!(!served.is_finished());
 }
 
 #[tokio::test(start_paused = true)]
