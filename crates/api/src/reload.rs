@@ -44,6 +44,7 @@ impl AppState {
     /// [`ReloadError`]: everything is as it was.
     pub async fn reload(&self, by: Option<&Admission>) -> Result<Reloaded, ReloadError> {
         let Some(source) = self.options().settings_source.clone() else { return Err(ReloadError::NoSource) };
+        let _turn = self.reloading().await;
         let read = tokio::task::spawn_blocking(move || source.read()).await;
         let read = read.map_err(|error| ReloadError::Broken(error.to_string()))?;
         let FreshSettings { settings, pending } = match read {

@@ -7,7 +7,7 @@ use serde_json::Value;
 use taskiq_flow_engine::Engine;
 use taskiq_flow_security::Administration;
 use taskiq_flow_security::guard::Guard;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Mutex, MutexGuard, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::meters::Meters;
@@ -26,6 +26,8 @@ struct Inner {
     meters: Meters,
     streams: Arc<Semaphore>,
     closing: CancellationToken,
+    /// Held while the configuration is read and put in force: what was read first must not be put in force last.
+    reloading: Mutex<()>,
 }
 
 impl AppState {
@@ -38,8 +40,17 @@ impl AppState {
     ) -> Self {
         let streams = Arc::new(Semaphore::new(options.websocket_max_connections.min(Semaphore::MAX_PERMITS)));
         let closing = CancellationToken::new();
-        let meters = Meters::new();
-        Self(Arc::new(Inner { engine, administration, options, description, meters, streams, closing }))
+        let (meters, reloading) = (Meters::new(), Mutex::default());
+        Self(Arc::new(Inner {
+            engine,
+            administration,
+            options,
+            description,
+            meters,
+            streams,
+            closing,
+            reloading,
+        }))
     }
 
     /// The engine.
@@ -80,6 +91,11 @@ impl AppState {
         // The only errors are the deadline and a closed semaphore: nothing is left to wait for either way.
         let _ = tokio::time::timeout(deadline, self.0.streams.acquire_many(all)).await;
         self.0.streams.close();
+    }
+
+    /// The turn of whoever reads the configuration again.
+    pub(crate) async fn reloading(&self) -> MutexGuard<'_, ()> {
+        self.0.reloading.lock().await
     }
 
     /// Cancelled when streams are to close.
