@@ -33,6 +33,8 @@ pub(crate) struct Report {
 }
 
 pub(crate) struct Answer {
+    /// Name and value of each header.
+    pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: String,
 }
 
@@ -124,7 +126,7 @@ async fn keep_busy(
     micros
 }
 
-/// Asks once, and gives the body.
+/// Asks once.
 pub(crate) fn ask(port: u16, path: &str, headers: &str) -> Answer {
     let Ok(mut stream) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)) else {
         panic!("nobody listens on {port}")
@@ -141,8 +143,9 @@ pub(crate) fn ask(port: u16, path: &str, headers: &str) -> Answer {
         }
     }
     let text = String::from_utf8_lossy(&received);
-    let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-    Answer { body: body.to_owned() }
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_default();
+    let header = |line: &str| line.split_once(": ").map(|(name, value)| (name.to_owned(), value.to_owned()));
+    Answer { headers: head.lines().skip(1).filter_map(header).collect(), body: body.to_owned() }
 }
 
 fn request(path: &str, headers: &str) -> String {

@@ -23,7 +23,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() {
     let mut args = std::env::args().skip(1);
     match args.next().as_deref() {
-        Some("bare") => servers::bare(&args.next().unwrap_or_default()),
+        Some("bare") => servers::bare(&args.next().unwrap_or_default(), &args.next().unwrap_or_default()),
         Some("guarded") => servers::guarded(&args.next().unwrap_or_default()),
         Some("secured") => servers::secured(&args.next().unwrap_or_default()),
         // `--bench` from cargo, or nothing.
@@ -35,15 +35,20 @@ fn main() {
 fn compare() {
     let seconds = number("TURN_SECONDS", 3);
     let turns = number("TURNS", 5);
-    let secured = servers::Child::start("secured", "best_effort");
-    let required = servers::Child::start("secured", "required");
+    let secured = servers::Child::start("secured", &["best_effort"]);
+    let required = servers::Child::start("secured", &["required"]);
     let headers = format!("x-forwarded-proto: https\r\nx-api-key: {}\r\n", servers::KEY);
     let answer = load::ask(secured.port(), servers::PATH, &headers);
-    let bare = servers::Child::start("bare", &answer.body);
-    let guarded = servers::Child::start("guarded", &answer.body);
+    let own = |name: &str| ["content-length", "date"].contains(&name);
+    let sent = answer.headers.iter().filter(|(name, _)| !own(name));
+    let same: Vec<String> = sent.map(|(name, value)| format!("{name}: {value}")).collect();
+    let bare = servers::Child::start("bare", &[&answer.body, "content-type: application/json"]);
+    let same_head = servers::Child::start("bare", &[&answer.body, &same.join("\n")]);
+    let guarded = servers::Child::start("guarded", &[&answer.body]);
 
     let all = [
         ("bare axum route", &bare),
+        ("the same with the product's headers", &same_head),
         ("the same route behind the guard", &guarded),
         ("product, audit_mode best_effort", &secured),
         ("product, audit_mode required", &required),
@@ -65,7 +70,7 @@ fn compare() {
     let Some(plain) = medians.first() else { return };
     for ((name, _), report) in all.iter().zip(&medians) {
         println!(
-            "{name:<34} {:>9.0} req/s  p50 {:>6.0} us  p99 {:>6.0} us  {:>5.1} % of bare, p99 {:+.0} us",
+            "{name:<38} {:>9.0} req/s  p50 {:>6.0} us  p99 {:>6.0} us  {:>5.1} % of bare, p99 {:+.0} us",
             report.rate,
             report.p50_us,
             report.p99_us,
@@ -77,12 +82,12 @@ fn compare() {
 
 fn flood() {
     let length = Duration::from_secs(number("TURN_SECONDS", 10));
-    let server = servers::Child::start("secured", "best_effort");
+    let server = servers::Child::start("secured", &["best_effort"]);
     let key = format!("x-forwarded-proto: https\r\nx-api-key: {}\r\n", servers::KEY);
     let guess = "x-forwarded-proto: https\r\nx-api-key: tqf_guess\r\n";
     let (port, path) = (server.port(), servers::PATH);
     let good = Load { port, path, headers: &key, connections: 1, expected: load::OK, networks: false };
-    let bad = Load { headers: guess, connections: 64, expected: "HTTP/1.1 401", networks: true, ..good };
+    let bad = Load { headers: guess, connections: 64, expected: "HTTP/1.1 403", networks: true, ..good };
     let tell = |what: &str, report: &Report| {
         let Report { rate, p50_us, p99_us } = report;
         println!("{what:<40} {rate:>9.0} req/s  p50 {p50_us:>6.0} us  p99 {p99_us:>6.0} us");

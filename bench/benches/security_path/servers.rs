@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use axum::Extension;
+use axum::http::{HeaderMap, HeaderName};
 use axum::response::IntoResponse;
 use taskiq_flow::config::Sources;
 use taskiq_flow::{InMemoryBroker, create_visualization_api};
@@ -36,10 +37,11 @@ pub(crate) struct Child {
 
 impl Child {
     /// Starts this program as that server; it says its port in its first line.
-    pub(crate) fn start(what: &str, with: &str) -> Self {
+    pub(crate) fn start(what: &str, with: &[&str]) -> Self {
         let Ok(program) = std::env::current_exe() else { panic!("this program has no path") };
         let started = Command::new(program)
-            .args([what, with])
+            .arg(what)
+            .args(with)
             // Ends when this process does: its standard input closes.
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -76,14 +78,18 @@ impl Drop for Child {
     }
 }
 
-/// axum as it comes, with one route.
-pub(crate) fn bare(body: &str) {
+/// axum as it comes, with one route. It answers with these headers, a line for each.
+pub(crate) fn bare(body: &str, headers: &str) {
     let body: Arc<str> = body.into();
     block_on(async move {
-        let json = [("content-type", "application/json")];
+        let headers: HeaderMap = headers
+            .lines()
+            .filter_map(|line| line.split_once(": "))
+            .filter_map(|(name, value)| Some((name.parse::<HeaderName>().ok()?, value.parse().ok()?)))
+            .collect();
         let answer = move || {
-            let body = bytes::Bytes::copy_from_slice(body.as_bytes());
-            async move { (json, body) }
+            let (headers, body) = (headers.clone(), bytes::Bytes::copy_from_slice(body.as_bytes()));
+            async move { (headers, body) }
         };
         let router = axum::Router::new().route(PATH, axum::routing::get(answer));
         let Ok(listener) = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await else {
