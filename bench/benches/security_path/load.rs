@@ -75,7 +75,7 @@ impl Load<'_> {
                 return request(&path, &headers);
             }
             next += 1;
-            let network = format!("2001:db8:{connection:x}:{:x}:{:x}::1", next >> 16, next & 0xffff);
+            let network = format!("2001:{connection:x}:{:x}:{:x}::1", next >> 16, next & 0xffff);
             request(&path, &format!("x-forwarded-for: {network}\r\n{headers}"))
         }
     }

@@ -17,11 +17,10 @@ use http::header::{
 };
 use http::{HeaderMap, Method, StatusCode, Version};
 use taskiq_flow_security::https::ClientInfo;
-use taskiq_flow_security::layer::{Connection, RequestId, write_security_headers};
+use taskiq_flow_security::layer::{Connection, RequestId, is_websocket_upgrade, write_security_headers};
 use uuid::Uuid;
 
 use crate::around::Inner;
-use crate::gate::asks_for_websocket;
 use crate::problem::{PROBLEM_JSON, Problem};
 use crate::serve::Framing;
 use crate::state::AppState;
@@ -66,7 +65,7 @@ pub(crate) async fn frame(state: AppState, mut request: Request, inner: Inner) -
     }
     let Connection { peer, native_tls } = Connection::of(request.extensions());
     let upgrade = request.headers().contains_key(UPGRADE);
-    let to_websocket = upgrade && asks_for_websocket(request.headers());
+    let to_websocket = upgrade && is_websocket_upgrade(request.headers());
     let client = state.guard().client_info(peer, native_tls, request.headers(), to_websocket);
     if !to_websocket {
         request.extensions_mut().insert(Sender { client });

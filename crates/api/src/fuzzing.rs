@@ -3,10 +3,10 @@
 use http::{HeaderMap, Uri};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use taskiq_flow_security::layer::is_websocket_upgrade;
 
 use crate::accept::{names, preferred};
 use crate::frame::request_id;
-use crate::gate::asks_for_websocket;
 use crate::handlers::analysis::{DagQuery, WeightQuery};
 use crate::handlers::events::EventQuery;
 use crate::handlers::pipelines::{Execution, PageQuery, idempotency_key};
@@ -62,7 +62,7 @@ pub fn headers(headers: &HeaderMap) -> String {
     let offers = ["application/json", "image/svg+xml", "text/vnd.graphviz", "text/plain"];
     assert!(preferred(headers, &offers) < offers.len());
     let _named = offers.map(|offer| names(headers, offer));
-    let _read = (idempotency_key(headers), asks_for_websocket(headers), check_media_type(headers));
+    let _read = (idempotency_key(headers), is_websocket_upgrade(headers), check_media_type(headers));
     let _announced = announces_too_much(headers, 1 << 20);
     request_id(headers).to_string()
 }

@@ -4,14 +4,13 @@
 
 use axum::extract::{FromRequestParts, RawPathParams, Request};
 use axum::response::{IntoResponse, Response};
-use http::header::UPGRADE;
+use http::StatusCode;
 use http::request::Parts;
-use http::{HeaderMap, StatusCode};
 use taskiq_flow_core::id::RunId;
 use taskiq_flow_engine::ControlError;
 use taskiq_flow_security::audit::{AuditEvent, AuditMode, Outcome};
 use taskiq_flow_security::guard::{Access, Note, RequestFacts};
-use taskiq_flow_security::layer::{Connection, RequestId};
+use taskiq_flow_security::layer::{Connection, RequestId, is_websocket_upgrade};
 use taskiq_flow_security::{Admission, Permission, Permit, Refusal, Resource};
 use taskiq_flow_store::{RunRecord, ScheduleRecord};
 
@@ -65,7 +64,7 @@ async fn admit(state: &AppState, route: &Route, parts: &Parts) -> Result<Admissi
         path: parts.uri.path(),
         headers: &parts.headers,
         request_id: id.map_or("", |id| &id.0),
-        websocket_upgrade: asks_for_websocket(&parts.headers),
+        websocket_upgrade: is_websocket_upgrade(&parts.headers),
         certificate: extensions.get(),
     };
     state.guard().admit(route.endpoint, route.rule.access(), facts).await
@@ -262,12 +261,6 @@ fn on_schedule(
             Err(Problem::not_found("There is no such schedule."))
         }
     }
-}
-
-/// Whether the request asks to become a WebSocket (RFC 6455 section 4.1).
-pub(crate) fn asks_for_websocket(headers: &HeaderMap) -> bool {
-    let mut upgrades = headers.get_all(UPGRADE).iter().filter_map(|value| value.to_str().ok());
-    upgrades.any(|list| list.split(',').any(|name| name.trim().eq_ignore_ascii_case("websocket")))
 }
 
 impl Rule {

@@ -101,7 +101,7 @@ where
 }
 
 /// Whether the request asks to become a WebSocket (RFC 6455 section 4.1).
-pub(super) fn is_websocket_upgrade(headers: &HeaderMap) -> bool {
+pub fn is_websocket_upgrade(headers: &HeaderMap) -> bool {
     let names = |value: &HeaderValue| {
         value
             .to_str()

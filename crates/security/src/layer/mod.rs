@@ -28,7 +28,7 @@ use http::Extensions;
 
 pub use self::guard::{GuardLayer, GuardService};
 pub use self::headers::{HSTS, SecurityHeadersLayer, SecurityHeadersService, write_security_headers};
-pub use self::https::{HttpsEnforcementLayer, HttpsEnforcementMiddleware};
+pub use self::https::{HttpsEnforcementLayer, HttpsEnforcementMiddleware, is_websocket_upgrade};
 
 /// The socket a request came by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
