@@ -2,13 +2,14 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use http::header::{
     CACHE_CONTROL, HeaderName, HeaderValue, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY,
     X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use http::{HeaderMap, Request, Response};
+use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
 use super::Connection;
@@ -64,11 +65,10 @@ pub struct SecurityHeadersService<S> {
 impl<S, B, R> Service<Request<B>> for SecurityHeadersService<S>
 where
     S: Service<Request<B>, Response = Response<R>>,
-    S::Future: Send + 'static,
 {
     type Response = Response<R>;
     type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+    type Future = SecurityHeadersFuture<S::Future>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(context)
@@ -80,13 +80,32 @@ where
             let upgrade = is_websocket_upgrade(request.headers());
             guard.client_info(peer, native_tls, request.headers(), upgrade).secure
         });
-        let answer = self.inner.call(request);
-        Box::pin(async move {
-            let mut response = answer.await?;
-            let secure = known_secure || is_secure(response.extensions());
-            write_security_headers(response.headers_mut(), secure);
-            Ok(response)
-        })
+        SecurityHeadersFuture { answer: self.inner.call(request), known_secure }
+    }
+}
+
+pin_project! {
+    /// The answer of a [`SecurityHeadersService`].
+    #[derive(Debug)]
+    pub struct SecurityHeadersFuture<F> {
+        #[pin]
+        answer: F,
+        known_secure: bool,
+    }
+}
+
+impl<F, R, E> Future for SecurityHeadersFuture<F>
+where
+    F: Future<Output = Result<Response<R>, E>>,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let mut response = ready!(this.answer.poll(context))?;
+        let secure = *this.known_secure || is_secure(response.extensions());
+        write_security_headers(response.headers_mut(), secure);
+        Poll::Ready(Ok(response))
     }
 }
 

@@ -27,7 +27,9 @@ use std::sync::Arc;
 use http::Extensions;
 
 pub use self::guard::{GuardLayer, GuardService};
-pub use self::headers::{HSTS, SecurityHeadersLayer, SecurityHeadersService, write_security_headers};
+pub use self::headers::{
+    HSTS, SecurityHeadersFuture, SecurityHeadersLayer, SecurityHeadersService, write_security_headers,
+};
 pub use self::https::{HttpsEnforcementLayer, HttpsEnforcementMiddleware, is_websocket_upgrade};
 
 /// The socket a request came by.
