@@ -212,6 +212,7 @@ fields! {
         /// The authorities that sign certificates of clients, a PEM file: with it, TLS is mutual.
         tls_client_ca: Option<PathBuf>;
         /// Whether a client without such a certificate is refused by the handshake, or may come with another credential.
+        /// Refused without `tls_client_ca`.
         tls_client_auth: TlsClientAuth = TlsClientAuth::Required;
     }
     "Rate limits" {

@@ -145,6 +145,7 @@ impl Sources {
         let warnings = unknown.into_iter().filter_map(|name| unknown_variable(&name)).collect();
         let loaded = Loaded { config, warnings, origins, file, given };
         loaded.config.check().map_err(|found| loaded.place(found.field, found.mistake))?;
+        loaded.check_client_auth()?;
         Ok(loaded)
     }
 
@@ -216,6 +217,17 @@ impl Loaded {
             Some(given) => given.error(mistake),
             None => ConfigError::of_mistake(mistake, field, Origin::Default),
         }
+    }
+
+    /// Whoever says that clients need a certificate, or may show one, believes that they are asked for it.
+    fn check_client_auth(&self) -> Result<(), ConfigError> {
+        const FIELD: &str = "tls_client_auth";
+        if self.config.tls_client_ca.is_some() || !self.given.contains_key(FIELD) {
+            return Ok(());
+        }
+        let mistake = Mistake::is("is set without `tls_client_ca`: no client is asked for a certificate")
+            .help("name the authorities that sign clients' certificates in `tls_client_ca`, or remove it");
+        Err(self.place(FIELD, mistake))
     }
 
     /// Checked settings for the security crate.

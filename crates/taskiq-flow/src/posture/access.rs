@@ -53,6 +53,14 @@ pub(super) fn placeholders(facts: &Facts<'_>) -> Vec<Found> {
     keys.chain(secret).collect()
 }
 
+pub(super) fn unasked_certificates(facts: &Facts<'_>) -> Vec<Found> {
+    let config = facts.config;
+    if config.tls_client_ca.is_some() || config.client_certificates.is_empty() {
+        return Vec::new();
+    }
+    vec![Found::medium("client_certificates", "without tls_client_ca no client is asked for a certificate")]
+}
+
 pub(super) fn raw_keys(facts: &Facts<'_>) -> Vec<Found> {
     let keys = facts.config.api_keys.iter();
     let raw = keys.filter(|(text, _)| !text.starts_with(DIGEST_PREFIX));

@@ -50,6 +50,8 @@ pub static CHECKS: &[Check] = &[
         "give it permissions, or remove it", Settings),
     check("keys-unused", Low, "keys beside auth_provider \"jwt\"", &["6.1.3"], &["API8"],
         "remove them, or set auth_provider to \"api_key\"", Settings),
+    check("certificates-unasked", Medium, "client certificates that no client is asked for", &["6.1.3", "12.1.3"], &["API8"],
+        "name the authorities that sign them in tls_client_ca, or remove the entries", Config(access::unasked_certificates)),
     check("nobody-can-authenticate", Medium, "neither a key nor anything to check tokens with", &["8.1.1"], &["API8"],
         "make a key with `taskiq-flow key new`", Settings),
     check("acl-unknown-pipeline", Medium, "an ACL for a pipeline that is not there", &["8.1.1", "8.2.2"], &["API1"],

@@ -99,6 +99,9 @@ const CASES: &[(&str, Severity, Change)] = &[
         safe.config.auth_provider = AuthProvider::Jwt;
         safe.config.jwt_secret = Some(STRONG.into());
     }),
+    ("certificates-unasked", Severity::Medium, |safe| {
+        safe.config.client_certificates = [("CN=robot", key(&[Read]).id("robot"))].into_iter().collect();
+    }),
     ("nobody-can-authenticate", Severity::Medium, |safe| safe.config.api_keys = Default::default()),
     ("acl-unknown-pipeline", Severity::Medium, |safe| safe.pipelines = vec!["elt".to_owned()]),
     ("acl-unknown-role", Severity::Low, |safe| {

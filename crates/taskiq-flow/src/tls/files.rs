@@ -164,9 +164,10 @@ impl<'a> Source<'a> {
     }
 
     fn without_certificate(&self) -> TlsError {
-        let hint = match self.holds("PRIVATE KEY") {
-            true => "it holds a key: are `tls_cert` and `tls_key` exchanged?",
-            false => "name a PEM file",
+        let hint = match (self.holds("PRIVATE KEY"), self.field) {
+            (true, "tls_cert") => "it holds a key: are `tls_cert` and `tls_key` exchanged?",
+            (true, _) => "it holds a key: name the PEM file of the certificates",
+            (false, _) => "name a PEM file",
         };
         self.unusable(format!("has no certificate (`-----BEGIN CERTIFICATE-----`); {hint}"))
     }

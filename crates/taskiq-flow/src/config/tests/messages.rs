@@ -106,6 +106,19 @@ fn files() {
             "  = help: set `tls_key` too, or neither",
         ],
     );
+    // Whoever writes it believes that no client comes without a certificate.
+    same(
+        message("c.toml", "tls_client_auth = 'required'\n"),
+        &[
+            "error: `tls_client_auth` is set without `tls_client_ca`: no client is asked for a certificate",
+            " --> c.toml:1:19",
+            "  |",
+            "1 | tls_client_auth = 'required'",
+            "  |                   ^^^^^^^^^^",
+            "  |",
+            "  = help: name the authorities that sign clients' certificates in `tls_client_ca`, or remove it",
+        ],
+    );
 }
 
 #[test]
