@@ -71,11 +71,23 @@ impl Policy {
         let Verdict { allowed, rule } = self.decide_telling(principal, permission, resource, now, &mut chain);
         let mut search = Search::default();
         search.run(self, principal, Question { permission, resource, now }, !allowed);
-        let mut changes = search.found;
-        changes.sort_by_key(|change| change.edits.len());
-        changes.truncate(MAX_CHANGES);
+        let changes = needed_alone(search.found);
         Explanation { principal: principal.clone(), allowed, rule, chain, changes }
     }
+}
+
+/// The shortest first, and none that has all edits of a shorter one: the rest of it would be done for nothing.
+fn needed_alone(mut found: Vec<Change>) -> Vec<Change> {
+    found.sort_by_key(|change| change.edits.len());
+    let mut changes: Vec<Change> = Vec::new();
+    for change in found {
+        let within = |less: &Change| less.edits.iter().all(|edit| change.edits.contains(edit));
+        if !changes.iter().any(within) {
+            changes.push(change);
+        }
+    }
+    changes.truncate(MAX_CHANGES);
+    changes
 }
 
 impl Look {

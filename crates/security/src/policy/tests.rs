@@ -332,6 +332,11 @@ mod explained {
                 let turned = policy.decide(&principal, permission, resource, now);
                 prop_assert_ne!(turned.allowed, decided.allowed, "{:?}", change);
             }
+            // Nothing is to be done for nothing.
+            for (number, change) in why.changes.iter().enumerate() {
+                let within = |less: &Change| less.edits.iter().all(|edit| change.edits.contains(edit));
+                prop_assert!(!why.changes[..number].iter().any(within), "{:?}", why.changes);
+            }
             // Who has proved who it is can always be let in, and be kept out.
             if principal.is_authenticated() {
                 prop_assert!(!why.changes.is_empty(), "{:?} {:?}", principal, why.rule);
