@@ -76,9 +76,15 @@ async fn a_configuration_that_cannot_be_used_changes_nothing_and_is_told_without
     });
     let audit = refusals.await.expect("refused reloads are recorded");
     assert!(!audit.contains("hunter2") && !audit.contains("new-secret-key"));
-    // SIGHUP takes the same way.
+    // SIGHUP takes the same way. The log names the place, and the mend where there is one.
     server.hangup();
     let logged = until(Duration::from_secs(5), async || server.stderr().contains("`port`").then_some(()));
     logged.await.expect("the mistake is logged");
+    assert!(server.stderr().contains("taskiq-flow.test.toml:2:8"), "{}", server.stderr());
+    write(&server, &format!("reqire_https = true\n{KEYS}"));
+    server.hangup();
+    let help = "(did you mean `require_https`?)";
+    let logged = until(Duration::from_secs(5), async || server.stderr().contains(help).then_some(()));
+    logged.await.expect("the mend is logged");
     admin.get("/me").await.expect(200);
 }

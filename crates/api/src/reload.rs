@@ -85,6 +85,9 @@ impl AppState {
 }
 
 fn list(mistakes: &[FieldProblem]) -> String {
-    let texts = mistakes.iter().map(|mistake| format!("{}: {}", mistake.field, mistake.message));
+    let texts = mistakes.iter().map(|mistake| {
+        let help = mistake.help.as_deref().map_or_else(String::new, |help| format!(" ({help})"));
+        format!("{}: {}{help}", mistake.field, mistake.message)
+    });
     texts.collect::<Vec<_>>().join("; ")
 }

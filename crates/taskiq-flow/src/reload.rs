@@ -51,10 +51,17 @@ impl SettingsSource for ConfigSource {
     }
 }
 
+/// The mistake with its place, which a log shows on one line.
 fn mistake(error: &ConfigError) -> FieldProblem {
+    let diagnostic = error.diagnostic();
+    let source = diagnostic.source_name();
+    let place = match (diagnostic.line(), diagnostic.column()) {
+        (Some(line), Some(column)) => format!("{source}:{line}:{column}"),
+        _ => source.to_owned(),
+    };
     FieldProblem {
         field: error.field().unwrap_or("(file)").to_owned(),
-        message: error.message().to_owned(),
+        message: format!("{} [{place}]", error.message()),
         help: error.diagnostic().help_text().map(str::to_owned),
     }
 }
