@@ -208,6 +208,16 @@ async fn collector() -> (SocketAddr, Arc<Mutex<Vec<Value>>>) {
 }
 
 #[tokio::test]
+async fn a_key_that_is_there_is_not_written_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = keygen(folder.path(), "key").await;
+    let private = fs::read_to_string(&keys.private).unwrap();
+    let exit = audit(&["keygen", "--out", keys.private.to_str().unwrap()]).await;
+    assert!(exit.code == Some(2) && exit.stderr.contains("openssl pkey"), "{}", exit.output());
+    assert_eq!(fs::read_to_string(&keys.private).unwrap(), private);
+}
+
+#[tokio::test]
 async fn checkpoints_are_posted_and_posted_again() {
     let folder = tempfile::tempdir().unwrap();
     let keys = keygen(folder.path(), "key").await;

@@ -74,4 +74,39 @@ async fn a_minted_token_is_accepted_by_the_server() {
     let exit = cli.run(["token", "mint", "--sub", "a", "--roles", "r", "--ttl", "long"]).await;
     assert_eq!(exit.code, Some(2), "{}", exit.output());
     assert!(!exit.output().contains(SECRET));
+    let exit = cli.run(["token", "mint", "--sub", "a", "--roles", "r", "--ttl", "1ms"]).await;
+    assert!(exit.code == Some(2) && exit.stderr.contains("--ttl"), "{}", exit.output());
+}
+
+#[tokio::test]
+async fn a_token_of_one_of_several_issuers_is_made_for_whom_that_one_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let (private, public) = (folder.path().join("ci.pem"), folder.path().join("ci.pub"));
+    let openssl = |arguments: &[&str]| {
+        let done = std::process::Command::new("openssl").args(arguments).status().unwrap();
+        assert!(done.success(), "{arguments:?}");
+    };
+    let (private, public) = (private.to_str().unwrap(), public.to_str().unwrap());
+    openssl(&["genpkey", "-algorithm", "ed25519", "-out", private]);
+    openssl(&["pkey", "-in", private, "-pubout", "-out", public]);
+    let issuer = |name: &str, audiences: &str| {
+        format!(
+            "[[jwt_issuers]]\nissuer = \"{name}\"\naudiences = {audiences}\npublic_keys = [{{ algorithm = \"EdDSA\", pem = \"file:{public}\" }}]\n"
+        )
+    };
+    let config = format!(
+        "jwt_secret = \"{SECRET}\"\njwt_audience = \"everybody\"\n{}{}",
+        issuer("ci", "[]"),
+        issuer("staff", "[\"flow\"]")
+    );
+    let server = Server::builder(PROGRAM).config_toml(&config).start().await;
+    let cli = Cli::new(PROGRAM);
+    cli.file("taskiq-flow.toml", &config);
+    for name in ["ci", "staff"] {
+        let words = ["token", "mint", "--sub", "a", "--roles", "admin", "--iss", name, "--key", private];
+        let exit = cli.run(words).await;
+        assert_eq!(exit.code, Some(0), "{}", exit.output());
+        let me = server.client().token(exit.stdout.trim()).get("/me").await.expect(200).json();
+        assert_eq!(me["issuer"], name, "{me}");
+    }
 }

@@ -79,6 +79,9 @@ async fn a_key_lives_from_create_to_revoke() {
     assert!(of_file.code == Some(1) && of_file.stderr.contains("configuration"), "{}", of_file.stderr);
     let wrong = on(&server, &["key", "create", "--id", "a b"]).await;
     assert!(wrong.code == Some(2) && wrong.stderr.contains("id: "), "{}", wrong.stderr);
+    assert_eq!(wrong.stderr.matches("id: ").count(), 1, "it is said once: {}", wrong.stderr);
+    let long = on(&server, &["key", "rotate", "ci", "--overlap", "31d"]).await;
+    assert!(long.code == Some(2) && long.stderr.contains("at most 30d"), "{}", long.stderr);
     for secret in [key.as_str(), second] {
         assert!(!server.audit().contains(secret) && !server.stderr().contains(secret));
     }
@@ -128,8 +131,14 @@ async fn access_lists_are_set_and_outlive_a_reload() {
     assert_eq!(viewer.get("/pipelines/etl").await.status, 403);
     let typo = done(&server, &["acl", "set", "elt", "--read"]).await;
     assert!(typo.stderr.contains("warning") && typo.stderr.contains("elt"), "{}", typo.stderr);
-    done(&server, &["acl", "remove", "etl"]).await;
+    // Without a list it is open, which whoever removes one had better know.
+    let removed = done(&server, &["acl", "remove", "etl"]).await;
+    assert!(removed.stderr.contains("acl set etl"), "{}", removed.stderr);
     assert_eq!(viewer.get("/pipelines/etl").await.status, 200);
+    done(&server, &["acl", "set", "etl"]).await;
+    assert_eq!(viewer.get("/pipelines/etl").await.status, 403);
+    let removed = done(&server, &["acl", "remove", "etl", "--to-configuration"]).await;
+    assert!(removed.stderr.contains("the configuration decides again"), "{}", removed.stderr);
 }
 
 #[tokio::test]
@@ -139,6 +148,9 @@ async fn keys_are_checked_without_a_server() {
     assert!(key.stderr.contains("allowed_ips = [\"10.0.0.0/8\"]"), "{}", key.stderr);
     let good = cli.run_with_input(["key", "check"], &key.stdout).await;
     assert!(good.code == Some(0) && good.stdout.contains("`ops`"), "{}", good.output());
+    let ended = cli.run(["key", "new", "--expires-at", "2020-01-31T00:00:00Z"]).await;
+    assert!(ended.code == Some(2) && ended.stderr.contains("--expires-at"), "{}", ended.output());
+    assert!(ended.stdout.is_empty(), "a key that can open nothing: {}", ended.stdout);
     for bad in ["admin-key\n", &key.stdout.replacen("tqf_ops", "tqf_ips", 1)] {
         let exit = cli.run_with_input(["key", "check"], bad).await;
         assert_eq!(exit.code, Some(1), "{bad}: {}", exit.output());
@@ -156,4 +168,7 @@ async fn no_key_leaves_the_machine_in_the_clear() {
     assert!(exit.code == Some(2) && exit.stderr.contains("--allow-plain-http"), "{}", exit.stderr);
     let exit = cli.run(["key", "list", "--url", "http://127.0.0.1:1"]).await;
     assert!(exit.code == Some(1) && exit.stderr.contains("no answer"), "{}", exit.stderr);
+    let key = cli.file("key.pem", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n");
+    let exit = cli.run(["key", "list", "--url", "https://127.0.0.1:1", "--ca", key.to_str().unwrap()]).await;
+    assert!(exit.code == Some(2) && exit.stderr.contains("no certificate"), "{}", exit.stderr);
 }

@@ -191,6 +191,29 @@ async fn a_server_as_it_is_made_has_no_finding_from_outside() {
     // Its certificate is not one that everybody trusts.
     let exit = Cli::new(PROGRAM).run(["security", "check", "--url", &url]).await;
     assert_eq!(exit.code, Some(1), "{}", exit.output());
+    assert!(exit.stderr.contains(&url) && exit.stderr.contains("--ca"), "{}", exit.stderr);
+    // A port of TLS answers probes in the clear, and refuses everything else: that says nothing about the server.
+    let plain = format!("http://localhost:{}", server.port());
+    let exit = Cli::new(PROGRAM).run(["security", "check", "--url", &plain]).await;
+    assert!(exit.code == Some(2) && exit.stderr.contains("speaks TLS"), "{}", exit.output());
+    assert!(exit.stdout.is_empty(), "{}", exit.stdout);
+}
+
+#[tokio::test]
+async fn a_server_of_its_own_authority_explains_and_tells_a_pipeline_that_is_not_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let pair = Pair::self_signed(directory.path(), &[]);
+    let server = Server::builder(PROGRAM).config_toml(GUIDE).tls(&pair).pipeline(PIPELINE).start().await;
+    let url = format!("https://localhost:{}", server.port());
+    let ca = pair.certificate.display().to_string();
+    let cli = Cli::new(PROGRAM).env("TASKIQ_FLOW_API_KEY", "admin-key");
+    for (pipeline, missing) in [("build", false), ("biuld", true)] {
+        let words = ["security", "explain", "--key-id", "viewer", "--permission", "read"];
+        let exit =
+            cli.run([&words[..], &["--pipeline", pipeline, "--url", &url, "--ca", &ca]].concat()).await;
+        assert_eq!(exit.code, Some(0), "{}", exit.output());
+        assert_eq!(exit.stdout.contains("there is no pipeline `biuld`"), missing, "{}", exit.stdout);
+    }
 }
 
 #[tokio::test]
@@ -229,7 +252,11 @@ websocket_require_auth = false
 async fn who_is_no_such_server_is_said() {
     let check = async |words: &[&str]| Cli::new(PROGRAM).run([&["security", "check"], words].concat()).await;
     let exit = check(&["--url", "http://127.0.0.1:1"]).await;
-    assert!(exit.code == Some(1) && exit.stderr.contains("/health"), "{}", exit.output());
+    assert!(
+        exit.code == Some(1) && exit.stderr.contains("http://127.0.0.1:1/: GET /health"),
+        "{}",
+        exit.output()
+    );
     let exit = check(&["--url", "flow.example.com"]).await;
     assert!(exit.code == Some(2) && exit.stderr.contains("--url"), "{}", exit.output());
     for words in [&["--no-guessing"][..], &["--ca", "x"], &["--url", "http://127.0.0.1:1", "--config", "x"]] {

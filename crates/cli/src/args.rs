@@ -204,7 +204,7 @@ pub(crate) enum AclCommand {
     Get(AclPipelineArgs),
     /// Set the access list of a pipeline; permissions that are not named are an admin's alone
     Set(AclSetArgs),
-    /// Remove the access list of a pipeline
+    /// Remove the access list of a pipeline: it is open then to every key and role that permits the action
     Remove(AclRemoveArgs),
 }
 
@@ -312,6 +312,9 @@ pub(crate) struct SecurityExplainArgs {
     /// Ask this server, with the key in TASKIQ_FLOW_API_KEY, and not a configuration here
     #[arg(long, value_name = "URL", conflicts_with = "config")]
     pub(crate) url: Option<String>,
+    /// With --url: certificates (PEM) to trust, and no others
+    #[arg(long, value_name = "FILE", requires = "url")]
+    pub(crate) ca: Option<PathBuf>,
     /// Print the whole answer as JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -8,6 +8,7 @@ use reqwest::redirect::Policy;
 use reqwest::{Certificate, Method, Url};
 use serde_json::Value;
 use taskiq_flow::security::audit::escape_controls;
+use taskiq_flow_selftest::client::cause;
 
 use crate::args::RemoteArgs;
 use crate::output::Failure;
@@ -73,7 +74,14 @@ impl Way {
                 let pem =
                     std::fs::read(file).map_err(|error| Failure::wrong(format!("--ca {place}: {error}")))?;
                 let wrong = |error| Failure::wrong(format!("--ca {place}: no certificates in PEM: {error}"));
-                Some(Certificate::from_pem_bundle(&pem).map_err(wrong)?)
+                let certificates = Certificate::from_pem_bundle(&pem).map_err(wrong)?;
+                if certificates.is_empty() {
+                    return Err(Failure::wrong(format!(
+                        "--ca {place}: it has no certificate (`-----BEGIN CERTIFICATE-----`); name a PEM file of the \
+                         authority's, or of a self-signed one itself"
+                    )));
+                }
+                Some(certificates)
             }
             None => None,
         };
@@ -188,13 +196,8 @@ impl Remote {
         Ok(Answer { status, body })
     }
 
-    /// Names the cause of the causes: the outermost says only that a request failed.
     fn unreachable(&self, error: &reqwest::Error) -> Failure {
-        let mut cause: &dyn std::error::Error = error;
-        while let Some(inner) = cause.source() {
-            cause = inner;
-        }
-        Failure::failed(format!("{}: no answer: {cause}", self.base))
+        Failure::failed(format!("{}: no answer: {}", self.base, cause(error)))
     }
 }
 
@@ -209,7 +212,14 @@ impl Answer {
             format!("the server answered {} {}: {}", self.status, text("title"), text("detail"));
         for error in self.body["errors"].as_array().into_iter().flatten() {
             let part = |field: &str| escape_controls(error[field].as_str().unwrap_or_default()).into_owned();
-            message.push_str(&format!("\n  {}: {}", part("field"), part("message")));
+            let told = format!("{}: {}", part("field"), part("message"));
+            // One mistake alone is the detail already.
+            if told != text("detail") {
+                message.push_str(&format!("\n  {told}"));
+            }
+            if error["help"].is_string() {
+                message.push_str(&format!("\n  help: {}", part("help")));
+            }
         }
         Err(match self.status {
             400 | 422 => Failure::wrong(message),
@@ -289,6 +299,14 @@ mod tests {
         assert!(failure.message.contains("422 Invalid request") && failure.message.contains("id: is taken"));
         assert!(!failure.message.contains('\u{1b}'), "{}", failure.message);
         assert_eq!(format!("{:?}", failure.code), format!("{:?}", std::process::ExitCode::from(2)));
+        let alone = serde_json::json!({
+            "title": "Invalid request", "detail": "id: is taken",
+            "errors": [{"field": "id", "message": "is taken", "help": "choose another"}],
+        });
+        assert_eq!(
+            answer(422, alone).unwrap_err().message,
+            "the server answered 422 Invalid request: id: is taken\n  help: choose another"
+        );
         let denied = answer(403, Value::Null).unwrap_err();
         assert_eq!(format!("{:?}", denied.code), format!("{:?}", std::process::ExitCode::from(1)));
     }

@@ -75,7 +75,7 @@ pub enum Incoming {
 #[non_exhaustive]
 pub enum ClientError {
     /// The request could not be sent, or the answer not be read.
-    #[error("{method} {path}: {}", root(source))]
+    #[error("{method} {path}: {}", cause(source))]
     Http {
         /// The method.
         method: Method,
@@ -337,11 +337,59 @@ fn present(headers: &mut HeaderMap, credential: &Credential) -> Result<(), Clien
     Ok(())
 }
 
-/// The innermost cause: the outer ones say only that something failed.
-fn root(error: &reqwest::Error) -> String {
+/// Why a request got no answer, by the innermost cause: the outer ones say only that something failed. What people meet
+/// first when they set TLS up is said with its mend.
+pub fn cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(inner) = cause.source() {
         cause = inner;
     }
-    cause.to_string()
+    let text = cause.to_string();
+    match mend_of_tls(&text) {
+        Some(mend) => mend.to_owned(),
+        None => text,
+    }
+}
+
+/// By the words of the library, which is not to be known here: where they change, they are shown as they are.
+fn mend_of_tls(text: &str) -> Option<&'static str> {
+    const MENDS: [(&str, &str); 6] = [
+        ("InvalidContentType", "it does not speak TLS there; is its address http://…?"),
+        (
+            "UnknownIssuer",
+            "its certificate is of no authority that is trusted here; trust the one that signed it, or a self-signed one itself, \
+             by --ca FILE",
+        ),
+        (
+            "CaUsedAsEndEntity",
+            "its certificate is one for an authority (CA:TRUE), which no server may show; make one with `openssl req -x509 … \
+             -addext basicConstraints=critical,CA:FALSE`",
+        ),
+        ("NotValidForName", "its certificate is for another name than that of the address"),
+        ("certificate not valid for name", "its certificate is for another name than that of the address"),
+        ("certificate expired", "its certificate has expired"),
+    ];
+    let tls = text.starts_with("invalid peer certificate: ") || text.starts_with("received corrupt message");
+    MENDS.into_iter().find(|(words, _)| tls && text.contains(words)).map(|(_, mend)| mend)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_handshake_fails_for_is_said_with_its_mend() {
+        for (text, mend) in [
+            ("received corrupt message of type InvalidContentType", Some("http://")),
+            ("invalid peer certificate: UnknownIssuer", Some("--ca")),
+            ("invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))", Some("CA:FALSE")),
+            ("invalid peer certificate: NotValidForName", Some("another name")),
+            ("invalid peer certificate: BadSignature", None),
+            ("UnknownIssuer", None),
+        ] {
+            let said = mend_of_tls(text);
+            assert_eq!(said.is_some(), mend.is_some(), "{text}");
+            assert!(said.unwrap_or_default().contains(mend.unwrap_or_default()), "{text}: {said:?}");
+        }
+    }
 }

@@ -34,7 +34,7 @@ pub(crate) struct TokenMintArgs {
     /// Who issues it [default: the first `jwt_issuer` of the configuration, if any]
     #[arg(long)]
     pub(crate) iss: Option<String>,
-    /// What it is for [default: the first `jwt_audience` of the configuration, if any]
+    /// What it is for [default: the first audience that the configuration accepts of its issuer, if any]
     #[arg(long)]
     pub(crate) aud: Option<String>,
     /// An id by which it can be revoked

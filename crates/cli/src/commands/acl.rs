@@ -25,7 +25,14 @@ pub(crate) fn run(command: AclCommand) -> Result<ExitCode, Failure> {
                 let query = if args.to_configuration { &query[..] } else { &[] };
                 let path = ["security", "acls", &args.pipeline];
                 Remote::new(&args.remote)?.send(Method::DELETE, &path, query, None).await?.accepted()?;
-                note(format!("the access list of {} is removed", args.pipeline));
+                let pipeline = &args.pipeline;
+                note(match args.to_configuration {
+                    true => format!("the access list of {pipeline} is removed; the configuration decides again"),
+                    false => format!(
+                        "the access list of {pipeline} is removed: whoever's key or role permits an action may do it there; \
+                         `taskiq-flow acl set {pipeline}` with no roles closes it to all but admins"
+                    ),
+                });
                 Ok(ExitCode::SUCCESS)
             }
         }

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use reqwest::Method;
 use secrecy::ExposeSecret;
 use serde_json::{Map, Value, json};
-use taskiq_flow::core::time::parse_duration;
+use taskiq_flow::core::time::{Timestamp, parse_duration};
+use taskiq_flow::security::administration::MAX_OVERLAP_SECONDS;
 use taskiq_flow::security::api_key::{self, KeyDigest, check_shape};
 use taskiq_flow::security::networks::Networks;
 
@@ -103,6 +104,13 @@ async fn rotate(args: KeyRotateArgs) -> Result<ExitCode, Failure> {
     let overlap = parse_duration(&args.overlap)
         .map_err(|error| Failure::wrong(format!("--overlap: {error}")))?
         .as_secs();
+    if overlap > MAX_OVERLAP_SECONDS {
+        let days = MAX_OVERLAP_SECONDS / 86_400;
+        return Err(Failure::wrong(format!(
+            "--overlap: `{}` is too long; write at most {days}d",
+            args.overlap
+        )));
+    }
     let path = ["security", "keys", &args.id, "rotate"];
     let body = json!({ "overlap_seconds": overlap });
     let made = Remote::new(&args.remote)?.call(Method::POST, &path, Some(&body)).await?;
@@ -134,6 +142,9 @@ fn fields(spec: KeySpec) -> Result<Map<String, Value>, Failure> {
     ]);
     if let Some(text) = spec.expires_at {
         let time = commands::time("--expires-at", &text)?;
+        if time <= Timestamp::now() {
+            return Err(Failure::wrong("--expires-at: that time has passed; write a later one"));
+        }
         fields.insert("expires_at".to_owned(), json!(time));
     }
     if !spec.allowed_ips.is_empty() {

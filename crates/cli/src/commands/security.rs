@@ -2,6 +2,7 @@
 
 mod outside;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use reqwest::Method;
@@ -82,7 +83,7 @@ fn name(severity: Severity) -> &'static str {
 fn explain(args: &SecurityExplainArgs) -> Result<ExitCode, Failure> {
     let question = question(args)?;
     let answer = match &args.url {
-        Some(url) => ask(url, &question)?,
+        Some(url) => ask(url, args.ca.clone(), &question)?,
         None => answer_here(args, question)?,
     };
     match args.json {
@@ -92,8 +93,8 @@ fn explain(args: &SecurityExplainArgs) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn ask(url: &str, question: &Value) -> Result<Value, Failure> {
-    let remote = RemoteArgs { url: url.to_owned(), allow_plain_http: false, ca: None };
+fn ask(url: &str, ca: Option<PathBuf>, question: &Value) -> Result<Value, Failure> {
+    let remote = RemoteArgs { url: url.to_owned(), allow_plain_http: false, ca };
     let remote = Remote::new(&remote)?;
     commands::runtime()?.block_on(remote.call(Method::POST, &["security", "explain"], Some(question)))
 }
@@ -101,7 +102,12 @@ fn ask(url: &str, question: &Value) -> Result<Value, Failure> {
 fn answer_here(args: &SecurityExplainArgs, question: Value) -> Result<Value, Failure> {
     let loaded = commands::configuration(&commands::sources(args.config.config.as_deref()))?;
     let settings = loaded.security_settings().map_err(|error| commands::config_failure(&error))?;
-    taskiq_flow::api::explain_by(&settings, question).map_err(Failure::wrong)
+    taskiq_flow::api::explain_by(&settings, question).map_err(|error| match args.key_id.is_some() {
+        true => Failure::wrong(format!(
+            "{error}; keys that were made over the API only the server knows: --url URL"
+        )),
+        false => Failure::wrong(error),
+    })
 }
 
 /// The same body as `POST /security/explain` takes.
@@ -136,6 +142,9 @@ fn tell_why(answer: &Value) {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let allowed = if answer["allowed"] == true { "allowed" } else { "denied" };
     line(format!("{allowed} by rule `{}`: {}", text(&answer["rule"]), text(&answer["reason"])));
+    if answer["pipeline_exists"] == false {
+        line(format!("  (there is no pipeline `{}` on this server now)", text(&answer["pipeline_id"])));
+    }
     for look in answer["chain"].as_array().into_iter().flatten() {
         line(format!("  {:13} {:8} {}", text(&look["rule"]), text(&look["verdict"]), text(&look["why"])));
     }

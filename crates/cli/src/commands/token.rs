@@ -8,7 +8,7 @@ use reqwest::Method;
 use serde_json::{Map, Value, json};
 use taskiq_flow::config::{SecretString, TaskiqFlowConfig};
 use taskiq_flow::core::time::parse_duration;
-use taskiq_flow::security::jwt::{MintClaims, MintKey};
+use taskiq_flow::security::jwt::{MintClaims, MintError, MintKey};
 
 use crate::args::{RemoteListArgs, TokenCommand, TokenMintArgs, TokenRevokeArgs, TokenUnrevokeArgs};
 use crate::commands;
@@ -81,16 +81,26 @@ fn mint(args: TokenMintArgs) -> Result<ExitCode, Failure> {
     let ttl = parse_duration(&args.ttl).map_err(|error| Failure::wrong(format!("--ttl: {error}")))?;
     let mut claims = MintClaims::new(args.sub, args.roles, ttl);
     claims.issuer = args.iss.or_else(|| config.jwt_issuer.as_slice().first().cloned());
-    claims.audience = args.aud.or_else(|| config.jwt_audience.as_slice().first().cloned());
+    // What one of `jwt_issuers` accepts is for it to say, as when its tokens are checked.
+    let listed = config.jwt_issuers.into_iter().find(|entry| Some(&entry.issuer) == claims.issuer.as_ref());
+    let (audiences, required_type) = match listed {
+        Some(entry) => (entry.audiences, entry.required_type.or(config.jwt_required_type)),
+        None => (config.jwt_audience.as_slice().to_vec(), config.jwt_required_type),
+    };
+    claims.audience = args.aud.or_else(|| audiences.into_iter().next());
     claims.token_id = args.jti;
-    claims.token_type = config.jwt_required_type;
+    claims.token_type = required_type;
     if let Some(time) = args.nbf {
         let parsed = time.parse().map_err(|_| {
             Failure::wrong(format!("--nbf: expected a time such as 2030-01-31T00:00:00Z, found {time:?}"))
         });
         claims.not_before = Some(parsed?);
     }
-    line(key.mint(&claims).map_err(Failure::wrong)?);
+    let token = key.mint(&claims).map_err(|error| match error {
+        MintError::Ttl => Failure::wrong(format!("--ttl: {error}")),
+        error => Failure::wrong(error),
+    });
+    line(token?);
     Ok(ExitCode::SUCCESS)
 }
 

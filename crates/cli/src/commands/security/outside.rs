@@ -8,6 +8,7 @@ use reqwest::{Method, Url};
 use secrecy::ExposeSecret;
 use taskiq_flow::posture::outside::{FOREIGN_ORIGIN, Guesses, Outside, Seen, WHO};
 use taskiq_flow::security::api_key;
+use taskiq_flow::security::audit::escape_controls;
 use taskiq_flow_selftest::client::{Answer, Client, Incoming};
 use taskiq_flow_selftest::world::Credential;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -37,7 +38,9 @@ pub(super) async fn look(args: &RemoteArgs, guess: bool) -> Result<Outside, Fail
     let way = Way::to(args)?;
     let client = client(&way, &way.headers)?;
     let mut seen = Outside::default();
-    let health = ask(&client, &Method::GET, HEALTH).await?;
+    let health = ask(&client, &Method::GET, HEALTH)
+        .await
+        .map_err(|failure| Failure { message: format!("{}: {}", way.base, failure.message), ..failure })?;
     if health.json()["status"] != "healthy" {
         let what =
             format!("{}: {HEALTH} is answered {}; is this a TaskIQ-Flow server?", way.base, health.status);
@@ -45,7 +48,14 @@ pub(super) async fn look(args: &RemoteArgs, guess: bool) -> Result<Outside, Fail
     }
     seen.answers.push(seen_of(&Method::GET, HEALTH, &health));
     for (method, path) in PATHS.map(|path| (Method::GET, path)).into_iter().chain([(Method::TRACE, "/me")]) {
-        seen.answers.push(seen_of(&method, path, &ask(&client, &method, path).await?));
+        let answer = ask(&client, &method, path).await?;
+        if answer.status == 400 && path == "/me" && method == Method::GET {
+            // Nothing is wrong with the question: it is the connection, such as a plain one to a port of TLS, and every
+            // further answer would say the same.
+            let detail = escape_controls(answer.json()["detail"].as_str().unwrap_or_default()).into_owned();
+            return Err(Failure::wrong(format!("--url: {} answers {WHO} with 400: {detail}", way.base)));
+        }
+        seen.answers.push(seen_of(&method, path, &answer));
     }
     let mut foreign = way.headers.clone();
     foreign.insert("origin", HeaderValue::from_static(FOREIGN_ORIGIN));
