@@ -7,6 +7,7 @@ mod credentials;
 mod data;
 mod demo;
 mod keys;
+mod mutual;
 mod page;
 mod security;
 mod selftest;

@@ -88,7 +88,8 @@ pub(crate) struct DemoArgs {
     pub(crate) port: Option<String>,
 }
 
-/// Which server, for the commands that speak to one. The key comes from `TASKIQ_FLOW_API_KEY`.
+/// Which server, for the commands that speak to one. The key comes from `TASKIQ_FLOW_API_KEY`; where that is not set, the
+/// client certificate is the credential.
 #[derive(Debug, Args)]
 pub(crate) struct RemoteArgs {
     /// Address of the server
@@ -97,9 +98,22 @@ pub(crate) struct RemoteArgs {
     /// Send the key over plain HTTP to another machine too
     #[arg(long)]
     pub(crate) allow_plain_http: bool,
+    #[command(flatten)]
+    pub(crate) tls: TlsArgs,
+}
+
+/// How a server is met over TLS, for the commands that speak to one.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct TlsArgs {
     /// Certificates (PEM) to trust, and no others
     #[arg(long, value_name = "FILE")]
     pub(crate) ca: Option<PathBuf>,
+    /// Certificate (PEM) to show to a server that asks for one [env: TASKIQ_FLOW_CLIENT_CERT]
+    #[arg(long, value_name = "FILE", requires = "client_key")]
+    pub(crate) client_cert: Option<PathBuf>,
+    /// Its private key (PEM) [env: TASKIQ_FLOW_CLIENT_KEY]
+    #[arg(long, value_name = "FILE", requires = "client_cert")]
+    pub(crate) client_key: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -273,9 +287,8 @@ pub(crate) struct SecurityCheckArgs {
     /// Look at this server instead, as anybody could who has no credential: no key is sent to it
     #[arg(long, value_name = "URL", conflicts_with_all = ["config", "pipelines"])]
     pub(crate) url: Option<String>,
-    /// With --url: certificates (PEM) to trust, and no others
-    #[arg(long, value_name = "FILE", requires = "url")]
-    pub(crate) ca: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) tls: TlsArgs,
     /// With --url: try no made-up keys. They are counted as guesses: afterwards the server may refuse this address for a minute
     #[arg(long, requires = "url")]
     pub(crate) no_guessing: bool,
@@ -312,9 +325,8 @@ pub(crate) struct SecurityExplainArgs {
     /// Ask this server, with the key in TASKIQ_FLOW_API_KEY, and not a configuration here
     #[arg(long, value_name = "URL", conflicts_with = "config")]
     pub(crate) url: Option<String>,
-    /// With --url: certificates (PEM) to trust, and no others
-    #[arg(long, value_name = "FILE", requires = "url")]
-    pub(crate) ca: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) tls: TlsArgs,
     /// Print the whole answer as JSON
     #[arg(long)]
     pub(crate) json: bool,

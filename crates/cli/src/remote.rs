@@ -1,20 +1,27 @@
 //! A running server, for the commands that speak to one.
 
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::redirect::Policy;
-use reqwest::{Certificate, Method, Url};
+use reqwest::{Certificate, Identity, Method, Url};
+use secrecy::ExposeSecret;
 use serde_json::Value;
+use taskiq_flow::client_identity;
 use taskiq_flow::security::audit::escape_controls;
-use taskiq_flow_selftest::client::cause;
+use taskiq_flow_selftest::client::{Client, cause};
+use taskiq_flow_selftest::world::Credential;
 
-use crate::args::RemoteArgs;
+use crate::args::{RemoteArgs, TlsArgs};
 use crate::output::Failure;
 
 /// The variable that holds the key.
 pub(crate) const KEY_VARIABLE: &str = "TASKIQ_FLOW_API_KEY";
+/// Where a client's certificate and its key are named: by options, or else by variables.
+const PAIR_OPTIONS: [&str; 2] = ["--client-cert", "--client-key"];
+const PAIR_VARIABLES: [&str; 2] = ["TASKIQ_FLOW_CLIENT_CERT", "TASKIQ_FLOW_CLIENT_KEY"];
 
 /// How long a connection may take to be made, and a request to be answered.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -33,6 +40,7 @@ pub(crate) struct Way {
     pub(crate) headers: HeaderMap,
     plain: bool,
     certificates: Option<Vec<Certificate>>,
+    identity: Option<Identity>,
 }
 
 /// Sends requests with a key to one server. It follows no redirect.
@@ -68,24 +76,32 @@ impl Way {
             // loopback unless its `trusted_proxies` say otherwise.
             headers.insert("x-forwarded-proto", HeaderValue::from_static("https"));
         }
-        let certificates = match &args.ca {
-            Some(file) => {
-                let place = file.display();
-                let pem =
-                    std::fs::read(file).map_err(|error| Failure::wrong(format!("--ca {place}: {error}")))?;
-                let wrong = |error| Failure::wrong(format!("--ca {place}: no certificates in PEM: {error}"));
-                let certificates = Certificate::from_pem_bundle(&pem).map_err(wrong)?;
-                if certificates.is_empty() {
-                    return Err(Failure::wrong(format!(
-                        "--ca {place}: it has no certificate (`-----BEGIN CERTIFICATE-----`); name a PEM file of the \
-                         authority's, or of a self-signed one itself"
-                    )));
-                }
-                Some(certificates)
-            }
-            None => None,
-        };
-        Ok(Self { base, headers, plain, certificates })
+        let certificates = args.tls.ca.as_deref().map(authorities).transpose()?;
+        let identity = identity(&args.tls)?;
+        if let (true, Some((name, _))) = (plain, &identity) {
+            return Err(Failure::wrong(format!(
+                "{name}: {base} is plain HTTP, where no certificate is shown; write https://, or name no certificate"
+            )));
+        }
+        Ok(Self { base, headers, plain, certificates, identity: identity.map(|(_, identity)| identity) })
+    }
+
+    /// Refuses a certificate that makes whoever shows it somebody, for commands that also ask as nobody.
+    pub(crate) async fn leads_nobody_in(&self, client: &Client) -> Result<(), Failure> {
+        if self.identity.is_none() {
+            return Ok(());
+        }
+        let me = client.ask(&Method::GET, "/me", &Credential::None, None, false).await;
+        let me = me.map_err(Failure::failed)?.json();
+        if me["type"] != "certificate" {
+            return Ok(());
+        }
+        let id = escape_controls(me["id"].as_str().unwrap_or_default()).into_owned();
+        Err(Failure::wrong(format!(
+            "{}: the server takes this certificate for a credential of `{id}`, and this command also asks without one; \
+             show a certificate that no entry of client_certificates names",
+            PAIR_OPTIONS[0]
+        )))
     }
 
     /// A client that keeps to it.
@@ -95,6 +111,9 @@ impl Way {
             // A proxy would see the key.
             builder = builder.no_proxy();
         }
+        if let Some(identity) = &self.identity {
+            builder = builder.identity(identity.clone());
+        }
         match &self.certificates {
             Some(certificates) => builder.tls_certs_only(certificates.iter().cloned()),
             None => builder,
@@ -102,27 +121,42 @@ impl Way {
     }
 }
 
+impl TlsArgs {
+    /// Refuses options where no server is asked. Variables are for whoever needs them.
+    pub(crate) fn for_no_server(&self) -> Result<(), Failure> {
+        let options =
+            [("--ca", &self.ca), (PAIR_OPTIONS[0], &self.client_cert), (PAIR_OPTIONS[1], &self.client_key)];
+        match options.into_iter().find(|(_, file)| file.is_some()) {
+            Some((option, _)) => {
+                Err(Failure::wrong(format!("{option}: no server is asked; name one with --url")))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
 impl Remote {
     /// The server that was named, with the key of the environment.
     pub(crate) fn new(args: &RemoteArgs) -> Result<Self, Failure> {
-        let key = std::env::var(KEY_VARIABLE).unwrap_or_default();
-        if key.is_empty() {
-            return Err(Failure::wrong(format!(
-                "{KEY_VARIABLE} is not set: put an API key there (not on the command line, where others can see it)"
-            )));
-        }
-        Self::with_key(args, &key)
+        Self::with_key(args, &std::env::var(KEY_VARIABLE).unwrap_or_default())
     }
 
-    /// The server that was named, with this key.
+    /// The server that was named, with this key. An empty one is none: then the client's certificate speaks.
     pub(crate) fn with_key(args: &RemoteArgs, key: &str) -> Result<Self, Failure> {
         let way = Way::to(args)?;
         let mut headers = way.headers.clone();
-        let mut value = HeaderValue::from_str(key).map_err(|_| {
-            Failure::wrong(format!("{KEY_VARIABLE}: a key has only visible ASCII characters"))
-        })?;
-        value.set_sensitive(true);
-        headers.insert("x-api-key", value);
+        if !key.is_empty() {
+            let mut value = HeaderValue::from_str(key).map_err(|_| {
+                Failure::wrong(format!("{KEY_VARIABLE}: a key has only visible ASCII characters"))
+            })?;
+            value.set_sensitive(true);
+            headers.insert("x-api-key", value);
+        } else if way.identity.is_none() {
+            return Err(Failure::wrong(format!(
+                "{KEY_VARIABLE} is not set: put an API key there (not on the command line, where others can see it), or \
+                 name a client certificate that the server takes for a credential (--client-cert, --client-key)"
+            )));
+        }
         let http = way.builder().default_headers(headers).timeout(ANSWER).build().map_err(Failure::failed)?;
         Ok(Self { http, base: way.base })
     }
@@ -228,6 +262,45 @@ impl Answer {
     }
 }
 
+fn authorities(file: &Path) -> Result<Vec<Certificate>, Failure> {
+    let place = file.display();
+    let pem = std::fs::read(file).map_err(|error| Failure::wrong(format!("--ca {place}: {error}")))?;
+    let wrong = |error| Failure::wrong(format!("--ca {place}: no certificates in PEM: {error}"));
+    let certificates = Certificate::from_pem_bundle(&pem).map_err(wrong)?;
+    if certificates.is_empty() {
+        return Err(Failure::wrong(format!(
+            "--ca {place}: it has no certificate (`-----BEGIN CERTIFICATE-----`); name a PEM file of the authority's, or \
+             of a self-signed one itself"
+        )));
+    }
+    Ok(certificates)
+}
+
+/// The certificate that options or else variables name, and what names it.
+fn identity(args: &TlsArgs) -> Result<Option<(&'static str, Identity)>, Failure> {
+    let (names, files) = match (&args.client_cert, &args.client_key) {
+        (None, None) => (PAIR_VARIABLES, PAIR_VARIABLES.map(variable)),
+        (certificate, key) => (PAIR_OPTIONS, [certificate.clone(), key.clone()]),
+    };
+    let [certificate, key] = match files {
+        [Some(certificate), Some(key)] => [certificate, key],
+        [None, None] => return Ok(None),
+        [certificate, _] => {
+            let [there, missing] = if certificate.is_some() { names } else { [names[1], names[0]] };
+            let what = format!("{there} is set and {missing} is not: name the certificate and its key");
+            return Err(Failure::wrong(what));
+        }
+    };
+    let pem = client_identity(names, &certificate, &key).map_err(Failure::wrong)?;
+    let wrong = |error| Failure::wrong(format!("{} {}: {error}", names[0], certificate.display()));
+    Ok(Some((names[0], Identity::from_pem(pem.expose_secret()).map_err(wrong)?)))
+}
+
+/// What a variable names; an empty one names nothing.
+fn variable(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
 fn base(text: &str) -> Result<Url, Failure> {
     let wrong =
         |what: &str| Failure::wrong(format!("--url: {what}; write one such as https://flow.example.com"));
@@ -255,7 +328,7 @@ mod tests {
     use super::*;
 
     fn args(url: &str) -> RemoteArgs {
-        RemoteArgs { url: url.to_owned(), allow_plain_http: false, ca: None }
+        RemoteArgs { url: url.to_owned(), allow_plain_http: false, tls: TlsArgs::default() }
     }
 
     #[test]
@@ -283,6 +356,7 @@ mod tests {
         let openly = RemoteArgs { allow_plain_http: true, ..args("http://flow.example.com") };
         assert!(Remote::with_key(&openly, "k").is_ok());
         assert!(Remote::with_key(&args("http://127.0.0.1"), "k\n").is_err());
+        assert!(Remote::with_key(&args("https://flow.example.com"), "").is_err(), "no credential at all");
         let shown = format!("{:?}", Remote::with_key(&args("http://127.0.0.1"), "secret-key").unwrap());
         assert!(!shown.contains("secret-key"), "{shown}");
     }

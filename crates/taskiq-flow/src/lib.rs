@@ -45,4 +45,4 @@ pub use taskiq_flow_core as core;
 pub use taskiq_flow_engine as engine;
 pub use taskiq_flow_security as security;
 pub use taskiq_flow_store as store;
-pub use tls::{TlsError, TlsFiles, TlsReloader};
+pub use tls::{TlsError, TlsFiles, TlsReloader, client_identity};

@@ -2,7 +2,6 @@
 
 mod outside;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use reqwest::Method;
@@ -10,7 +9,9 @@ use serde_json::{Map, Value, json};
 use taskiq_flow::posture::{self, Facts, Posture, Severity};
 use taskiq_flow::security::audit::escape_controls;
 
-use crate::args::{PermissionArg, RemoteArgs, SecurityCheckArgs, SecurityCommand, SecurityExplainArgs};
+use crate::args::{
+    PermissionArg, RemoteArgs, SecurityCheckArgs, SecurityCommand, SecurityExplainArgs, TlsArgs,
+};
 use crate::commands;
 use crate::commands::serve;
 use crate::output::{FAILED, Failure, json as print_json, line};
@@ -26,11 +27,14 @@ pub(crate) fn run(command: SecurityCommand) -> Result<ExitCode, Failure> {
 fn check(args: &SecurityCheckArgs) -> Result<ExitCode, Failure> {
     let posture = match &args.url {
         Some(url) => {
-            let remote = RemoteArgs { url: url.clone(), allow_plain_http: true, ca: args.ca.clone() };
+            let remote = RemoteArgs { url: url.clone(), allow_plain_http: true, tls: args.tls.clone() };
             let seen = commands::runtime()?.block_on(outside::look(&remote, !args.no_guessing))?;
             posture::look_from_outside(&seen)
         }
-        None => of_configuration(args)?,
+        None => {
+            args.tls.for_no_server()?;
+            of_configuration(args)?
+        }
     };
     match args.json {
         true => print_json(&posture.to_json()),
@@ -83,8 +87,11 @@ fn name(severity: Severity) -> &'static str {
 fn explain(args: &SecurityExplainArgs) -> Result<ExitCode, Failure> {
     let question = question(args)?;
     let answer = match &args.url {
-        Some(url) => ask(url, args.ca.clone(), &question)?,
-        None => answer_here(args, question)?,
+        Some(url) => ask(url, args.tls.clone(), &question)?,
+        None => {
+            args.tls.for_no_server()?;
+            answer_here(args, question)?
+        }
     };
     match args.json {
         true => print_json(&answer),
@@ -93,8 +100,8 @@ fn explain(args: &SecurityExplainArgs) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn ask(url: &str, ca: Option<PathBuf>, question: &Value) -> Result<Value, Failure> {
-    let remote = RemoteArgs { url: url.to_owned(), allow_plain_http: false, ca };
+fn ask(url: &str, tls: TlsArgs, question: &Value) -> Result<Value, Failure> {
+    let remote = RemoteArgs { url: url.to_owned(), allow_plain_http: false, tls };
     let remote = Remote::new(&remote)?;
     commands::runtime()?.block_on(remote.call(Method::POST, &["security", "explain"], Some(question)))
 }

@@ -33,8 +33,10 @@ pub(crate) fn run(command: SelftestCommand) -> Result<ExitCode, Failure> {
 }
 
 async fn authz(args: SelftestAuthzArgs) -> Result<ExitCode, Failure> {
-    let client = client(&args)?;
+    let way = Way::to(&args.remote)?;
+    let client = client(&args, &way)?;
     let admin = admin()?;
+    way.leads_nobody_in(&client).await?;
     let secret = secret(&args)?;
     let minting = secret.as_ref().map(|(secret, claims)| {
         move |subject: &str, roles: &[&str]| {
@@ -140,8 +142,7 @@ impl Shown {
     }
 }
 
-fn client(args: &SelftestAuthzArgs) -> Result<Client, Failure> {
-    let way = Way::to(&args.remote)?;
+fn client(args: &SelftestAuthzArgs, way: &Way) -> Result<Client, Failure> {
     let mut headers = way.headers.clone();
     for header in &args.headers {
         let wrong = || Failure::wrong(format!("--header: write it as NAME:VALUE, not `{header}`"));

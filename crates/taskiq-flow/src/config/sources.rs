@@ -18,7 +18,8 @@ use super::url::ServiceUrl;
 pub const DEFAULT_FILE: &str = "taskiq-flow.toml";
 
 /// Variables with our prefix that are no fields: the command line reads them.
-pub const COMMAND_LINE_VARIABLES: [&str; 1] = ["TASKIQ_FLOW_API_KEY"];
+pub const COMMAND_LINE_VARIABLES: [&str; 3] =
+    ["TASKIQ_FLOW_API_KEY", "TASKIQ_FLOW_CLIENT_CERT", "TASKIQ_FLOW_CLIENT_KEY"];
 
 /// The address that `redis` alone means, and the default of `rate_limit_storage`.
 const REDIS_URL: &str = "REDIS_URL";

@@ -14,6 +14,7 @@ use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{InconsistentKeys, RootCertStore, ServerConfig};
+use secrecy::SecretSlice;
 use sha2::{Digest, Sha256};
 use taskiq_flow_api::serve::PROTOCOLS;
 use taskiq_flow_security::certificate::CertificateFacts;
@@ -70,6 +71,22 @@ pub(super) fn read(files: &TlsFiles) -> Result<Material, TlsError> {
         digest.update(bytes);
     }
     Ok(Material { config, not_after: facts.not_after(), digest: digest.finalize().into(), clients, warnings })
+}
+
+/// A client's certificate and the key that it was made with, as one PEM text, if they can be read and fit each other.
+/// `names` are what errors call the two files, such as the options that named them.
+///
+/// # Errors
+/// [`TlsError`].
+pub fn client_identity(
+    names: [&'static str; 2],
+    certificate: &Path,
+    key: &Path,
+) -> Result<SecretSlice<u8>, TlsError> {
+    let certificate = Source::read(names[0], certificate)?;
+    let key = Source::read(names[1], key)?;
+    certified(&aws_lc_rs::default_provider(), &certificate, certificate.certificates()?, &key)?;
+    Ok(SecretSlice::from([&certificate.bytes[..], b"\n", &key.bytes].concat()))
 }
 
 impl TlsError {
@@ -138,9 +155,10 @@ fn certified(
         // The key does not say which public key is its own: the first handshake will show.
         Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(certified),
         Err(rustls::Error::InconsistentKeys(_)) => Err(key.unusable(format!(
-            "is not the key of the first certificate in {}; name the key that it was made with (`tls_cert`: the server's own \
-             certificate comes first, then those that signed it)",
-            certificate.path.display()
+            "is not the key of the first certificate in {}; name the key that it was made with (`{}`: the own certificate \
+             comes first, then those that signed it)",
+            certificate.path.display(),
+            certificate.field
         ))),
         Err(error) => Err(certificate.unusable(format!("holds a certificate that cannot be used: {error}"))),
     }
@@ -165,8 +183,8 @@ impl<'a> Source<'a> {
 
     fn without_certificate(&self) -> TlsError {
         let hint = match (self.holds("PRIVATE KEY"), self.field) {
-            (true, "tls_cert") => "it holds a key: are `tls_cert` and `tls_key` exchanged?",
-            (true, _) => "it holds a key: name the PEM file of the certificates",
+            (true, "tls_client_ca") => "it holds a key: name the PEM file of the certificates",
+            (true, _) => "it holds a key: are certificate and key exchanged?",
             (false, _) => "name a PEM file",
         };
         self.unusable(format!("has no certificate (`-----BEGIN CERTIFICATE-----`); {hint}"))
@@ -188,13 +206,13 @@ impl<'a> Source<'a> {
     fn private_key(&self) -> Result<PrivateKeyDer<'static>, TlsError> {
         if self.holds("ENCRYPTED") {
             return Err(self.unusable(
-                "is encrypted with a passphrase, which a server cannot type in; decrypt it with `openssl pkey -in OLD -out NEW` \
-                 and keep it readable for the server alone",
+                "is encrypted with a passphrase, which nobody is asked for here; decrypt it with `openssl pkey -in OLD -out NEW` \
+                 and keep it readable for its user alone",
             ));
         }
         PrivateKeyDer::from_pem_slice(&self.bytes).map_err(|_| {
             let hint = match self.holds("BEGIN CERTIFICATE") {
-                true => "it holds a certificate: are `tls_cert` and `tls_key` exchanged?",
+                true => "it holds a certificate: are certificate and key exchanged?",
                 false => "name the PEM file of the key",
             };
             self.unusable(format!("has no private key (`-----BEGIN PRIVATE KEY-----`); {hint}"))

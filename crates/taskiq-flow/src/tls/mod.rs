@@ -18,6 +18,7 @@ use taskiq_flow_security::audit::Outcome;
 use tokio::sync::Notify;
 
 use self::files::Material;
+pub use self::files::client_identity;
 use crate::config::TlsClientAuth;
 
 /// From how long before its end on a certificate is warned of.
@@ -43,7 +44,7 @@ pub enum TlsError {
     /// It cannot be read.
     #[error("{field}: {} cannot be read: {source}", file.display())]
     Unreadable {
-        /// The field of the configuration.
+        /// The field of the configuration, or what else names the file.
         field: &'static str,
         /// The file it names.
         file: PathBuf,
@@ -53,7 +54,7 @@ pub enum TlsError {
     /// It does not hold what it should.
     #[error("{field}: {} {problem}", file.display())]
     Unusable {
-        /// The field of the configuration.
+        /// The field of the configuration, or what else names the file.
         field: &'static str,
         /// The file it names.
         file: PathBuf,

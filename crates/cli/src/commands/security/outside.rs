@@ -47,6 +47,7 @@ pub(super) async fn look(args: &RemoteArgs, guess: bool) -> Result<Outside, Fail
         return Err(Failure::failed(what));
     }
     seen.answers.push(seen_of(&Method::GET, HEALTH, &health));
+    way.leads_nobody_in(&client).await?;
     for (method, path) in PATHS.map(|path| (Method::GET, path)).into_iter().chain([(Method::TRACE, "/me")]) {
         let answer = ask(&client, &method, path).await?;
         if answer.status == 400 && path == "/me" && method == Method::GET {

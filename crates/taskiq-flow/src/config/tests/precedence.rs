@@ -202,6 +202,8 @@ fn a_variable_that_is_no_field_is_a_warning() {
     let loaded = load_env(&[
         ("TASKIQ_FLOW_RATE_LIMIT_DEFUALT", "1/minute"),
         ("TASKIQ_FLOW_API_KEY", "the command line's own"),
+        ("TASKIQ_FLOW_CLIENT_CERT", "the command line's own"),
+        ("TASKIQ_FLOW_CLIENT_KEY", "the command line's own"),
         ("TASKIQ_FLOW_XYZZY_PLUGH", "x"),
         ("taskiq_flow_port", "1"),
         ("TASKIQ_PORT", "1"),
