@@ -1,5 +1,6 @@
 //! What a body may not have is refused, whoever sends it.
 
+use http::Version;
 use serde_json::{Value, json};
 
 use crate::support::matrix;
@@ -9,7 +10,7 @@ const FREE: [&str; 3] = ["POST /pipelines/{id}", "PUT /pipelines/{id}", "POST /r
 
 #[tokio::test]
 async fn no_body_takes_a_field_that_is_not_described() {
-    let matrix = matrix().await;
+    let matrix = matrix(Version::HTTP_11).await;
     let admin = matrix.plain().key("admin-key");
     let document = admin.get("/openapi.json").await.expect(200).json();
     let mine = &matrix.world.targets[0];

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use http::Version;
 use taskiq_flow::api::routes::ROUTES;
 use taskiq_flow_selftest::client::Answer;
 use taskiq_flow_selftest::plan::{Check, Form, Scope, checks};
@@ -20,7 +21,7 @@ async fn every_route_has_a_rule_in_the_matrix() {
     let routed =
         ROUTES.iter().flat_map(|route| route.paths.iter().map(|path| (route.method.as_str(), *path)));
     assert_eq!(differences(routed), [""; 0]);
-    let matrix = matrix().await;
+    let matrix = matrix(Version::HTTP_11).await;
     let document = matrix.plain().key("admin-key").get("/openapi.json").await.expect(200).json();
     let documented = operations(&document);
     assert_eq!(differences(documented.iter().map(|(method, path)| (&**method, &**path))), [""; 0]);
@@ -32,10 +33,21 @@ async fn every_route_has_a_rule_in_the_matrix() {
 
 #[tokio::test]
 async fn everybody_gets_what_the_contract_gives_and_nothing_else() {
-    let matrix = matrix().await;
+    ask_everything(Version::HTTP_11).await;
+}
+
+/// One connection carries all requests of a caller, refused ones with their bodies among them.
+#[tokio::test]
+async fn everybody_gets_the_same_over_http2() {
+    ask_everything(Version::HTTP_2).await;
+}
+
+async fn ask_everything(version: Version) {
+    let matrix = matrix(version).await;
     let document = matrix.plain().key("admin-key").get("/openapi.json").await.expect(200).json();
     let mut shapes = Shapes::of(document);
     let mut inspect = |check: &Check, answer: &Answer| match check.form {
+        _ if answer.version != version => Some(format!("answered by {:?}", answer.version)),
         Form::Head | Form::Stream => None,
         _ => shapes.fault(check.row.method, check.row.path, answer),
     };

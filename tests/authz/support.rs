@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, Version};
 use serde_json::{Value, json};
 use taskiq_flow_selftest::client::Client;
 use taskiq_flow_selftest::model::Permission::{Admin, Execute, Read};
@@ -63,7 +63,8 @@ struct Certificates {
     _directory: TempDir,
 }
 
-pub(crate) async fn matrix() -> Matrix {
+/// `version` is the version of HTTP that is asked by.
+pub(crate) async fn matrix(version: Version) -> Matrix {
     let certificates = Certificates::new();
     let mut builder = Server::builder(PROGRAM)
         .config_toml(&format!("{CONFIG}{REVOKED}"))
@@ -87,7 +88,7 @@ pub(crate) async fn matrix() -> Matrix {
     targets.push(Target { pipeline: Pipeline::missing("missing"), run, schedule });
     let acls = targets.iter().filter_map(|target| target.pipeline.acl.clone()).collect();
     let world = World { callers: callers(), targets, acls, metrics: Some("/metrics".to_owned()) };
-    let client = certificates.client(&server);
+    let client = certificates.client(&server, version);
     Matrix { server, client, world, _certificates: certificates }
 }
 
@@ -109,14 +110,16 @@ impl Certificates {
     }
 
     /// What asks over TLS, with a certificate or without.
-    fn client(&self, server: &Server) -> Client {
+    fn client(&self, server: &Server, version: Version) -> Client {
         let trusted = reqwest::Certificate::from_pem(self.server.pem().as_bytes()).unwrap();
         let address = server.address();
         let builder = move || {
-            reqwest::Client::builder()
+            let builder = reqwest::Client::builder()
                 .no_proxy()
                 .tls_certs_only([trusted.clone()])
-                .resolve("localhost", address)
+                .resolve("localhost", address);
+            // Left alone, both offer HTTP/2 in the handshake (ALPN) and take it.
+            if version == Version::HTTP_11 { builder.http1_only() } else { builder }
         };
         let base = format!("https://localhost:{}", server.port());
         let client = Client::new(&base, HeaderMap::new(), &builder).unwrap();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use http::header::{AUTHORIZATION, HeaderName, HeaderValue, RETRY_AFTER};
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, Version};
 use serde_json::Value;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -24,7 +24,7 @@ const MESSAGE: Duration = Duration::from_secs(10);
 const BY_CHANCE: [&str; 6] =
     ["x-request-id", "date", "ratelimit", "ratelimit-policy", "retry-after", "content-length"];
 
-/// Asks one server. Follows no redirect.
+/// Asks one server, over TLS by the version of HTTP that it and the client like best. Follows no redirect.
 #[derive(Debug, Clone)]
 pub struct Client {
     plain: Ways,
@@ -47,6 +47,8 @@ struct Ways {
 pub struct Answer {
     /// Its status.
     pub status: u16,
+    /// The version of HTTP that it came by.
+    pub version: Version,
     /// Its headers.
     pub headers: HeaderMap,
     /// Its body; of a stream, nothing.
@@ -164,12 +166,13 @@ impl Client {
         };
         let failed = |source| ClientError::Http { method: method.clone(), path: path.to_owned(), source };
         let response = request.timeout(LIMIT).send().await.map_err(failed)?;
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let (status, version) = (response.status().as_u16(), response.version());
+        let headers = response.headers().clone();
         let body = match stream && status == 200 {
             true => Vec::new(),
             false => response.bytes().await.map_err(failed)?.to_vec(),
         };
-        Ok(Answer { status, headers, body })
+        Ok(Answer { status, version, headers, body })
     }
 
     /// As [`Client::ask`], and waits where the server says that it was asked too often.
@@ -215,14 +218,16 @@ impl Client {
         let request = sockets.get(format!("{}{path}", self.base)).headers(headers);
         let response = tokio::time::timeout(LIMIT, request.send()).await;
         let Ok(response) = response else {
-            return Ok(Err(Answer { status: 0, headers: HeaderMap::new(), body: Vec::new() }));
+            let (version, headers) = (Version::HTTP_11, HeaderMap::new());
+            return Ok(Err(Answer { status: 0, version, headers, body: Vec::new() }));
         };
         let response = response.map_err(failed)?;
-        let status = response.status().as_u16();
+        let (status, version) = (response.status().as_u16(), response.version());
         if status != 101 {
             let headers = response.headers().clone();
             return Ok(Err(Answer {
                 status,
+                version,
                 headers,
                 body: response.bytes().await.map_err(failed)?.to_vec(),
             }));
@@ -239,11 +244,9 @@ impl Ways {
                 .redirect(reqwest::redirect::Policy::none())
                 .connect_timeout(LIMIT)
                 .pool_idle_timeout(IDLE)
-                // Over HTTP/2 one connection would carry everything, and a server may take hundreds of requests that it
-                // refuses before their bodies are there for an attack, and end it with all that is under way.
-                .http1_only()
         };
-        let sockets = builder().pool_max_idle_per_host(0);
+        // A WebSocket begins with an upgrade, and HTTP/2 has none.
+        let sockets = builder().pool_max_idle_per_host(0).http1_only();
         Ok(Self {
             requests: builder().build().map_err(ClientError::Client)?,
             sockets: sockets.build().map_err(ClientError::Client)?,
