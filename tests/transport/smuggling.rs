@@ -226,12 +226,14 @@ async fn methods_that_nobody_has_use_for_are_refused() {
         assert!(!text.contains("s3cret") && text.to_lowercase().contains("\r\nallow: "), "{method}: {text}");
         assert!(text.contains("x-frame-options: DENY"), "{method}: {text}");
     }
-    for request in [
-        "CONNECT x:443 HTTP/1.1\r\nHost: x:443\r\n\r\n",
-        "OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
-    ] {
+    let connect = "CONNECT x:443 HTTP/1.1\r\nHost: x:443\r\n\r\n";
+    let (statuses, _, text) = answers(&server, connect.as_bytes()).await;
+    assert!(matches!(statuses[..], [400..=405]), "{text}");
+    for method in ["OPTIONS", "GET", "POST"] {
+        let request = format!("{method} * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
         let (statuses, _, text) = answers(&server, request.as_bytes()).await;
-        assert!(matches!(statuses[..], [400..=405]), "{text}");
+        assert_eq!(statuses, [400], "{method}: {text}");
+        assert!(text.contains("has no path: it must begin with `/`"), "{method}: {text}");
     }
     let (statuses, _, text) =
         answers(&server, b"HEAD /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;

@@ -209,6 +209,10 @@ impl Noting {
 
 /// What the path names; empty when it names nothing.
 async fn path_id(parts: &mut Parts) -> Result<String, Problem> {
+    if !parts.uri.path().starts_with('/') {
+        // `OPTIONS *` asks about the whole server (RFC 9110, section 9.3.7), `CONNECT` for a tunnel.
+        return Err(Problem::bad_request("The target of the request has no path: it must begin with `/`."));
+    }
     match RawPathParams::from_request_parts(parts, &()).await {
         Ok(params) => Ok(params.iter().find(|(name, _)| *name == "id").map_or("", |(_, id)| id).to_owned()),
         Err(_) => Err(Problem::bad_request("The path is not UTF-8 once its escapes are read.")),
