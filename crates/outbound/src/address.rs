@@ -35,6 +35,12 @@ const NOT_PUBLIC_V6: [Ipv6Net; 3] = [
 ];
 
 const NAT64: Ipv6Net = v6([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96);
+/// Of a network's own translators (RFC 8215). Where they use all of it as one prefix of 96 bits, it is read like [`NAT64`].
+const LOCAL_NAT64: Ipv6Net = v6([0x64, 0xff9b, 1, 0, 0, 0, 0, 0], 48);
+const LOCAL_NAT64_PLAIN: Ipv6Net = v6([0x64, 0xff9b, 1, 0, 0, 0, 0, 0], 96);
+/// Where the IPv4 address is in it otherwise: behind 48, 56, 64 or 96 bits (RFC 6052, section 2.2). Only its translators know.
+const LOCAL_NAT64_PLACES: [[usize; 4]; 4] =
+    [[6, 7, 9, 10], [7, 9, 10, 11], [9, 10, 11, 12], [12, 13, 14, 15]];
 const SIX_TO_FOUR: Ipv6Net = v6([0x2002, 0, 0, 0, 0, 0, 0, 0], 16);
 
 /// Where clouds keep the credentials of a machine: link-local addresses, and those that four of them use beside
@@ -46,6 +52,11 @@ pub(crate) fn is_metadata(ip: IpAddr) -> bool {
         IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
         IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
     ];
+    let readings = local_nat64(ip);
+    if !readings.is_empty() {
+        // Zeros are what stands before or behind the address, in all readings but one.
+        return readings.into_iter().any(|ip| !ip.is_unspecified() && is_metadata(ip));
+    }
     let ip = inner(ip);
     let local = match ip {
         IpAddr::V4(ip) => ip.is_link_local() || ip.is_unspecified(),
@@ -69,9 +80,19 @@ fn inner(ip: IpAddr) -> IpAddr {
     let octets = v6.octets();
     let four = |at: usize| IpAddr::from([octets[at], octets[at + 1], octets[at + 2], octets[at + 3]]);
     match v6 {
-        _ if NAT64.contains(&v6) => four(12),
+        _ if NAT64.contains(&v6) || LOCAL_NAT64_PLAIN.contains(&v6) => four(12),
         _ if SIX_TO_FOUR.contains(&v6) => four(2),
         _ => ip.to_canonical(),
+    }
+}
+
+/// The IPv4 addresses that one may stand for whose translators nobody knows; none for any other.
+fn local_nat64(ip: IpAddr) -> Vec<IpAddr> {
+    match ip {
+        IpAddr::V6(v6) if LOCAL_NAT64.contains(&v6) && !LOCAL_NAT64_PLAIN.contains(&v6) => {
+            LOCAL_NAT64_PLACES.iter().map(|place| IpAddr::from(place.map(|at| v6.octets()[at]))).collect()
+        }
+        _ => Vec::new(),
     }
 }
 
@@ -113,12 +134,25 @@ mod tests {
             ("2001::1", false, false),
             ("64:ff9b::a00:1", false, false),
             ("64:ff9b::5db8:d70e", true, false),
+            ("64:ff9b:1::a00:1", false, false),
+            ("64:ff9b:1::5db8:d70e", true, false),
+            ("64:ff9b:1:fffe::a00:1", false, false),
+            // Nobody but its translators knows whether this is 93.184.215.14.
+            ("64:ff9b:1:fffe::5db8:d70e", false, false),
             ("2002:a00:1::", false, false),
             ("0.0.0.0", false, true),
             ("::", false, true),
             ("169.254.169.254", false, true),
             ("::ffff:169.254.169.254", false, true),
             ("64:ff9b::a9fe:a9fe", false, true),
+            ("64:ff9b:1::a9fe:a9fe", false, true),
+            ("64:ff9b:1::", false, true),
+            ("64:ff9b:1:fffe::a9fe:a9fe", false, true),
+            ("64:ff9b:1:fffe::6464:64c8", false, true),
+            ("64:ff9b:1:a9fe:a9:fe00::", false, true),
+            ("64:ff9b:1:a9:fe:a9fe::", false, true),
+            ("64:ff9b:1:7:a9:fea9:fe00::", false, true),
+            ("64:ff9b:2::a9fe:a9fe", false, false),
             ("2002:a9fe:a9fe::", false, true),
             ("fe80::1", false, true),
             ("fd00:ec2::254", false, true),
