@@ -12,8 +12,8 @@ use crate::around::around;
 use crate::frame::frame;
 use crate::gate::gate;
 use crate::handlers::{
-    acls, analysis, events, explain, keys, meta, pipelines, register, reload, revocations, runs, schedules,
-    security,
+    acls, analysis, audit, events, explain, keys, meta, pipelines, register, reload, revocations, runs,
+    schedules, security,
 };
 use crate::options::DEFAULT_METRICS_PATH;
 use crate::problem::Problem;
@@ -95,8 +95,8 @@ pub static ROUTES: &[Route] = &[
     route("revoke_tokens", endpoint::SECURITY_ADMIN, POST, &["/security/revocations"], SecurityAdmin, None, || post(revocations::revoke_tokens)),
     route("remove_revocation", endpoint::SECURITY_ADMIN, Method::DELETE, &["/security/revocations/{id}"], SecurityAdmin, None, || delete(revocations::remove_revocation)),
     route("reload", endpoint::SECURITY_ADMIN, POST, &["/security/reload"], SecurityAdmin, None, || post(reload::reload)),
-    route("get_audit_records", endpoint::SECURITY_ADMIN, GET, &["/security/audit"], SecurityAdmin, None, || get(security::get_audit_records)),
-    route("verify_audit", endpoint::SECURITY_ADMIN, GET, &["/security/audit/verify"], SecurityAdmin, None, || get(security::verify_audit)),
+    route("get_audit_records", endpoint::SECURITY_ADMIN, GET, &["/security/audit"], SecurityAdmin, None, || get(audit::get_audit_records)),
+    route("verify_audit", endpoint::SECURITY_ADMIN, GET, &["/security/audit/verify"], SecurityAdmin, None, || get(audit::verify_audit)),
 
     route("me", endpoint::ME, GET, &["/me"], AnyValid, None, || get(meta::me)),
     route("metrics", endpoint::METRICS, GET, &[DEFAULT_METRICS_PATH], WholeServer(Read), None, || get(meta::metrics)),

@@ -2,6 +2,7 @@
 
 pub(crate) mod acls;
 pub(crate) mod analysis;
+pub(crate) mod audit;
 pub(crate) mod events;
 pub(crate) mod explain;
 pub(crate) mod keys;
