@@ -75,5 +75,6 @@ pub use self::series::{KeyRange, SeriesError, SeriesFault, SignedSeries};
 pub use self::signed::{KeyError, SignedCheckpoint, SignedCheckpointError, SigningKey, VerifyKey, is_origin};
 pub use self::sink::AuditSink;
 pub use self::verify::{
-    Fault, Gap, SignedReport, VerifyError, VerifyOptions, VerifyReport, verify, verify_all, verify_with,
+    Fault, GAPS_KEPT, Gap, SignedReport, VerifyError, VerifyOptions, VerifyReport, verify, verify_all,
+    verify_with,
 };

@@ -14,7 +14,7 @@ use super::gap::GapNote;
 use super::record::AuditRecord;
 use super::series::SignedSeries;
 
-pub use self::finding::{Fault, Gap, SignedReport, VerifyError, VerifyReport};
+pub use self::finding::{Fault, GAPS_KEPT, Gap, SignedReport, VerifyError, VerifyReport};
 
 /// A record is at most some 40 KB. A longer line than this is no record, and is not kept whole in memory.
 pub(super) const MAX_LINE: usize = 1024 * 1024;
@@ -100,6 +100,7 @@ impl Check {
             first_seq: None,
             last: None,
             gaps: Vec::new(),
+            gap_records: 0,
             clock_steps_back: 0,
             signed: None,
         };
@@ -193,8 +194,7 @@ impl Check {
         self.report.clock_steps_back += u64::from(self.time.is_some_and(|t| record.time < t));
         self.time = Some(record.time);
         if record.event == AuditEvent::AuditGap {
-            let detail = record.detail.clone().unwrap_or_default();
-            self.report.gaps.push(Gap { seq: at.seq, detail });
+            self.report.gap(at.seq, record.detail.as_deref().unwrap_or_default());
         }
         self.seen_checkpoint |= self.checkpoint == Some(at);
     }

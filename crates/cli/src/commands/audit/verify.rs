@@ -72,6 +72,7 @@ fn sound(report: &VerifyReport, series: Option<&SignedSeries>) -> Value {
         "first_seq": report.first_seq,
         "checkpoint": report.last.map(|last| last.to_string()),
         "gaps": gaps,
+        "gap_records": report.gap_records,
         "clock_steps_back": report.clock_steps_back,
         "signed_checkpoints": signed,
     })
@@ -100,6 +101,10 @@ fn tell(report: &VerifyReport, series: Option<&SignedSeries>) {
     }
     for gap in &report.gaps {
         line(format!("gap noted at record {}: {}", gap.seq, escape_controls(&gap.detail)));
+    }
+    let unnamed = report.gap_records - report.gaps.len() as u64;
+    if unnamed > 0 {
+        line(format!("gaps noted besides, not named here: {unnamed}"));
     }
     if report.clock_steps_back > 0 {
         line(format!("the clock stepped back {} times", report.clock_steps_back));

@@ -13,12 +13,30 @@ pub struct VerifyReport {
     pub first_seq: Option<u64>,
     /// The last record: a checkpoint to keep.
     pub last: Option<Checkpoint>,
-    /// The gaps that the log itself recorded.
+    /// The gaps that the log itself recorded: the first of them, as far as [`GAPS_KEPT`] goes.
     pub gaps: Vec<Gap>,
+    /// How many it recorded in all.
+    pub gap_records: u64,
     /// How often the clock stepped back between two records.
     pub clock_steps_back: u64,
     /// What was found of the signed checkpoints, if any were given.
     pub signed: Option<SignedReport>,
+}
+
+/// How many gaps a report names. A log that somebody made up can hold millions.
+pub const GAPS_KEPT: usize = 1_000;
+/// How long their texts may be together, in bytes: a real one is as long as a path and some numbers.
+const GAP_TEXTS: usize = 1 << 20;
+
+impl VerifyReport {
+    /// Keeps a gap, or counts it.
+    pub(super) fn gap(&mut self, seq: u64, detail: &str) {
+        self.gap_records += 1;
+        let kept = || self.gaps.iter().map(|gap| gap.detail.len()).sum::<usize>();
+        if self.gaps.len() < GAPS_KEPT && kept() + detail.len() <= GAP_TEXTS {
+            self.gaps.push(Gap { seq, detail: detail.to_owned() });
+        }
+    }
 }
 
 /// How a sound log agrees with its signed checkpoints.

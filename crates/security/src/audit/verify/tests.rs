@@ -143,6 +143,29 @@ fn unreadable_lines_need_their_gap_record() {
     assert_eq!(bad(&lines), (4, None, Fault::Unreadable));
 }
 
+/// A log that says of itself, in each record, that something is missing: sound, and made to be large in memory.
+#[test]
+fn gaps_are_kept_up_to_a_bound_and_counted_beyond() {
+    let gaps = |count: u64, detail: &str| {
+        let (mut lines, mut at) = (Vec::new(), Checkpoint::GENESIS);
+        for _ in 0..count {
+            let entry = AuditEntry::new(AuditEvent::AuditGap, Outcome::Failure).detail(detail.to_owned());
+            let line = seal(&entry, Timestamp::UNIX_EPOCH, at).unwrap();
+            lines.push(String::from_utf8(line.bytes).unwrap());
+            at = line.at;
+        }
+        run(&lines, &VerifyOptions::default()).unwrap()
+    };
+    let few = gaps(3, "x");
+    assert_eq!((few.gaps.len(), few.gap_records, few.gaps[2].seq), (3, 3, 3));
+    let many = gaps(2 * GAPS_KEPT as u64, "missed 0; unreadable lines 0; refused requests 9; sink all");
+    assert_eq!((many.gaps.len(), many.gap_records, many.records), (GAPS_KEPT, 2_000, 2_000));
+    assert_eq!(many.gaps.last().map(|gap| gap.seq), Some(GAPS_KEPT as u64), "the first are kept");
+    let long = gaps(200, &"x".repeat(30_000));
+    let kept: usize = long.gaps.iter().map(|gap| gap.detail.len()).sum();
+    assert!((1..=1 << 20).contains(&kept) && long.gap_records == 200, "{kept} bytes");
+}
+
 #[test]
 fn a_giant_line_is_passed_in_little_memory() {
     let mut lines = log(3);
