@@ -164,7 +164,8 @@ impl AuditLogger {
             return Ok(());
         }
         match shared.write(entry) {
-            Err(AuditError::Full) => {
+            // What must be written is never merely counted.
+            Err(AuditError::Full) if shared.mode == AuditMode::BestEffort => {
                 shared.intake.count_lost();
                 metrics::counter!("taskiq_flow_audit_lost_total").increment(1);
                 Ok(())
