@@ -76,7 +76,7 @@ async fn a_configuration_that_cannot_be_used_changes_nothing_and_is_told_without
     });
     let audit = refusals.await.expect("refused reloads are recorded");
     assert!(!audit.contains("hunter2") && !audit.contains("new-secret-key"));
-    // SIGHUP takes the same way. The log names the place, and the mend where there is one.
+    // SIGHUP takes the same way. The log names the place, and the fix where there is one.
     server.hangup();
     let logged = until(Duration::from_secs(5), async || server.stderr().contains("`port`").then_some(()));
     logged.await.expect("the mistake is logged");
@@ -85,6 +85,6 @@ async fn a_configuration_that_cannot_be_used_changes_nothing_and_is_told_without
     server.hangup();
     let help = "(did you mean `require_https`?)";
     let logged = until(Duration::from_secs(5), async || server.stderr().contains(help).then_some(()));
-    logged.await.expect("the mend is logged");
+    logged.await.expect("the fix is logged");
     admin.get("/me").await.expect(200);
 }

@@ -45,8 +45,8 @@ const CORS_EXPOSED: HeaderValue = HeaderValue::from_static(
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AnsweredBy(pub(crate) &'static str);
 
-/// Who sent the request; in its extensions. An upgrade to a WebSocket that a proxy passed on may count as secure where
-/// nothing else does, so that its client is judged by the route.
+/// Who sent the request, for the guard; in its extensions. Not there of an upgrade to a WebSocket: whether that counts as
+/// secure depends on the route, too. Apart from a [`ClientInfo`] that another layer may have put there.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sender {
     pub(crate) client: ClientInfo,

@@ -341,7 +341,7 @@ fn present(headers: &mut HeaderMap, credential: &Credential) -> Result<(), Clien
 }
 
 /// Why a request got no answer, by the innermost cause: the outer ones say only that something failed. What people meet
-/// first when they set TLS up is said with its mend.
+/// first when they set TLS up is said with its fix.
 pub fn cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(inner) = cause.source() {
@@ -349,14 +349,14 @@ pub fn cause(error: &reqwest::Error) -> String {
     }
     let text = cause.to_string();
     match mend_of_tls(&text) {
-        Some(mend) => mend.to_owned(),
+        Some(fix) => fix.to_owned(),
         None => text,
     }
 }
 
 /// By the words of the library, which is not to be known here: where they change, they are shown as they are.
 fn mend_of_tls(text: &str) -> Option<&'static str> {
-    const MENDS: [(&str, &str); 6] = [
+    const FIXES: [(&str, &str); 6] = [
         ("InvalidContentType", "it does not speak TLS there; is its address http://…?"),
         (
             "UnknownIssuer",
@@ -373,7 +373,7 @@ fn mend_of_tls(text: &str) -> Option<&'static str> {
         ("certificate expired", "its certificate has expired"),
     ];
     let tls = text.starts_with("invalid peer certificate: ") || text.starts_with("received corrupt message");
-    MENDS.into_iter().find(|(words, _)| tls && text.contains(words)).map(|(_, mend)| mend)
+    FIXES.into_iter().find(|(words, _)| tls && text.contains(words)).map(|(_, fix)| fix)
 }
 
 #[cfg(test)]
@@ -382,7 +382,7 @@ mod tests {
 
     #[test]
     fn what_a_handshake_fails_for_is_said_with_its_mend() {
-        for (text, mend) in [
+        for (text, fix) in [
             ("received corrupt message of type InvalidContentType", Some("http://")),
             ("invalid peer certificate: UnknownIssuer", Some("--ca")),
             ("invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))", Some("CA:FALSE")),
@@ -391,8 +391,8 @@ mod tests {
             ("UnknownIssuer", None),
         ] {
             let said = mend_of_tls(text);
-            assert_eq!(said.is_some(), mend.is_some(), "{text}");
-            assert!(said.unwrap_or_default().contains(mend.unwrap_or_default()), "{text}: {said:?}");
+            assert_eq!(said.is_some(), fix.is_some(), "{text}");
+            assert!(said.unwrap_or_default().contains(fix.unwrap_or_default()), "{text}: {said:?}");
         }
     }
 }

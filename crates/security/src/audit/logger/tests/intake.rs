@@ -39,6 +39,14 @@ fn a_best_effort_log_never_waits_and_says_what_it_lost() {
     assert_eq!(report.clock_steps_back, 0);
 }
 
+#[test]
+fn a_required_log_refuses_what_finds_no_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open_with(AuditMode::Required, &folder.path().join("audit.jsonl"), None);
+    while let Pushed::Ticket(_) = log.inner.shared.intake.push(entry("waits")) {}
+    assert!(matches!(log.record(entry("one too many")), Err(AuditError::Full)));
+}
+
 fn lost(detail: &str) -> u64 {
     let lost = detail.split("; ").find_map(|part| part.strip_prefix("lost "));
     lost.map_or(0, |count| count.parse().unwrap())
