@@ -24,6 +24,7 @@
 //! An expression has at most 8 KiB and 600 names, operators and values. One evaluation may use [`FUEL`] units: an
 //! operation costs about one, 64 bytes of data one; so its memory is bounded too. A result holds at most a million values.
 
+mod filters;
 mod scan;
 mod template;
 mod value;
@@ -85,7 +86,8 @@ static ENGINE: LazyLock<Environment<'static>> = LazyLock::new(|| {
             engine.remove_global(name);
         }
     }
-    engine.add_filter("urlencode", |text: &str| percent_encode(text));
+    engine.add_filter("urlencode", |text: &str| filters::percent_encode(text));
+    engine.add_filter("format", filters::format);
     engine
 });
 
@@ -289,17 +291,4 @@ impl fmt::Debug for Inputs {
 fn undefined_name(detail: &str) -> Option<&str> {
     let before = &detail[..detail.find("` is undefined")?];
     Some(&detail[before.rfind('`')?..=before.len()])
-}
-
-/// Percent-encodes everything but the unreserved characters of RFC 3986, section 2.3.
-fn percent_encode(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
 }

@@ -153,6 +153,32 @@ fn results_that_json_cannot_hold_are_refused() {
 }
 
 #[test]
+fn format_takes_keys_in_ascii_and_refuses_others() {
+    let given = || json!({"m": {"n": 5, "größe": 5}});
+    for (source, expected) in [
+        ("'%(n)03d é' | format(m)", Some("005 é")),
+        ("'100 %% (größe) %(n)s' | format(m)", Some("100 % (größe) 5")),
+        ("'100 %%(größe)' | format(m)", Some("100 %(größe)")),
+        ("'%s (größe)' | format(1)", Some("1 (größe)")),
+        ("'%(größe)s' | format(m)", None),
+        ("'%(größe' | format(m)", None),
+        ("'%%%(größe)s' | format(m)", None),
+        ("'%(n)s%(größe)s' | format(m)", None),
+        ("'%5%%(größe)s' | format(m)", None),
+    ] {
+        match expected {
+            Some(text) => assert_eq!(evaluate(source, given()), text, "{source}"),
+            None => {
+                let error = refused(source, given());
+                assert!(!error.message.contains("größe"), "{error}");
+            }
+        }
+    }
+    let error = refused("'%(größe)s' | format(m)", given());
+    assert!(error.message.contains("must be ASCII"), "{error}");
+}
+
+#[test]
 fn work_and_memory_are_bounded() {
     let started = std::time::Instant::now();
     let bombs = [
