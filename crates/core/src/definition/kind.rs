@@ -129,6 +129,16 @@ pub struct WaitSpec {
     pub timeout: Option<Duration>,
 }
 
+impl WaitSpec {
+    /// How long it may take, when that is known.
+    pub fn limit(&self) -> Option<Duration> {
+        match self.until {
+            WaitFor::Duration(duration) => Some(duration),
+            WaitFor::Signal(_) => self.timeout,
+        }
+    }
+}
+
 /// What ends a wait.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WaitFor {

@@ -240,18 +240,33 @@ impl Turn<'_> {
         }
     }
 
+    /// A time that has not come yet is waited for again: a timer may hold less than the whole wait, and clocks differ.
     fn timer(&mut self, id: u32, attempt: u32) -> Result<(), IllegalEvent> {
         let Some(unit) = self.run.units.get(id as usize) else { return Ok(()) };
         if unit.status == StepStatus::Retrying && unit.attempt + 1 == attempt {
-            // The start of the attempt is the fact; that its time has come is none.
-            self.run.ready(id);
+            match unit.retry_at {
+                Some(at) if at > self.now => self.set_timer(id, attempt, at),
+                // The start of the attempt is the fact; that its time has come is none.
+                Some(_) => {
+                    self.run.units[id as usize].retry_at = None;
+                    self.run.ready(id);
+                }
+                // It is in line already.
+                None => {}
+            }
             return Ok(());
         }
         if unit.status != StepStatus::Running || unit.attempt != attempt {
             return Ok(());
         }
-        let waited = self.now.since(unit.started_at.unwrap_or(self.now));
+        let since = unit.started_at.unwrap_or(self.now);
         let TaskKind::Wait(wait) = &self.run.body(id).kind else { return Ok(()) };
+        let Some(limit) = wait.limit() else { return Ok(()) };
+        if since.plus(limit) > self.now {
+            self.set_timer(id, attempt, since.plus(limit));
+            return Ok(());
+        }
+        let waited = self.now.since(since);
         match &wait.until {
             WaitFor::Duration(_) => self.complete(id, Arc::default(), waited),
             WaitFor::Signal(name) => {
@@ -261,11 +276,22 @@ impl Turn<'_> {
         }
     }
 
+    fn set_timer(&mut self, step_run: u32, attempt: u32, at: Timestamp) {
+        self.effects.commands.push(Command::Timer { step_run, attempt, at });
+    }
+
     fn run_timer(&mut self) -> Result<(), IllegalEvent> {
-        if self.run.status.is_terminal() || self.run.started_at.is_none() {
+        let (Some(timeout), Some(started)) = (self.run.plan.pipeline().timeout, self.run.started_at) else {
+            return Ok(());
+        };
+        if self.run.status.is_terminal() {
             return Ok(());
         }
-        let limit = self.run.plan.pipeline().timeout.map(crate::time::format_duration).unwrap_or_default();
+        if started.plus(timeout) > self.now {
+            self.set_run_timer();
+            return Ok(());
+        }
+        let limit = crate::time::format_duration(timeout);
         let message: Arc<str> = format!("the run took longer than {limit}").into();
         self.stop_all("the run took too long", |_| "the run took too long".to_owned())?;
         let error = RunError { step: None, attempt: None, message, timed_out: true };
@@ -278,7 +304,8 @@ impl Turn<'_> {
         match unit.status {
             StepStatus::Retrying => {
                 let (attempt, at) = (unit.attempt + 1, unit.retry_at.unwrap_or(self.now));
-                self.effects.commands.push(Command::Timer { step_run: id, attempt, at });
+                self.run.units[id as usize].retry_at = Some(at);
+                self.set_timer(id, attempt, at);
                 Ok(())
             }
             StepStatus::Running if unit.items.is_some() => Ok(()),

@@ -181,9 +181,11 @@ impl Run {
                     }
                 }
             }
-            Fact::PipelineStart { .. } => return Err(illegal(format!("the run is {}", self.status))),
-            Fact::PipelinePause => self.status = RunStatus::Paused,
-            Fact::PipelineResume => self.status = RunStatus::Running,
+            Fact::PipelinePause if self.status == RunStatus::Running => self.status = RunStatus::Paused,
+            Fact::PipelineResume if self.status == RunStatus::Paused => self.status = RunStatus::Running,
+            Fact::PipelineStart { .. } | Fact::PipelinePause | Fact::PipelineResume => {
+                return Err(illegal(format!("the run is {}", self.status)));
+            }
             Fact::Signal { name, value } => {
                 self.signals.entry(Arc::clone(name)).or_default().push_back(Arc::clone(value));
             }

@@ -139,17 +139,14 @@ impl Turn<'_> {
             return Ok(());
         };
         let since = self.run.units[id as usize].started_at.unwrap_or(self.now);
-        let until = match &wait.until {
-            WaitFor::Duration(duration) => Some(*duration),
-            WaitFor::Signal(name) => {
-                if let Some(value) = self.signal(name) {
-                    return self.complete(id, value, self.now.since(since));
-                }
-                wait.timeout
-            }
-        };
-        if let Some(duration) = until {
-            self.effects.commands.push(Command::Timer { step_run: id, attempt, at: since.plus(duration) });
+        let limit = wait.limit();
+        if let WaitFor::Signal(name) = &wait.until
+            && let Some(value) = self.signal(name)
+        {
+            return self.complete(id, value, self.now.since(since));
+        }
+        if let Some(limit) = limit {
+            self.set_timer(id, attempt, since.plus(limit));
         }
         Ok(())
     }

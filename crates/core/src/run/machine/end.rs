@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::{Command, Turn, millis};
+use super::{Turn, millis};
 use crate::definition::{OnError, Style, TaskKind};
 use crate::plan::Source;
 use crate::run::error::IllegalEvent;
@@ -109,7 +109,7 @@ impl Turn<'_> {
             let step = self.run.step_ref(id);
             self.record(Fact::StepRetry { step, attempt, max_attempts, wait_ms, error })?;
             let at = self.now.plus(Duration::from_millis(wait_ms));
-            self.effects.commands.push(Command::Timer { step_run: id, attempt, at });
+            self.set_timer(id, attempt, at);
             return Ok(());
         }
         match self.run.units[id as usize].parent {

@@ -152,6 +152,18 @@ impl World {
         waits
     }
 
+    /// As [`advance_timers`](Self::advance_timers), with each timer first early and then twice.
+    pub(super) fn advance_unsteady_timers(&mut self) {
+        for (_, input) in self.timers.clone() {
+            self.input(input).unwrap();
+        }
+        let timers = self.timers.clone();
+        self.advance_timers();
+        for (_, input) in timers {
+            self.input(input).unwrap();
+        }
+    }
+
     /// Loses everything but the log, and takes the run up again.
     pub(super) fn crash(&mut self) {
         self.dispatched.clear();
@@ -175,10 +187,14 @@ impl World {
         for command in effects.commands {
             match command {
                 Command::Dispatch(work) => {
-                    self.dispatched.insert(work.step_run, work);
+                    let before = self.dispatched.insert(work.step_run, work);
+                    assert!(before.is_none(), "one attempt of a step run at a time");
                 }
                 Command::Cancel { step_run, attempt } => {
-                    let work = self.dispatched.remove(&step_run).unwrap();
+                    let Some(work) = self.dispatched.remove(&step_run) else {
+                        assert!(matches!(self.run.body(step_run).kind, TaskKind::Wait(_)));
+                        continue;
+                    };
                     assert_eq!(work.attempt, attempt, "the attempt under way is the one that is cancelled");
                     self.cancelled.push(work.step.to_string());
                 }

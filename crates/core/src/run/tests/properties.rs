@@ -20,6 +20,7 @@ enum Move {
     FailForGood(usize),
     Late(usize),
     Timers,
+    UnsteadyTimers,
     Crash,
     Pause,
     Resume,
@@ -32,7 +33,8 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
         3 => any::<usize>().prop_map(Move::Fail),
         1 => any::<usize>().prop_map(Move::FailForGood),
         2 => any::<usize>().prop_map(Move::Late),
-        3 => Just(Move::Timers),
+        2 => Just(Move::Timers),
+        1 => Just(Move::UnsteadyTimers),
         3 => Just(Move::Crash),
         1 => Just(Move::Pause),
         2 => Just(Move::Resume),
@@ -104,6 +106,7 @@ fn play(world: &mut World, step: &Move) {
             }
         }
         Move::Timers => drop(world.advance_timers()),
+        Move::UnsteadyTimers => world.advance_unsteady_timers(),
         Move::Crash => world.crash(),
         Move::Pause => drop(world.input(Input::Pause)),
         Move::Resume => drop(world.input(Input::Resume)),
