@@ -125,6 +125,8 @@ impl Shard {
             }
             Err(error) => {
                 tracing::error!(%run_id, %error, "this process does not drive the run any more");
+                // Whoever does makes its attempts again.
+                self.inflight.cancel_run(run_id);
                 self.forget(run_id);
                 return;
             }
@@ -221,6 +223,8 @@ impl Shard {
         }
         if driven.takes_room {
             self.under_way -= 1;
+        } else if driven.run.times().0.is_none() {
+            self.queue.retain(|queued| *queued != run_id);
         }
         for waiter in driven.waiters {
             let _ = waiter.send(());

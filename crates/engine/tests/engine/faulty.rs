@@ -20,6 +20,8 @@ pub(crate) struct FaultyStore {
     pub(crate) down: AtomicBool,
     /// Writes of new runs fail as long as it is set.
     pub(crate) full: AtomicBool,
+    /// What happens to runs is refused as long as it is set, as if another driver had them.
+    pub(crate) fenced: AtomicBool,
     /// Writes of runs wait as long as somebody holds it.
     pub(crate) gate: Mutex<()>,
     /// How often runs were written.
@@ -42,6 +44,13 @@ impl Store for FaultyStore {
             return Err(StoreError::Unavailable { place, reason });
         }
         self.writes.fetch_add(1, Ordering::SeqCst);
+        if self.fenced.load(Ordering::SeqCst) {
+            let refused = |write| match write {
+                RunWrite::Append(append) => Err(WriteError::Fenced { run_id: append.run_id }),
+                other => unreachable!("{other:?}"),
+            };
+            return Ok(writes.into_iter().map(refused).collect());
+        }
         self.inner.write(writes).await
     }
 

@@ -32,6 +32,47 @@ async fn eventually(what: &str, mut test: impl AsyncFnMut() -> bool) {
 }
 
 #[tokio::test]
+async fn an_attempt_of_a_run_that_another_driver_took_is_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pid");
+    let script = format!("echo $$ > {0}.new; mv {0}.new {0}; exec sleep 60", file.display());
+    let definition = json!({"id": "p", "tasks": [
+        {"name": "long", "command": ["sh", "-c", script]},
+        {"name": "ask", "wait": {"signal": "go"}},
+    ]});
+    let store = Arc::new(FaultyStore::default());
+    let fixture =
+        start(Arc::clone(&store) as Arc<dyn Store>, InMemoryBroker::new(), definition, one_shard()).await;
+    let run_id = fixture.submit("p", json!({})).await;
+    eventually("the process starts", async || file.exists()).await;
+    let pid: u32 = std::fs::read_to_string(&file).unwrap().trim().parse().unwrap();
+    let process = std::path::PathBuf::from(format!("/proc/{pid}"));
+    assert!(process.exists());
+    store.fenced.store(true, Ordering::SeqCst);
+    let _ = fixture.engine.signal(run_id, "go", json!(1)).await;
+    eventually("the process ends", async || !process.exists()).await;
+}
+
+#[tokio::test]
+async fn queued_runs_that_are_cancelled_or_were_there_before_leave_their_place_to_others() {
+    let definition = json!({"id": "p", "tasks": [{"name": "ask", "wait": {"signal": "go"}}]});
+    let options = EngineOptions { max_concurrent_runs: 1, max_queued_runs: 2, ..one_shard() };
+    let fixture = start(Arc::new(MemoryStore::new()), InMemoryBroker::new(), definition, options).await;
+    let first = fixture.submit("p", json!({})).await;
+    for _ in 0..3 {
+        let mut again = request("p", json!({}));
+        again.idempotency_key = Some("once".into());
+        fixture.engine.submit(again).await.unwrap();
+    }
+    for _ in 0..3 {
+        let queued = fixture.submit("p", json!({})).await;
+        fixture.engine.cancel(queued, "not needed").await.unwrap();
+    }
+    fixture.engine.signal(first, "go", json!(1)).await.unwrap();
+    assert_eq!(fixture.ended(first).await.status, RunStatus::Completed);
+}
+
+#[tokio::test]
 async fn the_end_of_a_run_leaves_the_timers_of_others_alone() {
     let definition = json!([
         {"id": "first", "tasks": [
