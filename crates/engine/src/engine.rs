@@ -259,7 +259,9 @@ pub(crate) async fn ended(engine: Weak<Inner>, run_id: RunId) -> Result<RunView,
         let (reply, answer) = oneshot::channel();
         let asked = upgrade()?.send(run_id, Message::Wait { run_id, reply }).await;
         asked.map_err(|()| ControlError::ShuttingDown)?;
-        answer.await.map_err(|_| ControlError::ShuttingDown)?;
+        if let Some(view) = answer.await.map_err(|_| ControlError::ShuttingDown)? {
+            return Ok(*view);
+        }
         let view = upgrade()?.run(run_id).await?;
         if view.status.is_terminal() {
             return Ok(view);

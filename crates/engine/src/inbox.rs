@@ -35,8 +35,8 @@ pub(crate) enum Message {
     Control { run_id: RunId, input: Input, action: &'static str, reply: oneshot::Sender<Controlled> },
     /// An attempt has ended.
     Finished(Box<Finished>),
-    /// Tell when the run has ended.
-    Wait { run_id: RunId, reply: oneshot::Sender<()> },
+    /// Show the run when it has ended. The answer is none when the shard does not have it, or not any more.
+    Wait { run_id: RunId, reply: oneshot::Sender<Option<Box<RunView>>> },
     /// Show the run. The answer is none when the shard does not have it.
     View { run_id: RunId, reply: oneshot::Sender<Option<Box<RunView>>> },
     /// Answer when all that came before is done; nothing new is started after this.

@@ -14,7 +14,7 @@ use futures_util::{FutureExt, StreamExt};
 use serde_json::Value;
 use taskiq_flow_broker::Broker;
 use taskiq_flow_core::id::RunId;
-use taskiq_flow_core::run::Run;
+use taskiq_flow_core::run::{Run, RunView};
 use taskiq_flow_store::{Fence, Store};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -99,7 +99,7 @@ struct Driven {
     _open: Option<OpenRun>,
     /// Its timers that have not rung. The key of one that has is given to another run's.
     timers: HashSet<Key>,
-    waiters: Vec<oneshot::Sender<()>>,
+    waiters: Vec<oneshot::Sender<Option<Box<RunView>>>>,
 }
 
 /// A timer that has rung.

@@ -157,8 +157,22 @@ impl Shard {
             metrics::counter!("taskiq_flow_runs_total",
                 "pipeline_id" => pipeline_id.to_string(), "status" => status.as_str())
             .increment(1);
+            self.show_the_end(run_id);
             self.forget(run_id);
         }
+    }
+
+    /// Shows a run whose end is durable to those who wait for it, so that they need not read its log.
+    fn show_the_end(&mut self, run_id: RunId) {
+        let Some(driven) = self.runs.get_mut(&run_id) else { return };
+        let mut waiters = std::mem::take(&mut driven.waiters);
+        waiters.retain(|waiter| !waiter.is_closed());
+        let Some(last) = waiters.pop() else { return };
+        let view = Box::new(driven.run.view());
+        for waiter in waiters {
+            let _ = waiter.send(Some(view.clone()));
+        }
+        let _ = last.send(Some(view));
     }
 
     async fn carry_out(&mut self, run_id: RunId, command: Command) {
@@ -227,7 +241,7 @@ impl Shard {
             self.queue.retain(|queued| *queued != run_id);
         }
         for waiter in driven.waiters {
-            let _ = waiter.send(());
+            let _ = waiter.send(None);
         }
     }
 }

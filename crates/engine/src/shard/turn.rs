@@ -244,7 +244,7 @@ impl Shard {
                     driven.waiters.retain(|waiter| !waiter.is_closed());
                     driven.waiters.push(reply);
                 }
-                None => drop(reply.send(())),
+                None => drop(reply.send(None)),
             },
             Message::View { run_id, reply } => {
                 let view = self.runs.get(&run_id).map(|driven| Box::new(driven.run.view()));

@@ -24,6 +24,8 @@ pub(crate) struct FaultyStore {
     pub(crate) fenced: AtomicBool,
     /// Writes of runs wait as long as somebody holds it.
     pub(crate) gate: Mutex<()>,
+    /// How often logs of runs were read.
+    pub(crate) reads: AtomicUsize,
     /// How often runs were written.
     pub(crate) writes: AtomicUsize,
 }
@@ -80,6 +82,7 @@ impl Store for FaultyStore {
     }
 
     async fn events(&self, id: RunId, after_seq: u64, limit: usize) -> Result<Vec<Event>, StoreError> {
+        self.reads.fetch_add(1, Ordering::SeqCst);
         self.inner.events(id, after_seq, limit).await
     }
 

@@ -54,6 +54,30 @@ async fn an_attempt_of_a_run_that_another_driver_took_is_stopped() {
 }
 
 #[tokio::test]
+async fn who_waits_for_a_run_is_shown_its_end_without_a_look_into_its_log() {
+    let definition = json!({"id": "p", "tasks": [{"name": "ask", "wait": {"signal": "go"}}]});
+    let store = Arc::new(FaultyStore::default());
+    let fixture =
+        start(Arc::clone(&store) as Arc<dyn Store>, InMemoryBroker::new(), definition, one_shard()).await;
+    let run_id = fixture.submit("p", json!({})).await;
+    let waits = || {
+        let engine = fixture.engine.clone();
+        tokio::spawn(async move { engine.wait(run_id, Duration::from_secs(10)).await.unwrap().unwrap() })
+    };
+    let (first, second, given_up) = (waits(), waits(), waits());
+    fixture.until(run_id, |view| view.status == RunStatus::Running).await;
+    given_up.abort();
+    fixture.engine.signal(run_id, "go", json!({"ok": true})).await.unwrap();
+    let (first, second) = (first.await.unwrap(), second.await.unwrap());
+    assert_eq!(store.reads.load(Ordering::SeqCst), 0, "nobody read the log");
+    let shown = |view| serde_json::to_value(view).unwrap();
+    let kept = fixture.engine.run(run_id).await.unwrap();
+    assert!(store.reads.load(Ordering::SeqCst) > 0, "a run that has ended is made of its log");
+    assert_eq!(kept.status, RunStatus::Completed);
+    assert_eq!((shown(first), shown(second)), (shown(kept.clone()), shown(kept)));
+}
+
+#[tokio::test]
 async fn queued_runs_that_are_cancelled_or_were_there_before_leave_their_place_to_others() {
     let definition = json!({"id": "p", "tasks": [{"name": "ask", "wait": {"signal": "go"}}]});
     let options = EngineOptions { max_concurrent_runs: 1, max_queued_runs: 2, ..one_shard() };

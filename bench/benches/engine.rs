@@ -1,0 +1,219 @@
+//! What runs cost the engine: three steps in a row (W1), a map over 100 items and a join (W2), layered graphs (W3); in
+//! memory and in a file whose every commit waits for the disk. Beside them stands what the disk and SQLite do alone, in the same
+//! run. Prints one line for each figure. Run: `cargo bench -p taskiq-flow-bench --bench engine`; `SECONDS` sets how long a
+//! figure is measured.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement that cannot go on has failed")]
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+use serde_json::{Map, Value, json};
+use taskiq_flow_broker::{Broker, InMemoryBroker, TaskError};
+use taskiq_flow_core::load::load_json;
+use taskiq_flow_core::run::RunStatus;
+use taskiq_flow_engine::{Engine, EngineOptions, Missed, Submission, SystemClock};
+use taskiq_flow_store::{MemoryStore, SqliteOptions, SqliteStore, Store, Trigger};
+
+/// The allocator of the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Runs in flight where throughput is measured.
+const IN_FLIGHT: usize = 100;
+/// Tasks of a layer of W3, and what each needs of the layer before.
+const WIDTH: usize = 100;
+const FAN_IN: [usize; 3] = [0, 7, 31];
+/// Runs of one transaction where SQLite is measured alone; rows and bytes of such a run, as the engine writes them.
+const BATCH: usize = 64;
+const EVENTS: i64 = 8;
+const RUN_BYTES: usize = 600;
+const EVENT_BYTES: usize = 160;
+
+fn main() {
+    let seconds = std::env::var("SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(3.0);
+    let long = Duration::from_secs_f64(seconds);
+    let folder = tempfile::tempdir().unwrap();
+    let sync = sync_alone(&folder.path().join("sync"));
+    println!("fdatasync of 4 KiB: p50 {sync:?}");
+    let alone = sqlite_alone(&folder.path().join("alone.db"), long);
+    println!("SQLite alone, {BATCH} runs a transaction, strict: {alone:.0} runs/s");
+
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let strict = || SqliteStore::open(SqliteOptions::new(folder.path().join("runs.db"))).unwrap();
+        for (name, store) in
+            [("memory", Arc::new(MemoryStore::new()) as Arc<dyn Store>), ("strict", Arc::new(strict()))]
+        {
+            let engine = engine(store).await;
+            let latency = latency(&engine, "three", long).await;
+            print!("W1 {name}: one at a time p50 {latency:?}");
+            println!(" = {:.1} fdatasyncs", latency.as_secs_f64() / sync.as_secs_f64());
+            let rate = throughput(&engine, "three", long).await;
+            println!(
+                "W1 {name}: {IN_FLIGHT} in flight {rate:.0} runs/s = {:.0} % of SQLite alone",
+                100.0 * rate / alone
+            );
+            println!("W2 {name}: map of 100 and join p50 {:?}", self::latency(&engine, "map", long).await);
+            engine.shutdown().await;
+        }
+        for tasks in [10, 100, 1_000, 10_000, 100_000] {
+            let engine = engine(Arc::new(MemoryStore::new())).await;
+            let took = layered(&engine, tasks).await;
+            println!("W3 memory: {tasks} tasks {took:?} = {:?} a task", took / u32::try_from(tasks).unwrap());
+            engine.shutdown().await;
+        }
+    });
+}
+
+/// The median time that one block of 4 KiB takes to the disk, in a file that has its length already.
+fn sync_alone(path: &Path) -> Duration {
+    let file = File::create(path).unwrap();
+    file.write_all_at(&[1; 4096], 0).unwrap();
+    file.sync_all().unwrap();
+    let file = OpenOptions::new().write(true).open(path).unwrap();
+    let once = |n: u16| {
+        file.write_all_at(&[n.to_le_bytes()[0]; 4096], 0).unwrap();
+        let begun = Instant::now();
+        file.sync_data().unwrap();
+        begun.elapsed()
+    };
+    median((0..500).map(once).collect())
+}
+
+/// Runs per second that SQLite keeps by itself: rows of the engine's size, its indexes left out.
+fn sqlite_alone(path: &Path, long: Duration) -> f64 {
+    let mut connection = Connection::open(path).unwrap();
+    connection.pragma_update(None, "journal_mode", "WAL").unwrap();
+    connection.pragma_update(None, "synchronous", "FULL").unwrap();
+    connection
+        .execute_batch(
+            "CREATE TABLE runs (id INTEGER PRIMARY KEY, body BLOB);
+             CREATE TABLE events (run INTEGER, seq INTEGER, body BLOB, PRIMARY KEY (run, seq)) WITHOUT ROWID;",
+        )
+        .unwrap();
+    let (run, event) = (vec![b'r'; RUN_BYTES], vec![b'e'; EVENT_BYTES]);
+    let (begun, mut kept) = (Instant::now(), 0_i64);
+    while begun.elapsed() < long {
+        let transaction = connection.transaction().unwrap();
+        for _ in 0..BATCH {
+            transaction
+                .prepare_cached("INSERT INTO runs VALUES (?, ?)")
+                .unwrap()
+                .execute((kept, &run))
+                .unwrap();
+            let mut insert = transaction.prepare_cached("INSERT INTO events VALUES (?, ?, ?)").unwrap();
+            for seq in 0..EVENTS {
+                insert.execute((kept, seq, &event)).unwrap();
+            }
+            kept += 1;
+        }
+        transaction.commit().unwrap();
+    }
+    kept as f64 / begun.elapsed().as_secs_f64()
+}
+
+async fn engine(store: Arc<dyn Store>) -> Engine {
+    let broker = InMemoryBroker::new();
+    broker.registry().register("nothing", |_| async { Ok::<_, TaskError>(Value::Null) });
+    broker.registry().register("add", |call| async move {
+        let sum = call.inputs.iter().filter_map(|(_, value)| value.as_i64()).fold(1, i64::wrapping_add);
+        Ok::<_, TaskError>(json!(sum))
+    });
+    let definitions = json!([
+        {"id": "three", "tasks": [
+            {"name": "a", "task": "nothing"},
+            {"name": "b", "task": "nothing", "inputs": ["a"]},
+            {"name": "c", "task": "nothing", "inputs": ["b"]},
+        ]},
+        {"id": "map", "inputs": {"xs": {"type": "array"}}, "tasks": [
+            {"name": "ys", "inputs": ["xs"], "map": {"over": "xs", "as": "x", "task": "add"}},
+            {"name": "sum", "inputs": ["ys"], "expression": "ys | sum"},
+        ]},
+    ]);
+    let pipelines = load_json(definitions).unwrap_or_else(|errors| panic!("{errors}"));
+    let options = EngineOptions { schedules: false, ..EngineOptions::default() };
+    Engine::start(store, Arc::new(broker), Arc::new(SystemClock), options, pipelines).await.unwrap()
+}
+
+/// One run from the request to its end.
+async fn run(engine: &Engine, pipeline: &str) {
+    let mut parameters = Map::new();
+    if pipeline == "map" {
+        parameters.insert("xs".to_owned(), (0..100).collect());
+    }
+    let submission = Submission {
+        pipeline_id: pipeline.parse().unwrap(),
+        parameters,
+        idempotency_key: None,
+        trigger: Trigger::Request { principal: "bench".into() },
+    };
+    let run_id = engine.submit(submission).await.unwrap().run_id;
+    let view = engine.wait(run_id, Duration::from_secs(60)).await.unwrap().unwrap();
+    assert_eq!(view.status, RunStatus::Completed, "{:?}", view.error);
+}
+
+async fn latency(engine: &Engine, pipeline: &str, long: Duration) -> Duration {
+    let (begun, mut took) = (Instant::now(), Vec::new());
+    while begun.elapsed() < long {
+        let begun = Instant::now();
+        run(engine, pipeline).await;
+        took.push(begun.elapsed());
+    }
+    median(took)
+}
+
+async fn throughput(engine: &Engine, pipeline: &'static str, long: Duration) -> f64 {
+    let begun = Instant::now();
+    let mut clients = tokio::task::JoinSet::new();
+    for _ in 0..IN_FLIGHT {
+        let engine = engine.clone();
+        clients.spawn(async move {
+            let mut runs = 0_u32;
+            while begun.elapsed() < long {
+                run(&engine, pipeline).await;
+                runs += 1;
+            }
+            runs
+        });
+    }
+    let runs: u32 = clients.join_all().await.into_iter().sum();
+    f64::from(runs) / begun.elapsed().as_secs_f64()
+}
+
+/// The time of one run of a layered graph, with somebody who watches its events.
+async fn layered(engine: &Engine, tasks: usize) -> Duration {
+    let task = |place: usize| {
+        let (layer, column, width) = (place / WIDTH, place % WIDTH, WIDTH.min(tasks));
+        let mut needs: Vec<_> = match layer {
+            0 => Vec::new(),
+            _ => FAN_IN
+                .iter()
+                .map(|step| format!("t{}", (layer - 1) * WIDTH + (column + step) % width))
+                .collect(),
+        };
+        needs.dedup();
+        json!({"name": format!("t{place}"), "task": "add", "inputs": needs})
+    };
+    let definition = json!({"id": "layered", "tasks": (0..tasks).map(task).collect::<Vec<_>>()});
+    for pipeline in load_json(definition).unwrap_or_else(|errors| panic!("{errors}")) {
+        engine.register(pipeline, taskiq_flow_store::Origin::Program).await.unwrap();
+    }
+    let id: taskiq_flow_core::id::PipelineId = "layered".parse().unwrap();
+    let mut watcher = engine.watch(id);
+    let watching = tokio::spawn(async move { while !matches!(watcher.recv().await, Err(Missed::All)) {} });
+    let begun = Instant::now();
+    run(engine, "layered").await;
+    let took = begun.elapsed();
+    watching.abort();
+    took
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
+}
