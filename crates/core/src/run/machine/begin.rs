@@ -139,13 +139,12 @@ impl Turn<'_> {
             return Ok(());
         };
         let since = self.run.units[id as usize].started_at.unwrap_or(self.now);
-        let limit = wait.limit();
         if let WaitFor::Signal(name) = &wait.until
             && let Some(value) = self.signal(name)
         {
             return self.complete(id, value, self.now.since(since));
         }
-        if let Some(limit) = limit {
+        if let Some(limit) = wait.limit() {
             self.set_timer(id, attempt, since.plus(limit));
         }
         Ok(())
