@@ -165,6 +165,25 @@ fn a_guarded_off_task_is_skipped_and_optional_inputs_are_null() {
 }
 
 #[test]
+fn items_that_wait_in_line_go_with_their_map_while_the_run_is_paused() {
+    let inner = TaskKind::Pipeline("inner".parse().unwrap());
+    let spec = MapSpec { max_parallel: NonZeroU32::new(2), ..map("list", "x", inner) };
+    let mut each = task("each", TaskKind::Map(spec));
+    each.inputs.push(TaskInput::required("list"));
+    let mut definition = pipeline(vec![each, expression("other", "1", &[])]);
+    definition.on_error = OnError::Continue;
+    let mut world = World::new(definition, json!({"list": [1, 2, 3]}));
+    world.start();
+    world.input(Input::Pause).unwrap();
+    world.report(&world.work("each[0]"), Outcome::Completed(json!(1).into()));
+    world.fail("each[1]", Failure::permanent("no"));
+    world.input(Input::Resume).unwrap();
+    assert_eq!(world.waiting(), ["other"]);
+    world.finish("other");
+    assert_eq!(world.run().status(), RunStatus::Failed);
+}
+
+#[test]
 fn a_run_has_only_so_many_items_however_they_are_nested() {
     let inner = TaskKind::Map(map("list", "b", expr("b")));
     let nested = task("each", TaskKind::Map(map("list", "a", inner)));

@@ -93,8 +93,19 @@ impl World {
         Work::clone(work.unwrap_or_else(|| panic!("{step} is not under way")))
     }
 
+    /// The attempts under way.
+    pub(super) fn works(&self) -> impl Iterator<Item = &Work> {
+        self.dispatched.values().map(|work| &**work)
+    }
+
     pub(super) fn timers(&self) -> usize {
         self.timers.len()
+    }
+
+    /// Whether a timer is set for that attempt.
+    pub(super) fn awaits(&self, id: u32, number: u32) -> bool {
+        let is_its = |input: &Input| matches!(input, Input::Timer { step_run, attempt } if (*step_run, *attempt) == (id, number));
+        self.timers.iter().any(|(_, input)| is_its(input))
     }
 
     pub(super) fn start(&mut self) {
@@ -152,6 +163,17 @@ impl World {
         waits
     }
 
+    /// Lets the time of one timer come: the earliest for 0, and later ones for higher numbers.
+    pub(super) fn advance_timer(&mut self, place: usize) {
+        if self.timers.is_empty() {
+            return;
+        }
+        self.timers.sort_by_key(|(at, _)| *at);
+        let (at, input) = self.timers.remove(place % self.timers.len());
+        self.now = self.now.max(at);
+        self.input(input).unwrap();
+    }
+
     /// As [`advance_timers`](Self::advance_timers), with each timer first early and then twice.
     pub(super) fn advance_unsteady_timers(&mut self) {
         for (_, input) in self.timers.clone() {
@@ -164,10 +186,11 @@ impl World {
         }
     }
 
-    /// Loses everything but the log, and takes the run up again.
-    pub(super) fn crash(&mut self) {
+    /// Loses everything but the first events of the log, and takes the run up again. One without any has not started.
+    pub(super) fn crash_with(&mut self, kept: usize) {
         self.dispatched.clear();
         self.timers.clear();
+        self.events.truncate(kept);
         self.run = self.fresh.clone().replay(&self.events).unwrap();
         self.now = self.now.plus(Duration::from_secs(1));
         if self.events.is_empty() {
