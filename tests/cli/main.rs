@@ -9,6 +9,7 @@ mod demo;
 mod keys;
 mod mutual;
 mod page;
+mod runs;
 mod security;
 mod selftest;
 mod serve;

@@ -2,6 +2,7 @@
 
 mod audit;
 mod pipelines;
+mod runs;
 mod token;
 
 use std::path::PathBuf;
@@ -14,6 +15,10 @@ pub(crate) use self::audit::{
     ProveConsistencyArgs, ProveInclusionArgs,
 };
 pub(crate) use self::pipelines::{CheckArgs, DagArgs, DagFormat, RunArgs};
+pub(crate) use self::runs::{
+    RunsCancelArgs, RunsCommand, RunsControlArgs, RunsListArgs, RunsShowArgs, RunsSignalArgs, RunsWatchArgs,
+    TriggerArgs,
+};
 pub(crate) use self::token::{TokenCommand, TokenMintArgs, TokenRevokeArgs, TokenUnrevokeArgs};
 
 /// Runs pipelines (DAGs of tasks), shows them, and lets the right people, and nobody else, start and watch them over
@@ -37,6 +42,11 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Draw the graph of a pipeline
     Dag(DagArgs),
+    /// Start a run on a server
+    Trigger(TriggerArgs),
+    /// Look at the runs of a server, follow and control them
+    #[command(subcommand)]
+    Runs(RunsCommand),
     /// Make API keys, and manage those of a server
     #[command(subcommand)]
     Key(KeyCommand),

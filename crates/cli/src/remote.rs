@@ -1,12 +1,14 @@
 //! A running server, for the commands that speak to one.
 
+mod stream;
+
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use reqwest::header::{HeaderMap, HeaderValue};
+use reqwest::header::{HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::redirect::Policy;
-use reqwest::{Certificate, Identity, Method, Url};
+use reqwest::{Certificate, Identity, Method, RequestBuilder, Response, Url};
 use secrecy::ExposeSecret;
 use serde_json::Value;
 use taskiq_flow::client_identity;
@@ -14,6 +16,7 @@ use taskiq_flow::security::audit::escape_controls;
 use taskiq_flow_selftest::client::{Client, cause};
 use taskiq_flow_selftest::world::Credential;
 
+pub(crate) use self::stream::StreamEnd;
 use crate::args::{RemoteArgs, TlsArgs};
 use crate::output::Failure;
 
@@ -27,7 +30,7 @@ const PAIR_VARIABLES: [&str; 2] = ["TASKIQ_FLOW_CLIENT_CERT", "TASKIQ_FLOW_CLIEN
 const CONNECT: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(60);
 /// How much of a list is asked for at once: as much as there is.
-const PAGE: &str = "500";
+const PAGE: usize = 500;
 /// The largest answer that is read, in bytes.
 const MAX_ANSWER: usize = 64 << 20;
 
@@ -54,6 +57,7 @@ pub(crate) struct Remote {
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
     /// The body; null when there is none.
     pub(crate) body: Value,
 }
@@ -173,22 +177,38 @@ impl Remote {
 
     /// All entries of a list, page after page; `field` is what the list is called in the answers.
     pub(crate) async fn entries(&self, path: &[&str], field: &str) -> Result<Vec<Value>, Failure> {
+        self.first_entries(path, &[], field, usize::MAX).await
+    }
+
+    /// The first entries of a list, at most `most` of them, page after page.
+    pub(crate) async fn first_entries(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+        field: &str,
+        most: usize,
+    ) -> Result<Vec<Value>, Failure> {
         let (mut entries, mut cursor) = (Vec::new(), None::<String>);
         loop {
-            let query = [("limit", PAGE), ("cursor", cursor.as_deref().unwrap_or_default())];
-            let query = if cursor.is_some() { &query[..] } else { &query[..1] };
-            let mut page = self.send(Method::GET, path, query, None).await?.accepted()?;
+            let limit = PAGE.min(most - entries.len()).to_string();
+            let mut asked = query.to_vec();
+            asked.push(("limit", &limit));
+            asked.extend(cursor.as_deref().map(|cursor| ("cursor", cursor)));
+            let mut page = self.send(Method::GET, path, &asked, None).await?.accepted()?;
             if let Value::Array(more) = page[field].take() {
                 entries.extend(more);
             }
             match page["next_cursor"].as_str() {
-                None => return Ok(entries),
+                Some(_) if entries.len() >= most => break,
+                None => break,
                 Some(next) if cursor.as_deref() == Some(next) => {
                     return Err(Failure::failed(format!("{}: the list goes round in circles", self.base)));
                 }
                 Some(next) => cursor = Some(next.to_owned()),
             }
         }
+        entries.truncate(most);
+        Ok(entries)
     }
 
     /// Sends any request; gives whatever the answer is.
@@ -199,6 +219,15 @@ impl Remote {
         query: &[(&str, &str)],
         body: Option<&Value>,
     ) -> Result<Answer, Failure> {
+        let mut request = self.request(method, path, query);
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        self.answer(request).await
+    }
+
+    /// A request that is yet to be sent.
+    pub(crate) fn request(&self, method: Method, path: &[&str], query: &[(&str, &str)]) -> RequestBuilder {
         let mut url = self.base.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(path);
@@ -206,12 +235,18 @@ impl Remote {
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
-        let mut request = self.http.request(method, url);
-        if let Some(body) = body {
-            request = request.json(body);
-        }
-        let mut response = request.send().await.map_err(|error| self.unreachable(&error))?;
-        let status = response.status().as_u16();
+        self.http.request(method, url)
+    }
+
+    /// Sends a request; gives whatever the answer is.
+    pub(crate) async fn answer(&self, request: RequestBuilder) -> Result<Answer, Failure> {
+        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        self.read(response).await
+    }
+
+    /// Reads an answer to its end.
+    async fn read(&self, mut response: Response) -> Result<Answer, Failure> {
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let mut bytes = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&error))? {
             if bytes.len() + chunk.len() > MAX_ANSWER {
@@ -220,18 +255,22 @@ impl Remote {
             bytes.extend_from_slice(&chunk);
         }
         if bytes.is_empty() {
-            return Ok(Answer { status, body: Value::Null });
+            return Ok(Answer { status, headers, body: Value::Null });
         }
         let body = serde_json::from_slice(&bytes).map_err(|_| {
             let what =
                 format!("{}: the answer ({status}) is no JSON; is this a TaskIQ-Flow server?", self.base);
             Failure::failed(what)
         })?;
-        Ok(Answer { status, body })
+        Ok(Answer { status, headers, body })
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Failure {
-        Failure::failed(format!("{}: no answer: {}", self.base, cause(error)))
+        let hint = match error.is_connect() {
+            true => "; is the server running there? --url names another",
+            false => "",
+        };
+        Failure::failed(format!("{}: no answer: {}{hint}", self.base, cause(error)))
     }
 }
 
@@ -255,10 +294,34 @@ impl Answer {
                 message.push_str(&format!("\n  help: {}", part("help")));
             }
         }
+        if let Some(help) = self.help() {
+            message.push_str(&format!("\n  help: {help}"));
+        }
+        let retry_after = self.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+        if let Some(seconds) = retry_after.filter(|_| self.status == 429) {
+            message.push_str(&format!(" ({} s)", escape_controls(seconds)));
+        }
         Err(match self.status {
             400 | 422 => Failure::wrong(message),
             _ => Failure::failed(message),
         })
+    }
+}
+
+impl Answer {
+    /// What somebody at a command line can do about a refusal: the detail speaks to those who send requests.
+    fn help(&self) -> Option<String> {
+        let kind = self.body["type"].as_str()?.rsplit('/').next()?;
+        match kind {
+            "missing-credential" | "invalid-key" => Some(format!(
+                "put a key of this server into {KEY_VARIABLE}; `taskiq-flow key create` makes one, for an administrator"
+            )),
+            "forbidden" => Some(
+                "`taskiq-flow security explain --key-id ID --permission … --pipeline … --url …` tells an administrator why"
+                    .to_owned(),
+            ),
+            _ => None,
+        }
     }
 }
 
@@ -363,7 +426,7 @@ mod tests {
 
     #[test]
     fn a_problem_is_told_with_its_fields() {
-        let answer = |status: u16, body: Value| Answer { status, body }.accepted();
+        let answer = |status: u16, body: Value| Answer { status, headers: HeaderMap::new(), body }.accepted();
         assert_eq!(answer(200, Value::from(1)).unwrap(), Value::from(1));
         let problem = serde_json::json!({
             "title": "Invalid request", "detail": "2 fields\u{1b}[2J",

@@ -7,11 +7,16 @@ pub(crate) mod completions;
 pub(crate) mod dag;
 pub(crate) mod demo;
 pub(crate) mod key;
+mod outcome;
+mod parameters;
+mod progress;
 pub(crate) mod run;
+pub(crate) mod runs;
 pub(crate) mod security;
 pub(crate) mod selftest;
 pub(crate) mod serve;
 pub(crate) mod token;
+pub(crate) mod trigger;
 
 use std::path::Path;
 

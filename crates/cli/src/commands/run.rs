@@ -1,8 +1,7 @@
 //! `run`: one pipeline here and now.
 
-mod progress;
+mod watching;
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,21 +11,24 @@ use serde_json::{Map, Value, json};
 use taskiq_flow::broker::InMemoryBroker;
 use taskiq_flow::core::definition::Pipeline;
 use taskiq_flow::core::id::PipelineId;
-use taskiq_flow::core::run::{RunStatus, RunView};
+use taskiq_flow::core::run::RunView;
 use taskiq_flow::engine::{Engine, EngineOptions, Submission, SubmitError, SystemClock};
 use taskiq_flow::store::{MemoryStore, Trigger};
 
-use self::progress::{Awaited, Progress};
+use self::watching::{Awaited, Watching};
 use crate::args::RunArgs;
+use crate::commands::outcome::conclude;
+use crate::commands::parameters::{named_json, parameters};
 use crate::commands::serve::DEFAULT_PIPELINES;
-use crate::output::{FAILED, Failure, json as print_json, note};
+use crate::output::{Failure, note};
 use crate::{commands, logging};
 
 pub(crate) fn run(args: RunArgs) -> Result<ExitCode, Failure> {
     let (pipelines, id) = find(&args)?;
     let pipeline = pipelines.iter().find(|pipeline| pipeline.id == id);
     let pipeline = pipeline.ok_or_else(|| Failure::wrong(format!("there is no pipeline `{id}`")))?;
-    let parameters = parameters(&args, pipeline)?;
+    let schema = pipeline.inputs.to_json_schema();
+    let parameters = parameters(args.input.as_deref(), &args.params, &schema)?;
     let signals =
         args.signals.iter().map(|signal| named_json("--signal", signal)).collect::<Result<Vec<_>, _>>()?;
     let awaited = pipeline.tasks.iter().filter_map(|task| {
@@ -45,7 +47,7 @@ pub(crate) fn run(args: RunArgs) -> Result<ExitCode, Failure> {
         let engine = start(pipelines).await?;
         let ended = carry_out(&engine, id, parameters, signals, awaited, args.quiet).await;
         engine.shutdown().await;
-        Ok(conclude(&ended?, args.json))
+        Ok(conclude(&json!(ended?), args.json))
     })
 }
 
@@ -108,48 +110,6 @@ fn missing(args: &RunArgs, folder: &Path) -> Failure {
     ))
 }
 
-fn parameters(args: &RunArgs, pipeline: &Pipeline) -> Result<Map<String, Value>, Failure> {
-    let mut parameters = match &args.input {
-        None => Map::new(),
-        Some(path) => {
-            let mut text = String::new();
-            let read = match path.as_os_str() == "-" {
-                true => std::io::stdin().read_to_string(&mut text).map(drop),
-                false => std::fs::read_to_string(path).map(|read| text = read),
-            };
-            read.map_err(|error| Failure::wrong(format!("--input {}: {error}", path.display())))?;
-            serde_json::from_str(&text).map_err(|error| {
-                Failure::wrong(format!(
-                    "--input {}: a JSON object with the parameters is expected: {error}",
-                    path.display()
-                ))
-            })?
-        }
-    };
-    let schema = pipeline.inputs.to_json_schema();
-    for param in &args.params {
-        let (name, text) = split("-p", param)?;
-        let is_text = schema["properties"][name]["type"] == "string";
-        let value = match serde_json::from_str(text) {
-            Ok(value) if !is_text => value,
-            _ => Value::from(text),
-        };
-        parameters.insert(name.to_owned(), value);
-    }
-    Ok(parameters)
-}
-
-fn named_json(flag: &str, text: &str) -> Result<(String, Value), Failure> {
-    let (name, value) = split(flag, text)?;
-    let value = serde_json::from_str(value)
-        .map_err(|error| Failure::wrong(format!("{flag} {name}: no JSON: {error}")))?;
-    Ok((name.to_owned(), value))
-}
-
-fn split<'a>(flag: &str, text: &'a str) -> Result<(&'a str, &'a str), Failure> {
-    text.split_once('=').ok_or_else(|| Failure::wrong(format!("{flag} {text}: write it as NAME=VALUE")))
-}
-
 async fn start(pipelines: Vec<Pipeline>) -> Result<Engine, Failure> {
     let options = EngineOptions { schedules: false, retention: None, ..EngineOptions::default() };
     let (store, broker) = (Arc::new(MemoryStore::new()), Arc::new(InMemoryBroker::new()));
@@ -171,7 +131,7 @@ async fn carry_out(
     for (name, value) in signals {
         engine.signal(run_id, &name, value).await.map_err(Failure::wrong)?;
     }
-    let progress = Progress::start(engine, run_id, watcher, awaited, quiet).await;
+    let watching = Watching::start(engine, run_id, watcher, awaited, quiet).await;
     let ended = tokio::select! {
         ended = engine.wait(run_id, Duration::MAX) => ended,
         _ = tokio::signal::ctrl_c() => {
@@ -180,7 +140,7 @@ async fn carry_out(
             engine.wait(run_id, Duration::from_secs(5)).await
         }
     };
-    progress.finish().await;
+    watching.finish().await;
     ended.map_err(Failure::failed)?.ok_or_else(|| Failure::failed("the run did not end"))
 }
 
@@ -192,24 +152,4 @@ fn refused(error: SubmitError) -> Failure {
         }
         other => Failure::wrong(other),
     }
-}
-
-fn conclude(view: &RunView, whole: bool) -> ExitCode {
-    let completed = view.status == RunStatus::Completed;
-    if whole {
-        print_json(&json!(view));
-    } else if completed {
-        print_json(view.result.as_deref().unwrap_or(&Value::Null));
-    }
-    if completed {
-        return ExitCode::SUCCESS;
-    }
-    match &view.error {
-        Some(error) => {
-            let step = error.step.as_deref().map_or_else(String::new, |step| format!(" at `{step}`"));
-            note(format!("error: the run {}{step}: {}", view.status, error.message));
-        }
-        None => note(format!("error: the run was {}", view.status)),
-    }
-    ExitCode::from(FAILED)
 }

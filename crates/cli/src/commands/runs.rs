@@ -1,0 +1,206 @@
+//! `runs`: the runs of a server.
+
+pub(crate) mod watch;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use taskiq_flow::core::time::{Timestamp, format_duration};
+
+use self::watch::Output;
+use crate::args::{
+    RunsCancelArgs, RunsCommand, RunsControlArgs, RunsListArgs, RunsShowArgs, RunsSignalArgs, RunsWatchArgs,
+};
+use crate::commands;
+use crate::commands::outcome::conclude;
+use crate::output::{Failure, cell, json as print_json, line, note, table};
+use crate::remote::Remote;
+
+pub(crate) fn run(command: RunsCommand) -> Result<ExitCode, Failure> {
+    commands::runtime()?.block_on(async {
+        match command {
+            RunsCommand::List(args) => list(args).await,
+            RunsCommand::Show(args) => show(args).await,
+            RunsCommand::Watch(args) => watch(args).await,
+            RunsCommand::Cancel(RunsCancelArgs { reason, control }) => {
+                let body = reason.map(|reason| json!({ "reason": reason }));
+                control_run(&control, &["cancel"], body.as_ref(), "is cancelled").await
+            }
+            RunsCommand::Pause(args) => control_run(&args, &["pause"], None, "is paused").await,
+            RunsCommand::Resume(args) => control_run(&args, &["resume"], None, "goes on").await,
+            RunsCommand::Retry(args) => retry(&args).await,
+            RunsCommand::Signal(RunsSignalArgs { control, name, value }) => {
+                let value: Value = serde_json::from_str(&value).map_err(|error| {
+                    let help = "a text is written with its quotes, such as '\"yes\"'";
+                    Failure::wrong(format!("the value of signal {name} is no JSON: {error}; {help}"))
+                })?;
+                control_run(&control, &["signals", &name], Some(&value), &format!("has the signal {name}"))
+                    .await
+            }
+        }
+    })
+}
+
+async fn list(args: RunsListArgs) -> Result<ExitCode, Failure> {
+    let remote = Remote::new(&args.remote)?;
+    let pipeline = args.pipeline.as_ref().map(|id| ("pipeline_id", id.as_str()));
+    let status = args.status.as_deref().map(|status| ("status", status));
+    let query: Vec<_> = pipeline.into_iter().chain(status).collect();
+    let most = usize::try_from(args.limit).unwrap_or(usize::MAX);
+    let runs = remote.first_entries(&["runs"], &query, "runs", most).await?;
+    if args.json {
+        print_json(&json!({ "runs": runs }));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let rows = runs.iter().map(|run| {
+        let error = match &run["error"] {
+            Value::Null => "-".to_owned(),
+            error => what_failed(error),
+        };
+        [
+            cell(&run["run_id"]),
+            cell(&run["pipeline_id"]),
+            cell(&run["status"]),
+            cell(&run["created_at"]),
+            took(run),
+            cell(&run["trigger"]["kind"]),
+            error,
+        ]
+    });
+    table(["RUN", "PIPELINE", "STATUS", "CREATED", "TOOK", "BY", "ERROR"], rows);
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn show(args: RunsShowArgs) -> Result<ExitCode, Failure> {
+    let id = args.id.to_string();
+    let run = Remote::new(&args.remote)?.call(Method::GET, &["runs", &id], None).await?;
+    if args.json {
+        print_json(&run);
+        return Ok(ExitCode::SUCCESS);
+    }
+    line(format!("run       {}", cell(&run["run_id"])));
+    line(format!("pipeline  {}", cell(&run["pipeline_id"])));
+    line(format!("status    {}", cell(&run["status"])));
+    line(format!("steps     {} of {} ended", cell(&run["steps_completed"]), cell(&run["total_steps"])));
+    for (field, label) in [("created_at", "created"), ("started_at", "started"), ("finished_at", "finished")]
+    {
+        if !run[field].is_null() {
+            line(format!("{label:<9} {}", cell(&run[field])));
+        }
+    }
+    if !run["started_at"].is_null() {
+        line(format!("took      {}", took(&run)));
+    }
+    if !run["error"].is_null() {
+        line(format!("error     {}", what_failed(&run["error"])));
+    }
+    for (field, label) in [("result", "result"), ("outputs", "outputs")] {
+        if !run[field].is_null() {
+            line(format!("{label:<9} {}", cell(&run[field])));
+        }
+    }
+    line("");
+    let steps = run["steps"].as_array().into_iter().flatten();
+    table(["STEP", "KIND", "STATUS", "ATTEMPT", "TOOK", "NOTE"], steps.map(step_row));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn step_row(step: &Value) -> [String; 6] {
+    let took = step["duration_ms"].as_u64().map(|millis| format_duration(Duration::from_millis(millis)));
+    let mut notes: Vec<String> = Vec::new();
+    if let Some(signal) = step["waits_for"].as_str() {
+        notes.push(format!("waits for signal {}", cell(&json!(signal))));
+    }
+    if let Some(items) = step["items"].as_array().filter(|items| !items.is_empty()) {
+        let ended = items.iter().filter(|item| !item["finished_at"].is_null()).count();
+        notes.push(format!("{ended} of {} items ended", items.len()));
+    }
+    notes.extend(["error", "reason"].into_iter().filter_map(|field| step[field].as_str()).map(first_line));
+    let attempt = step["attempt"].as_u64().filter(|attempt| *attempt > 0);
+    [
+        cell(&step["id"]),
+        cell(&step["kind"]),
+        cell(&step["status"]),
+        attempt.map_or_else(|| "-".to_owned(), |attempt| attempt.to_string()),
+        took.unwrap_or_else(|| "-".to_owned()),
+        if notes.is_empty() { "-".to_owned() } else { notes.join("; ") },
+    ]
+}
+
+async fn watch(args: RunsWatchArgs) -> Result<ExitCode, Failure> {
+    let remote = Remote::new(&args.remote)?;
+    let id = args.id.to_string();
+    let view = remote.call(Method::GET, &["runs", &id], None).await?;
+    let output = match (args.json, args.quiet) {
+        (true, _) => Output::Events,
+        (false, true) => Output::Nothing,
+        (false, false) => Output::Progress,
+    };
+    let ended = watch::follow(&remote, &id, view, output).await?;
+    // The last event has told the result already.
+    let told = if args.json { json!({ "status": ended["status"], "error": ended["error"] }) } else { ended };
+    Ok(match args.json && told["status"] == "completed" {
+        true => ExitCode::SUCCESS,
+        false => conclude(&told, false),
+    })
+}
+
+async fn retry(args: &RunsControlArgs) -> Result<ExitCode, Failure> {
+    let id = args.id.to_string();
+    let accepted = Remote::new(&args.remote)?.call(Method::POST, &["runs", &id, "retry"], None).await?;
+    if args.json {
+        print_json(&accepted);
+    } else {
+        line(cell(&accepted["run_id"]));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Asks for something to be done to a run, and says that it was.
+async fn control_run(
+    args: &RunsControlArgs,
+    what: &[&str],
+    body: Option<&Value>,
+    done: &str,
+) -> Result<ExitCode, Failure> {
+    let id = args.id.to_string();
+    let path = [&["runs", id.as_str()], what].concat();
+    let answer = Remote::new(&args.remote)?.call(Method::POST, &path, body).await?;
+    if args.json {
+        print_json(&answer);
+    } else {
+        note(format!("the run {id} {done}"));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// How long a run took, or has taken so far.
+fn took(run: &Value) -> String {
+    let time = |field: &str| run[field].as_str().and_then(|text| text.parse::<Timestamp>().ok());
+    let Some(started) = time("started_at") else { return "-".to_owned() };
+    match time("finished_at") {
+        Some(finished) => format_duration(finished.since(started)),
+        // By this machine's clock, to the second.
+        None => format!(
+            "{} so far",
+            format_duration(Duration::from_secs(Timestamp::now().since(started).as_secs()))
+        ),
+    }
+}
+
+fn what_failed(error: &Value) -> String {
+    let message = first_line(error["message"].as_str().unwrap_or_default());
+    match &error["step"] {
+        Value::Null => message,
+        step => format!("{}: {message}", cell(step)),
+    }
+}
+
+/// The first line of what a step said; the rest is in its events.
+fn first_line(text: &str) -> String {
+    let mut lines = text.lines();
+    let first = cell(&json!(lines.next().unwrap_or_default()));
+    if lines.next().is_some() { format!("{first} …") } else { first }
+}
