@@ -9,7 +9,7 @@ use taskiq_flow_core::plan::Plan;
 use taskiq_flow_core::run::{Event, EventView, Fact, Run, RunError, RunStatus};
 use taskiq_flow_core::time::Timestamp;
 use taskiq_flow_store::{
-    Append, Fence, RunFilter, RunRecord, RunSummary, RunWrite, StepLog, StoreError, Trigger,
+    Append, Beside, Fence, RunFilter, RunRecord, RunSummary, RunWrite, StepLog, StoreError, Trigger,
 };
 
 use crate::error::ControlError;
@@ -237,10 +237,11 @@ impl Engine {
         let append = Append {
             run_id: record.run_id,
             fence,
-            events: vec![event],
+            events: [event].into(),
             logs: Vec::new(),
             summary,
             durations: Vec::new(),
+            beside: Beside::default(),
         };
         let written = self.0.store.write(vec![RunWrite::Append(Box::new(append))]).await?;
         if let Some(Err(error)) = written.first() {

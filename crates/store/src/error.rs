@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use taskiq_flow_core::id::{PipelineId, RunId};
+use taskiq_flow_core::time::Timestamp;
 
 /// A store could not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -126,6 +127,22 @@ pub enum WriteError {
         expected: u64,
         /// The number of the last event in the log.
         found: u64,
+    },
+    /// That firing has had its run, which is not kept any more.
+    #[error("schedule `{schedule}` has fired for {due} already")]
+    Fired {
+        /// The schedule.
+        schedule: String,
+        /// The time.
+        due: Timestamp,
+    },
+    /// There is no such dead letter.
+    #[error("there is no dead letter of run {run_id} and step run {step_run}")]
+    NoDeadLetter {
+        /// The run.
+        run_id: RunId,
+        /// The step run.
+        step_run: u32,
     },
     /// There is no such run.
     #[error("there is no run {run_id}")]

@@ -21,8 +21,10 @@ use uuid::Uuid;
 pub use error::{StoreError, WriteError};
 pub use memory::MemoryStore;
 pub use records::{
-    Append, Fence, Origin, PipelineRecord, RunFilter, RunRecord, RunSummary, RunWrite, ScheduleRecord,
-    SecurityChange, SecurityRecord, StepLog, StoredTiming, Trigger, Written,
+    Append, Beside, CacheEntry, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryChange,
+    DeliveryFilter, Fence, Firing, FiringFilter, FiringOutcome, Origin, PipelineRecord, RunFilter, RunRecord,
+    RunSummary, RunWrite, ScheduleRecord, SecurityChange, SecurityRecord, Snapshot, StepLog, StoredTiming,
+    Trigger, Written,
 };
 #[cfg(feature = "sqlite")]
 pub use sqlite::{Durability, SqliteOptions, SqliteStore};
@@ -40,7 +42,7 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     /// # Errors
     /// The outer error means that nothing is known to be written. An inner one is about that write alone:
     /// [`WriteError::Fenced`] when another driver holds the run, [`WriteError::Gap`] when the events do not follow
-    /// the log.
+    /// the log, [`WriteError::Fired`] when the firing has had its run.
     async fn write(&self, writes: Vec<RunWrite>) -> Result<Vec<Result<Written, WriteError>>, StoreError>;
 
     /// Takes over unfinished runs that nobody holds, oldest first, at most `limit`, and gives each a new fence. A run
@@ -82,6 +84,9 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
         runs: usize,
     ) -> Result<Vec<(String, Vec<u64>)>, StoreError>;
 
+    /// The last snapshot of a run that a write brought along; none: it has to be rebuilt from its events alone.
+    async fn snapshot(&self, id: RunId) -> Result<Option<Snapshot>, StoreError>;
+
     /// Keeps a version of a definition. Earlier versions stay for the runs that follow them.
     ///
     /// # Errors
@@ -97,7 +102,8 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     /// The number of the newest version of a pipeline ever kept, deleted or not; 0: none.
     async fn pipeline_version(&self, id: &PipelineId) -> Result<u32, StoreError>;
 
-    /// Deletes a pipeline; its versions stay as long as runs follow them. Whether there was one.
+    /// Deletes a pipeline, with what was measured and cached of it; its versions stay as long as runs follow them.
+    /// Whether there was one.
     async fn delete_pipeline(&self, id: &PipelineId) -> Result<bool, StoreError>;
 
     /// Keeps a schedule, replacing that of the same id.
@@ -106,8 +112,46 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     /// All schedules, by id.
     async fn schedules(&self) -> Result<Vec<ScheduleRecord>, StoreError>;
 
-    /// Deletes a schedule. Whether there was one.
+    /// Deletes a schedule and its firings. Whether there was one.
     async fn delete_schedule(&self, id: &str) -> Result<bool, StoreError>;
+
+    /// Notes a firing that starts no run; one that does comes with its run in [`RunWrite::Create`]. It replaces an
+    /// earlier one of the same schedule and time that started none. False: that one has had its run, and nothing was
+    /// noted. Some hundred are kept of each schedule, the last noted.
+    async fn note_firing(&self, firing: Firing) -> Result<bool, StoreError>;
+
+    /// Firings that pass the filter, the last noted first.
+    async fn firings(&self, filter: FiringFilter) -> Result<Vec<Firing>, StoreError>;
+
+    /// Dead letters that pass the filter, newest first. They come with the events of their run, and go with it.
+    async fn dead_letters(&self, filter: DeadLetterFilter) -> Result<Vec<DeadLetter>, StoreError>;
+
+    /// The dead letter of that step run.
+    async fn dead_letter(&self, run: RunId, step_run: u32) -> Result<Option<DeadLetter>, StoreError>;
+
+    /// Deletes a dead letter. Whether there was one.
+    async fn drop_dead_letter(&self, run: RunId, step_run: u32) -> Result<bool, StoreError>;
+
+    /// The value that was cached under that key by a write, unless it has expired at `now`. Not asked for by anybody,
+    /// it may go before that.
+    async fn cached(&self, key: &[u8], now: Timestamp) -> Result<Option<CacheEntry>, StoreError>;
+
+    /// Deletes what is cached of a pipeline, or of one of its tasks. How many values there were.
+    async fn drop_cached(&self, pipeline: &PipelineId, task: Option<&str>) -> Result<u64, StoreError>;
+
+    /// How much is cached of each task of a pipeline, by name.
+    async fn cache_stats(&self, pipeline: &PipelineId) -> Result<Vec<CacheStats>, StoreError>;
+
+    /// Deletes cached values that have expired at `now`, and of the others the oldest beyond `keep`. How many there
+    /// were.
+    async fn prune_cache(&self, now: Timestamp, keep: usize) -> Result<u64, StoreError>;
+
+    /// Changes deliveries, all of them or none. After return the changes are as durable as the store is, so that
+    /// what is not [`DeliveryChange::Done`] is there after a crash.
+    async fn change_deliveries(&self, changes: Vec<DeliveryChange>) -> Result<(), StoreError>;
+
+    /// Deliveries that pass the filter: those that wait, the next one first, or those that were given up, newest first.
+    async fn deliveries(&self, filter: DeliveryFilter) -> Result<Vec<Delivery>, StoreError>;
 
     /// Carries out changes of security records, all of them or none. A put replaces the record of the same kind and
     /// id; a delete of what is not there is no error.

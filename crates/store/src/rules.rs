@@ -4,16 +4,37 @@ use std::collections::VecDeque;
 
 use taskiq_flow_core::id::RunId;
 use taskiq_flow_core::run::Event;
+use taskiq_flow_core::time::Timestamp;
 
 use crate::error::WriteError;
-use crate::records::Fence;
+use crate::records::{Fence, RunFilter};
 
 /// How many durations are kept of each task of each pipeline: ten times what a median over the last runs needs to be
 /// steady, and no more than a kilobyte.
 pub(crate) const KEPT_DURATIONS: usize = 100;
 
+/// How many firings are kept of each schedule.
+pub(crate) const KEPT_FIRINGS: usize = 1000;
+
+/// How many deliveries that were given up are kept of each hook.
+pub(crate) const KEPT_DEAD: usize = 1000;
+
 /// The token of a run's first fence.
 pub(crate) const FIRST_TOKEN: u64 = 1;
+
+/// The ids that a filter lets through: from the first one on, up to the second one and without it. A run's id begins with
+/// the time at which it was asked for.
+pub(crate) fn id_range(filter: &RunFilter) -> (RunId, Option<RunId>) {
+    let first_at = |time: Timestamp| {
+        let millis = u64::try_from(time.as_millis()).unwrap_or(0);
+        let mut bytes = [0; 16];
+        bytes[..6].copy_from_slice(&millis.to_be_bytes()[2..]);
+        RunId::from_bytes(bytes)
+    };
+    let until = filter.until.map(first_at);
+    let end = [filter.before, until].into_iter().flatten().min();
+    (filter.since.map_or(RunId::from_bytes([0; 16]), first_at), end)
+}
 
 /// The place of new events in the log of their run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +97,6 @@ pub(crate) fn newest_durations(kept: &VecDeque<u64>, count: usize) -> Vec<u64> {
 #[cfg(test)]
 mod tests {
     use taskiq_flow_core::run::Fact;
-    use taskiq_flow_core::time::Timestamp;
 
     use super::*;
 

@@ -59,12 +59,12 @@ pub(crate) async fn list_runs(
     Params(query): Params<RunQuery>,
 ) -> Result<Json<RunList>, Problem> {
     let filter = RunFilter {
-        pipelines: None,
         status: field("status", query.status.as_deref(), |text| text.parse::<RunStatus>())?,
         before: field("cursor", query.cursor.as_deref(), |text| {
             text.parse::<RunId>().map_err(|_| "is no cursor of this list")
         })?,
         limit: limit(query.limit.as_deref())?,
+        ..RunFilter::default()
     };
     let pipeline = match &query.pipeline_id {
         Some(id) => {

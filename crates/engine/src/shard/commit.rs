@@ -6,7 +6,7 @@ use std::time::Duration;
 use taskiq_flow_core::definition::TaskKind;
 use taskiq_flow_core::id::RunId;
 use taskiq_flow_core::run::{Command, EventView, Fact, Failure, Outcome, RunStatus, Work};
-use taskiq_flow_store::{Append, RunSummary, RunWrite, StoreError, WriteError, Written};
+use taskiq_flow_store::{Append, Beside, RunSummary, RunWrite, StoreError, WriteError, Written};
 
 use super::turn::{Changed, Created, Turn};
 use super::{Alarm, Shard};
@@ -56,7 +56,12 @@ impl Shard {
     fn writes(&self, created: &[Created], changed: &[Changed]) -> Vec<RunWrite> {
         let mut writes = Vec::with_capacity(created.len() + changed.len());
         for Created { record, .. } in created {
-            writes.push(RunWrite::Create { run: record.clone(), owner: self.owner });
+            writes.push(RunWrite::Create {
+                run: record.clone(),
+                owner: self.owner,
+                firing: None,
+                replays: None,
+            });
         }
         for Changed { run_id, events, logs, .. } in changed {
             let Some(driven) = self.runs.get(run_id) else { continue };
@@ -66,7 +71,7 @@ impl Shard {
             writes.push(RunWrite::Append(Box::new(Append {
                 run_id: *run_id,
                 fence: driven.fence,
-                events: events.clone(),
+                events: events.as_slice().into(),
                 logs: logs.clone(),
                 summary: RunSummary {
                     status: run.status(),
@@ -76,6 +81,7 @@ impl Shard {
                     result: run.result().cloned(),
                 },
                 durations: if ended { run.measured_durations() } else { Vec::new() },
+                beside: Beside::default(),
             })));
         }
         writes

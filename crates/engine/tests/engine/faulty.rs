@@ -7,8 +7,9 @@ use taskiq_flow_core::id::{PipelineId, RunId};
 use taskiq_flow_core::run::Event;
 use taskiq_flow_core::time::Timestamp;
 use taskiq_flow_store::{
-    Fence, MemoryStore, PipelineRecord, RunFilter, RunRecord, RunWrite, ScheduleRecord, SecurityChange,
-    SecurityRecord, StepLog, Store, StoreError, WriteError, Written,
+    CacheEntry, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryChange, DeliveryFilter, Fence,
+    Firing, FiringFilter, MemoryStore, PipelineRecord, RunFilter, RunRecord, RunWrite, ScheduleRecord,
+    SecurityChange, SecurityRecord, Snapshot, StepLog, Store, StoreError, WriteError, Written,
 };
 use tokio::sync::Mutex;
 use uuid::Uuid;
@@ -98,6 +99,10 @@ impl Store for FaultyStore {
         self.inner.durations(pipeline, runs).await
     }
 
+    async fn snapshot(&self, id: RunId) -> Result<Option<Snapshot>, StoreError> {
+        self.inner.snapshot(id).await
+    }
+
     async fn put_pipeline(&self, record: PipelineRecord) -> Result<(), StoreError> {
         self.inner.put_pipeline(record).await
     }
@@ -128,6 +133,50 @@ impl Store for FaultyStore {
 
     async fn delete_schedule(&self, id: &str) -> Result<bool, StoreError> {
         self.inner.delete_schedule(id).await
+    }
+
+    async fn note_firing(&self, firing: Firing) -> Result<bool, StoreError> {
+        self.inner.note_firing(firing).await
+    }
+
+    async fn firings(&self, filter: FiringFilter) -> Result<Vec<Firing>, StoreError> {
+        self.inner.firings(filter).await
+    }
+
+    async fn dead_letters(&self, filter: DeadLetterFilter) -> Result<Vec<DeadLetter>, StoreError> {
+        self.inner.dead_letters(filter).await
+    }
+
+    async fn dead_letter(&self, run: RunId, step_run: u32) -> Result<Option<DeadLetter>, StoreError> {
+        self.inner.dead_letter(run, step_run).await
+    }
+
+    async fn drop_dead_letter(&self, run: RunId, step_run: u32) -> Result<bool, StoreError> {
+        self.inner.drop_dead_letter(run, step_run).await
+    }
+
+    async fn cached(&self, key: &[u8], now: Timestamp) -> Result<Option<CacheEntry>, StoreError> {
+        self.inner.cached(key, now).await
+    }
+
+    async fn drop_cached(&self, pipeline: &PipelineId, task: Option<&str>) -> Result<u64, StoreError> {
+        self.inner.drop_cached(pipeline, task).await
+    }
+
+    async fn cache_stats(&self, pipeline: &PipelineId) -> Result<Vec<CacheStats>, StoreError> {
+        self.inner.cache_stats(pipeline).await
+    }
+
+    async fn prune_cache(&self, now: Timestamp, keep: usize) -> Result<u64, StoreError> {
+        self.inner.prune_cache(now, keep).await
+    }
+
+    async fn change_deliveries(&self, changes: Vec<DeliveryChange>) -> Result<(), StoreError> {
+        self.inner.change_deliveries(changes).await
+    }
+
+    async fn deliveries(&self, filter: DeliveryFilter) -> Result<Vec<Delivery>, StoreError> {
+        self.inner.deliveries(filter).await
     }
 
     async fn change_security(&self, changes: Vec<SecurityChange>) -> Result<(), StoreError> {

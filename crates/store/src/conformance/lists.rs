@@ -6,6 +6,7 @@ use crate::{RunFilter, StepLog};
 
 pub(super) async fn check<S: Subject>(subject: &S) {
     filters(subject).await;
+    within_a_time(subject).await;
     newest_of_each(&subject.empty().await).await;
     durations(subject).await;
     pruning(&subject.empty().await).await;
@@ -44,7 +45,8 @@ async fn filters<S: Subject>(subject: &S) {
                     && status.is_none_or(|status| status == run.summary.status)
             };
             let expected: Vec<_> = all.iter().filter(passes).cloned().collect();
-            let filter = RunFilter { pipelines: pipelines.clone(), status, before: None, limit: 100 };
+            let filter =
+                RunFilter { pipelines: pipelines.clone(), status, limit: 100, ..RunFilter::default() };
             same(&store.runs(filter.clone()).await.unwrap(), &expected, &format!("{filter:?}"));
             for limit in [1, 3] {
                 let mut seen = Vec::new();
@@ -66,6 +68,55 @@ async fn filters<S: Subject>(subject: &S) {
     assert!(listed(&store, RunFilter { before, limit: 9, ..RunFilter::default() }).await.is_empty());
     let all_of_them = RunFilter { limit: usize::MAX, ..RunFilter::default() };
     assert_eq!(listed(&store, all_of_them).await.len(), 28);
+}
+
+/// With every other filter, and in pages.
+async fn within_a_time<S: Subject>(subject: &S) {
+    let store = subject.empty().await;
+    let mut all = Vec::new();
+    for number in 0..30_i64 {
+        // Three ids of each millisecond.
+        let millis = (at(number / 3).as_millis() as u64).to_be_bytes();
+        let mut id = *Uuid::now_v7().as_bytes();
+        id[..6].copy_from_slice(&millis[2..]);
+        id[15] = number as u8;
+        let mut run = record(["a", "b"][number as usize % 2], number / 3);
+        run.run_id = RunId::from_bytes(id);
+        let status = [RunStatus::Completed, RunStatus::Failed][usize::from(number % 5 == 0)];
+        finished(&store, run.clone(), status).await;
+        all.push((run.run_id, run.created_at, run.pipeline_id, status));
+    }
+    all.sort_by_key(|(id, ..)| std::cmp::Reverse(*id));
+    let store = subject.restart(store).await;
+    for (since, until) in
+        [(None, Some(4)), (Some(4), None), (Some(3), Some(7)), (Some(7), Some(3)), (Some(5), Some(5))]
+    {
+        let (since, until) = (since.map(at), until.map(at));
+        for name in [None, Some("a")] {
+            for status in [None, Some(RunStatus::Failed)] {
+                let pipelines = name.map(|name| vec![pipeline(name)]);
+                let passing = all.iter().filter(|(_, time, of, ended)| {
+                    since.is_none_or(|since| *time >= since)
+                        && until.is_none_or(|until| *time < until)
+                        && pipelines.as_ref().is_none_or(|ids| ids.contains(of))
+                        && status.is_none_or(|status| status == *ended)
+                });
+                let expected: Vec<RunId> = passing.map(|(id, ..)| *id).collect();
+                let filter = RunFilter { pipelines, status, since, until, before: None, limit: 100 };
+                assert_eq!(listed(&store, filter.clone()).await, expected, "{filter:?}");
+                let mut seen: Vec<RunId> = Vec::new();
+                loop {
+                    let before = seen.last().copied();
+                    let page = listed(&store, RunFilter { before, limit: 2, ..filter.clone() }).await;
+                    if page.is_empty() {
+                        break;
+                    }
+                    seen.extend(page);
+                }
+                assert_eq!(seen, expected, "{filter:?} in pages");
+            }
+        }
+    }
 }
 
 async fn newest_of_each(store: &impl Store) {
@@ -97,12 +148,18 @@ async fn durations<S: Subject>(subject: &S) {
             durations.push(("rare".into(), number));
         }
         let end = measured(&run, owner, durations);
-        let answers = store.write(vec![RunWrite::Create { run: Box::new(run), owner }, end]).await.unwrap();
+        let answers = store
+            .write(vec![RunWrite::Create { run: Box::new(run), owner, firing: None, replays: None }, end])
+            .await
+            .unwrap();
         assert!(answers.iter().all(Result::is_ok));
     }
     let run = record("other", 0);
     let end = measured(&run, owner, vec![("slow".into(), 7)]);
-    store.write(vec![RunWrite::Create { run: Box::new(run), owner }, end]).await.unwrap();
+    store
+        .write(vec![RunWrite::Create { run: Box::new(run), owner, firing: None, replays: None }, end])
+        .await
+        .unwrap();
     let store = subject.restart(store).await;
     let sorted = |mut all: Vec<(String, Vec<u64>)>| {
         all.iter_mut().for_each(|(_, millis)| millis.sort_unstable());

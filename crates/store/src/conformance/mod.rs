@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test suite: it is there to panic")]
 
+mod beside;
 mod catalog;
 mod leases;
 mod lists;
@@ -20,7 +21,7 @@ use taskiq_flow_core::time::Timestamp;
 use uuid::Uuid;
 
 use crate::{
-    Append, Fence, RunRecord, RunSummary, RunWrite, Store, StoreError, Trigger, WriteError, Written,
+    Append, Beside, Fence, RunRecord, RunSummary, RunWrite, Store, StoreError, Trigger, WriteError, Written,
 };
 
 /// How the suite comes by stores of one kind.
@@ -45,6 +46,7 @@ pub async fn check_all<S: Subject>(subject: &S) {
     leases::check(subject).await;
     lists::check(subject).await;
     catalog::check(subject).await;
+    beside::check(subject).await;
     closing(&subject.empty().await).await;
 }
 
@@ -55,7 +57,8 @@ async fn closing(store: &impl Store) {
     store.check().await.unwrap();
     store.close().await;
     let run = Box::new(record("p", 0));
-    let late = store.write(vec![RunWrite::Create { run, owner: Uuid::now_v7() }]).await;
+    let late =
+        store.write(vec![RunWrite::Create { run, owner: Uuid::now_v7(), firing: None, replays: None }]).await;
     assert_eq!(late.unwrap_err(), StoreError::Closed, "a write after the end");
     assert_eq!(store.prune(at(9), 1).await.unwrap_err(), StoreError::Closed);
     match store.run(id).await {
@@ -116,10 +119,11 @@ pub(crate) fn append(run_id: RunId, fence: Fence, seqs: impl IntoIterator<Item =
     Append {
         run_id,
         fence,
-        events: pauses(seqs),
+        events: pauses(seqs).into(),
         logs: Vec::new(),
         summary: summary(RunStatus::Running),
         durations: Vec::new(),
+        beside: Beside::default(),
     }
 }
 
@@ -136,7 +140,8 @@ async fn write_one(store: &impl Store, write: RunWrite) -> Result<Written, Write
 
 async fn created(store: &impl Store, run: RunRecord, owner: Uuid) -> Fence {
     let id = run.run_id;
-    match write_one(store, RunWrite::Create { run: Box::new(run), owner }).await {
+    match write_one(store, RunWrite::Create { run: Box::new(run), owner, firing: None, replays: None }).await
+    {
         Ok(Written::Created(fence)) => {
             assert_eq!(fence.owner, owner);
             fence

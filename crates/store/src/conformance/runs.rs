@@ -56,7 +56,7 @@ async fn comes_back_as_it_was<S: Subject>(subject: &S) {
             ..summary(RunStatus::TimedOut)
         };
         let mut last = append(run.run_id, fence, []);
-        last.events = every_fact();
+        last.events = every_fact().into();
         last.logs = vec![log(1, "first"), log(2, "")];
         last.summary = ended.clone();
         appended(&store, last).await;
@@ -88,11 +88,11 @@ async fn each_write_stands_by_itself(store: &impl Store) {
     let stranger = Fence { owner: Uuid::now_v7(), token: 1 };
     let writes = vec![
         RunWrite::Append(Box::new(append(id, fence, [1]))),
-        RunWrite::Create { run: Box::new(good), owner },
+        RunWrite::Create { run: Box::new(good), owner, firing: None, replays: None },
         RunWrite::Append(Box::new(append(id, fence, [1, 2]))),
         RunWrite::Append(Box::new(append(id, stranger, [3]))),
         RunWrite::Append(Box::new(append(id, fence, [4]))),
-        RunWrite::Create { run: Box::new(other), owner },
+        RunWrite::Create { run: Box::new(other), owner, firing: None, replays: None },
         RunWrite::Append(Box::new(append(id, fence, [3]))),
         RunWrite::Append(Box::new(ending(id, fence, 4, RunStatus::Failed))),
     ];
@@ -149,7 +149,9 @@ async fn one_run_for_one_key(store: &impl Store) {
     appended(store, append(first_id, fence, [1])).await;
     let second = keyed("p", "k");
     let second_id = second.run_id;
-    match write_one(store, RunWrite::Create { run: Box::new(second), owner }).await {
+    match write_one(store, RunWrite::Create { run: Box::new(second), owner, firing: None, replays: None })
+        .await
+    {
         Ok(Written::Exists(run)) => {
             assert_eq!((run.run_id, run.last_seq), (first_id, 1));
             assert_eq!(run.summary.status, RunStatus::Running, "as it is now");
@@ -171,7 +173,7 @@ async fn one_run_for_one_key(store: &impl Store) {
     // Two with one key in one call.
     let (a, b) = (keyed("p", "new"), keyed("p", "new"));
     let (a_id, b_id) = (a.run_id, b.run_id);
-    let create = |run| RunWrite::Create { run: Box::new(run), owner };
+    let create = |run| RunWrite::Create { run: Box::new(run), owner, firing: None, replays: None };
     let follow = |id| RunWrite::Append(Box::new(append(id, Fence { owner, token: 1 }, [1])));
     let answers = store.write(vec![create(a), follow(a_id), create(b), follow(b_id)]).await.unwrap();
     assert!(
@@ -183,7 +185,9 @@ async fn one_run_for_one_key(store: &impl Store) {
     // The same run again, as after an answer that was lost.
     let run = record("p", 0);
     created(store, run.clone(), owner).await;
-    let again = write_one(store, RunWrite::Create { run: Box::new(run.clone()), owner }).await;
+    let again =
+        write_one(store, RunWrite::Create { run: Box::new(run.clone()), owner, firing: None, replays: None })
+            .await;
     assert!(matches!(again, Ok(Written::Exists(there)) if there.run_id == run.run_id));
 }
 

@@ -8,6 +8,7 @@ use taskiq_flow_core::id::{PipelineId, RunId};
 use taskiq_flow_core::time::Timestamp;
 use uuid::Uuid;
 
+use super::beside::Earlier;
 use super::codec::{self, More, NewRun, Outline, Prepared, integer, natural, status_code};
 use super::fault::Fault;
 use super::lookup;
@@ -97,7 +98,7 @@ impl<'a> Batch<'a> {
         let mut answers = Vec::with_capacity(writes.len());
         for write in writes {
             answers.push(match write {
-                Ok(Prepared::Create(run)) => Ok(self.create(run)?),
+                Ok(Prepared::Create(run)) => self.create(run)?,
                 Ok(Prepared::Append(more)) => self.append(more)?,
                 Err(error) => Err(error.clone()),
             });
@@ -105,7 +106,7 @@ impl<'a> Batch<'a> {
         Ok(answers)
     }
 
-    fn create(&mut self, run: &NewRun) -> Result<Written, Fault> {
+    fn create(&mut self, run: &NewRun) -> Result<Result<Written, WriteError>, Fault> {
         let id = run.run_id;
         if let Some(key) = &run.key {
             let new = self.new_keys.contains(&(run.pipeline.clone(), key.clone()));
@@ -113,15 +114,38 @@ impl<'a> Batch<'a> {
                 self.flush()?;
             }
             if let Some(found) = lookup::run_of_key(self.connection, &run.pipeline, key)? {
-                return self.existing(found);
+                return self.existing(found).map(Ok);
             }
-            self.new_keys.insert((run.pipeline.clone(), key.clone()));
+        }
+        if let Some(firing) = &run.firing
+            && let Earlier::Ran(earlier) = self.earlier_firing(&firing.schedule, firing.due)?
+        {
+            if self.knows(earlier)? {
+                return self.existing(earlier).map(Ok);
+            }
+            return Ok(Err(WriteError::Fired { schedule: firing.schedule.clone(), due: firing.due }));
+        }
+        if let Some((run_id, step_run)) = run.replays {
+            match self.replayed_by(run_id, step_run)? {
+                None => return Ok(Err(WriteError::NoDeadLetter { run_id, step_run })),
+                Some(Some(earlier)) if self.knows(earlier)? => return self.existing(earlier).map(Ok),
+                Some(_) => {}
+            }
         }
         let mut insert = self.connection.prepare_cached(
             "INSERT INTO run_inputs (run, document) VALUES (?1, ?2) ON CONFLICT (run) DO NOTHING",
         )?;
         if insert.execute(params![id.as_bytes(), run.inputs])? == 0 {
-            return self.existing(id);
+            return self.existing(id).map(Ok);
+        }
+        if let Some(key) = &run.key {
+            self.new_keys.insert((run.pipeline.clone(), key.clone()));
+        }
+        if let Some(firing) = &run.firing {
+            self.note_firing(firing, Some(id))?;
+        }
+        if let Some((run_id, step_run)) = run.replays {
+            self.mark_replayed(run_id, step_run, id)?;
         }
         let start = Start { version: run.version, key: run.key.clone(), created_at: run.created_at };
         let head = Head {
@@ -133,7 +157,13 @@ impl<'a> Batch<'a> {
         };
         self.memory.heads.insert(id, head);
         self.touched.push(id);
-        Ok(Written::Created(run.fence))
+        Ok(Ok(Written::Created(run.fence)))
+    }
+
+    /// Whether the run is there.
+    fn knows(&self, id: RunId) -> Result<bool, Fault> {
+        let mut find = self.connection.prepare_cached("SELECT 1 FROM run_inputs WHERE run = ?1")?;
+        Ok(find.exists([id.as_bytes()])?)
     }
 
     fn existing(&mut self, id: RunId) -> Result<Written, Fault> {
@@ -179,8 +209,11 @@ impl<'a> Batch<'a> {
                 self.touched.push(run_id);
             }
         }
+        let pipeline = head.pipeline.clone();
+        if let Some(beside) = &more.beside {
+            self.keep_beside(run_id, &pipeline, last_seq, beside)?;
+        }
         if !more.durations.is_empty() {
-            let pipeline = head.pipeline.clone();
             self.measure(pipeline, &more.durations)?;
         }
         Ok(Ok(Written::Appended))
@@ -308,6 +341,8 @@ impl<'a> Batch<'a> {
             "DELETE FROM events WHERE run = ?1",
             "DELETE FROM logs WHERE run = ?1",
             "DELETE FROM run_inputs WHERE run = ?1",
+            "DELETE FROM dead_letters WHERE run = ?1",
+            "DELETE FROM snapshots WHERE run = ?1",
             "DELETE FROM runs WHERE id = ?1",
         ] {
             let mut delete = self.connection.prepare_cached(sql)?;
@@ -364,6 +399,7 @@ impl<'a> Batch<'a> {
                 .prepare_cached("DELETE FROM durations WHERE pipeline = ?1")?
                 .execute([id.as_str()])?;
             self.memory.measured.remove(id);
+            self.drop_cached(id, None)?;
         }
         Ok(there)
     }

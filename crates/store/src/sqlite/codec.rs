@@ -11,9 +11,10 @@ use taskiq_flow_core::id::{PipelineId, RunId};
 use taskiq_flow_core::run::{RunError, RunStatus};
 use taskiq_flow_core::time::Timestamp;
 
+use super::beside::{PreparedBeside, PreparedFiring};
 use super::fault::Fault;
 use crate::error::WriteError;
-use crate::records::{Append, Fence, Origin, RunRecord, RunSummary, RunWrite, Trigger};
+use crate::records::{Append, Fence, Firing, Origin, RunRecord, RunSummary, RunWrite, Trigger};
 use crate::rules::Span;
 
 /// Largest document that is kept, in bytes: well below SQLite's own limit of 10^9.
@@ -39,6 +40,8 @@ pub(super) struct NewRun {
     pub(super) outline: Outline,
     pub(super) inputs: Vec<u8>,
     pub(super) fence: Fence,
+    pub(super) firing: Option<PreparedFiring>,
+    pub(super) replays: Option<(RunId, u32)>,
 }
 
 /// An addition to a run.
@@ -50,6 +53,7 @@ pub(super) struct More {
     pub(super) logs: Option<Vec<u8>>,
     pub(super) outline: Outline,
     pub(super) durations: Vec<(Arc<str>, u64)>,
+    pub(super) beside: Option<PreparedBeside>,
 }
 
 /// A run's summary as it is stored.
@@ -102,12 +106,17 @@ impl Prepared {
     /// Does what can be done before the writer has its turn. The inner error refuses this write alone.
     pub(super) fn new(write: RunWrite) -> Result<Result<Self, WriteError>, Fault> {
         match write {
-            RunWrite::Create { run, owner } => Self::create(&run, owner),
+            RunWrite::Create { run, owner, firing, replays } => Self::create(&run, owner, firing, replays),
             RunWrite::Append(append) => Self::append(*append),
         }
     }
 
-    fn create(run: &RunRecord, owner: uuid::Uuid) -> Result<Result<Self, WriteError>, Fault> {
+    fn create(
+        run: &RunRecord,
+        owner: uuid::Uuid,
+        firing: Option<Box<Firing>>,
+        replays: Option<(RunId, u32)>,
+    ) -> Result<Result<Self, WriteError>, Fault> {
         let run_id = run.run_id;
         let inputs = InputsRef { parameters: &run.parameters, trigger: &run.trigger, reuse: &run.reuse };
         let inputs = to_json(&inputs)?;
@@ -124,19 +133,27 @@ impl Prepared {
             outline,
             inputs,
             fence: Fence { owner, token: crate::rules::FIRST_TOKEN },
+            firing: firing.map(|firing| firing_document(*firing)).transpose()?,
+            replays,
         })))
     }
 
     fn append(append: Append) -> Result<Result<Self, WriteError>, Fault> {
-        let Append { run_id, fence, events, logs, summary, durations } = append;
+        let Append { run_id, fence, events, logs, summary, durations, beside } = append;
         let span = Span::of(&events);
-        let events = if events.is_empty() { Vec::new() } else { to_json(&events)? };
+        let events = if events.is_empty() { Vec::new() } else { to_json(&events[..])? };
         let logs = if logs.is_empty() { None } else { Some(to_json(&logs)?) };
         let outline = Outline::of(&summary)?;
         let checked = check_size(run_id, &events)
             .and_then(|()| logs.as_ref().map_or(Ok(()), |logs| check_size(run_id, logs)))
             .and_then(|()| outline.check_size(run_id));
-        Ok(checked.map(|()| Self::Append(More { run_id, fence, span, events, logs, outline, durations })))
+        if let Err(error) = checked {
+            return Ok(Err(error));
+        }
+        let beside = if beside.is_empty() { None } else { Some(PreparedBeside::new(run_id, beside)?) };
+        let more =
+            |beside| Self::Append(More { run_id, fence, span, events, logs, outline, durations, beside });
+        Ok(beside.transpose().map(more))
     }
 }
 
@@ -162,6 +179,12 @@ impl Outline {
             outcome: row.get(first + 3)?,
         })
     }
+}
+
+/// A firing as it is stored.
+pub(super) fn firing_document(firing: Firing) -> Result<PreparedFiring, Fault> {
+    let document = to_json(&Firing { run_id: None, ..firing.clone() })?;
+    Ok(PreparedFiring { schedule: firing.schedule, due: firing.due, document })
 }
 
 /// The columns that [`read_record`] wants; `?1` is the id.

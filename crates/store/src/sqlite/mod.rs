@@ -4,6 +4,7 @@
 //! belongs to one process at a time, which an advisory lock on `<file>.lock` sees to.
 
 mod batch;
+mod beside;
 mod codec;
 mod fault;
 mod lookup;
@@ -24,6 +25,7 @@ use taskiq_flow_core::run::Event;
 use taskiq_flow_core::time::Timestamp;
 use uuid::Uuid;
 
+use self::beside::{Earlier, PreparedDelivery};
 use self::codec::Prepared;
 use self::open::Opened;
 use self::reader::Readers;
@@ -31,8 +33,9 @@ use self::writer::Writer;
 use crate::Store;
 use crate::error::{StoreError, WriteError};
 use crate::records::{
-    Fence, PipelineRecord, RunFilter, RunRecord, RunWrite, ScheduleRecord, SecurityChange, SecurityRecord,
-    StepLog, Written,
+    CacheEntry, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryChange, DeliveryFilter, Fence,
+    Firing, FiringFilter, PipelineRecord, RunFilter, RunRecord, RunWrite, ScheduleRecord, SecurityChange,
+    SecurityRecord, Snapshot, StepLog, Written,
 };
 use crate::rules::newest_durations;
 
@@ -180,6 +183,10 @@ impl Store for SqliteStore {
         Ok(all.into_iter().map(|(task, kept)| (task, newest_durations(&kept, runs))).collect())
     }
 
+    async fn snapshot(&self, id: RunId) -> Result<Option<Snapshot>, StoreError> {
+        self.readers.read(move |connection| beside::snapshot(connection, id)).await
+    }
+
     async fn put_pipeline(&self, record: PipelineRecord) -> Result<(), StoreError> {
         let source = self.document(&record.source, || format!("pipeline `{}`", record.id))?;
         self.writer.carry_out(move |batch| batch.put_pipeline(&record, &source)).await?
@@ -224,8 +231,84 @@ impl Store for SqliteStore {
         let id = id.to_owned();
         let delete = "DELETE FROM schedules WHERE id = ?1";
         self.writer
-            .carry_out(move |batch| Ok(batch.connection.prepare_cached(delete)?.execute([&id])? > 0))
+            .carry_out(move |batch| {
+                batch.forget_firings(&id)?;
+                Ok(batch.connection.prepare_cached(delete)?.execute([&id])? > 0)
+            })
             .await
+    }
+
+    async fn note_firing(&self, firing: Firing) -> Result<bool, StoreError> {
+        let firing = codec::firing_document(firing).map_err(|fault| fault.at(&self.path))?;
+        self.writer
+            .carry_out(move |batch| {
+                let is_free = matches!(batch.earlier_firing(&firing.schedule, firing.due)?, Earlier::None);
+                if is_free {
+                    batch.note_firing(&firing, None)?;
+                }
+                Ok(is_free)
+            })
+            .await
+    }
+
+    async fn firings(&self, filter: FiringFilter) -> Result<Vec<Firing>, StoreError> {
+        self.readers.read(move |connection| beside::firings(connection, &filter)).await
+    }
+
+    async fn dead_letters(&self, filter: DeadLetterFilter) -> Result<Vec<DeadLetter>, StoreError> {
+        self.readers.read(move |connection| beside::dead_letters(connection, &filter)).await
+    }
+
+    async fn dead_letter(&self, run: RunId, step_run: u32) -> Result<Option<DeadLetter>, StoreError> {
+        self.readers.read(move |connection| beside::dead_letter(connection, run, step_run)).await
+    }
+
+    async fn drop_dead_letter(&self, run: RunId, step_run: u32) -> Result<bool, StoreError> {
+        self.writer.carry_out(move |batch| batch.drop_dead_letter(run, step_run)).await
+    }
+
+    async fn cached(&self, key: &[u8], now: Timestamp) -> Result<Option<CacheEntry>, StoreError> {
+        let key = key.to_vec();
+        self.readers.read(move |connection| beside::cached(connection, key, now)).await
+    }
+
+    async fn drop_cached(&self, pipeline: &PipelineId, task: Option<&str>) -> Result<u64, StoreError> {
+        let (pipeline, task) = (pipeline.clone(), task.map(str::to_owned));
+        self.writer.carry_out(move |batch| batch.drop_cached(&pipeline, task.as_deref())).await
+    }
+
+    async fn cache_stats(&self, pipeline: &PipelineId) -> Result<Vec<CacheStats>, StoreError> {
+        let pipeline = pipeline.clone();
+        self.readers.read(move |connection| beside::cache_stats(connection, &pipeline)).await
+    }
+
+    async fn prune_cache(&self, now: Timestamp, keep: usize) -> Result<u64, StoreError> {
+        self.writer.carry_out(move |batch| batch.prune_cache(now, keep)).await
+    }
+
+    async fn change_deliveries(&self, changes: Vec<DeliveryChange>) -> Result<(), StoreError> {
+        let mut prepared = Vec::with_capacity(changes.len());
+        for change in changes {
+            prepared.push(match change {
+                DeliveryChange::Done(id) => Err(id),
+                DeliveryChange::Put(delivery) => {
+                    let document = self.document(&delivery, || format!("delivery {}", delivery.id))?;
+                    Ok(PreparedDelivery { delivery, document })
+                }
+            });
+        }
+        self.writer
+            .carry_out(move |batch| {
+                prepared.iter().try_for_each(|change| match change {
+                    Ok(put) => batch.put_delivery(put),
+                    Err(id) => batch.end_delivery(*id),
+                })
+            })
+            .await
+    }
+
+    async fn deliveries(&self, filter: DeliveryFilter) -> Result<Vec<Delivery>, StoreError> {
+        self.readers.read(move |connection| beside::deliveries(connection, &filter)).await
     }
 
     async fn change_security(&self, changes: Vec<SecurityChange>) -> Result<(), StoreError> {

@@ -16,6 +16,7 @@ use super::fault::Fault;
 use super::lookup;
 use crate::error::StoreError;
 use crate::records::{PipelineRecord, RunFilter, RunRecord, ScheduleRecord, SecurityRecord, StepLog};
+use crate::rules::id_range;
 
 /// Connections that only read. There are as many reads at a time; others wait.
 #[derive(Debug)]
@@ -108,18 +109,20 @@ fn newest(
     pipeline: Option<&PipelineId>,
     filter: &RunFilter,
 ) -> Result<Vec<[u8; 16]>, Fault> {
+    let (since, end) = id_range(filter);
     // 17 bytes of 255 come after every id.
-    let before = filter.before.map_or_else(|| vec![u8::MAX; 17], |id| id.as_bytes().to_vec());
+    let end = end.map_or_else(|| vec![u8::MAX; 17], |id| id.as_bytes().to_vec());
     let limit = integer(filter.limit as u64);
     let status = filter.status.map(status_code);
     let mut select = connection.prepare_cached(newest_sql(pipeline.is_some(), filter.status))?;
+    let (since, pipeline) = (since.as_bytes(), pipeline.map(PipelineId::as_str));
     let id = |row: &Row<'_>| row.get(0);
     let ids = match (pipeline, status) {
-        (None, None) => select.query_map(params![before, limit], id)?.collect(),
-        (None, Some(status)) => select.query_map(params![before, limit, status], id)?.collect(),
-        (Some(pipeline), None) => select.query_map(params![before, limit, pipeline.as_str()], id)?.collect(),
+        (None, None) => select.query_map(params![end, since, limit], id)?.collect(),
+        (None, Some(status)) => select.query_map(params![end, since, limit, status], id)?.collect(),
+        (Some(pipeline), None) => select.query_map(params![end, since, limit, pipeline], id)?.collect(),
         (Some(pipeline), Some(status)) => {
-            select.query_map(params![before, limit, pipeline.as_str(), status], id)?.collect()
+            select.query_map(params![end, since, limit, pipeline, status], id)?.collect()
         }
     };
     let ids: Result<Vec<_>, rusqlite::Error> = ids;
@@ -129,17 +132,18 @@ fn newest(
 /// Each has an index that leads to what it wants and to nothing else, however many runs there are.
 pub(super) fn newest_sql(pipeline: bool, status: Option<RunStatus>) -> &'static str {
     match (pipeline, status) {
-        (false, None) => "SELECT id FROM runs WHERE id < ?1 ORDER BY id DESC LIMIT ?2",
+        (false, None) => "SELECT id FROM runs WHERE id < ?1 AND id >= ?2 ORDER BY id DESC LIMIT ?3",
         (false, Some(_)) => {
-            "SELECT id FROM runs INDEXED BY runs_by_status WHERE status = ?3 AND id < ?1 ORDER BY id DESC LIMIT ?2"
+            "SELECT id FROM runs INDEXED BY runs_by_status
+             WHERE status = ?4 AND id < ?1 AND id >= ?2 ORDER BY id DESC LIMIT ?3"
         }
         (true, None) => {
             "SELECT id FROM runs INDEXED BY runs_by_pipeline
-             WHERE pipeline = ?3 AND id < ?1 ORDER BY id DESC LIMIT ?2"
+             WHERE pipeline = ?4 AND id < ?1 AND id >= ?2 ORDER BY id DESC LIMIT ?3"
         }
         (true, Some(_)) => {
             "SELECT id FROM runs INDEXED BY runs_by_pipeline_and_status
-             WHERE pipeline = ?3 AND status = ?4 AND id < ?1 ORDER BY id DESC LIMIT ?2"
+             WHERE pipeline = ?4 AND status = ?5 AND id < ?1 AND id >= ?2 ORDER BY id DESC LIMIT ?3"
         }
     }
 }

@@ -25,7 +25,13 @@ async fn write_for_ever(path: PathBuf, durability: Durability) {
                 let (id, fence) = (run.run_id, Fence { owner, token: 1 });
                 let first = RunWrite::Append(Box::new(append(id, fence, [1, 2])));
                 let calls = [
-                    (2, vec![RunWrite::Create { run: Box::new(run), owner }, first]),
+                    (
+                        2,
+                        vec![
+                            RunWrite::Create { run: Box::new(run), owner, firing: None, replays: None },
+                            first,
+                        ],
+                    ),
                     (5, vec![RunWrite::Append(Box::new(append(id, fence, [3, 4, 5])))]),
                     (6, vec![RunWrite::Append(Box::new(ending(id, fence, 6, RunStatus::Completed)))]),
                 ];
@@ -143,7 +149,7 @@ async fn a_log_that_is_cut_off_leaves_whole_writes() {
         let (id, fence) = (run.run_id, Fence { owner, token: 1 });
         let more = |append| vec![RunWrite::Append(Box::new(append))];
         let mut first = more(append(id, fence, [1, 2]));
-        first.insert(0, RunWrite::Create { run: Box::new(run), owner });
+        first.insert(0, RunWrite::Create { run: Box::new(run), owner, firing: None, replays: None });
         for writes in
             [first, more(append(id, fence, [3, 4, 5])), more(ending(id, fence, 6, RunStatus::Completed))]
         {

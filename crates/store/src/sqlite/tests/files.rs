@@ -14,7 +14,12 @@ fn refusal(path: impl Into<PathBuf>) -> StoreError {
 async fn filled(directory: &TempDir) -> PathBuf {
     let store = relaxed(directory);
     let owner = Uuid::now_v7();
-    let runs = (0..200).map(|_| RunWrite::Create { run: Box::new(record("p", 0)), owner });
+    let runs = (0..200).map(|_| RunWrite::Create {
+        run: Box::new(record("p", 0)),
+        owner,
+        firing: None,
+        replays: None,
+    });
     store.write(runs.collect()).await.unwrap();
     store.close().await;
     store.path.clone()
@@ -152,7 +157,15 @@ async fn a_row_that_makes_no_sense_is_told_apart() {
     let store = relaxed(&directory);
     let run = record("p", 0);
     let id = run.run_id;
-    store.write(vec![RunWrite::Create { run: Box::new(run), owner: Uuid::now_v7() }]).await.unwrap();
+    store
+        .write(vec![RunWrite::Create {
+            run: Box::new(run),
+            owner: Uuid::now_v7(),
+            firing: None,
+            replays: None,
+        }])
+        .await
+        .unwrap();
     let spoil = "UPDATE run_inputs SET document = X'7b'";
     store.writer.carry_out(move |batch| Ok(batch.connection.execute(spoil, [])?)).await.unwrap();
     let error = store.run(id).await.unwrap_err();

@@ -86,7 +86,7 @@ fn next_write(numbers: &mut Numbers, owner: Uuid, driven: &mut Vec<Driven>) -> R
             run.idempotency_key = Some(numbers.below(6).to_string());
         }
         driven.push(Driven { id: run.run_id, fence: Fence { owner, token: 1 }, seq: 0 });
-        return RunWrite::Create { run: Box::new(run), owner };
+        return RunWrite::Create { run: Box::new(run), owner, firing: None, replays: None };
     }
     let place = numbers.below(driven.len());
     let driver = &mut driven[place];

@@ -10,7 +10,7 @@ use crate::conformance::{append, ending, record};
 use crate::records::Append;
 
 fn create(run: RunRecord, owner: Uuid) -> RunWrite {
-    RunWrite::Create { run: Box::new(run), owner }
+    RunWrite::Create { run: Box::new(run), owner, firing: None, replays: None }
 }
 
 fn more(append: Append) -> RunWrite {
@@ -219,6 +219,14 @@ async fn queries_follow_an_index() {
         "SELECT last FROM events WHERE run = ?1 ORDER BY last DESC LIMIT 1",
         "SELECT body FROM events WHERE run = ?1 AND last > ?2 ORDER BY last",
         "SELECT body FROM logs WHERE run = ?1 ORDER BY place",
+        "SELECT place, run, document FROM firings INDEXED BY firings_by_schedule
+         WHERE schedule = ? AND place < ? AND due >= ? ORDER BY place DESC LIMIT ?",
+        "SELECT run FROM firings WHERE schedule = ?1 AND due = ?2",
+        "SELECT place, replayed_by, document FROM dead_letters WHERE pipeline = ? AND place < ? ORDER BY place DESC LIMIT ?",
+        "SELECT document FROM deliveries WHERE dead = 0 AND TRUE AND hook = ? ORDER BY next_at, id LIMIT ?",
+        "SELECT document FROM deliveries WHERE dead = 1 AND TRUE AND hook = ? AND id < ? ORDER BY id DESC LIMIT ?",
+        "SELECT task, count(*), sum(length(value)) FROM cache WHERE pipeline = ?1 GROUP BY task ORDER BY task",
+        "DELETE FROM cache WHERE expires_at <= ?1",
     ];
     for sql in lists.chain(others.map(str::to_owned)) {
         let plan: Vec<String> = store

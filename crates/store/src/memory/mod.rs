@@ -1,7 +1,10 @@
 //! A store that forgets everything when the process ends.
 
+mod beside;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fmt;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -11,13 +14,15 @@ use taskiq_flow_core::run::{Event, RunStatus};
 use taskiq_flow_core::time::Timestamp;
 use uuid::Uuid;
 
+use self::beside::{Cache, DeadLetters, Deliveries, Firings};
 use crate::Store;
 use crate::error::{StoreError, WriteError};
 use crate::records::{
-    Append, Fence, PipelineRecord, RunFilter, RunRecord, RunWrite, ScheduleRecord, SecurityChange,
-    SecurityRecord, StepLog, Written,
+    Append, CacheEntry, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryChange, DeliveryFilter,
+    Fence, Firing, FiringFilter, PipelineRecord, RunFilter, RunRecord, RunWrite, ScheduleRecord,
+    SecurityChange, SecurityRecord, Snapshot, StepLog, Written,
 };
-use crate::rules::{FIRST_TOKEN, Span, check_fence, follow, keep_duration, newest_durations};
+use crate::rules::{FIRST_TOKEN, Span, check_fence, follow, id_range, keep_duration, newest_durations};
 
 /// Keeps everything in memory: for tests, for trying things out, and for programs whose runs need not outlive them.
 ///
@@ -38,6 +43,10 @@ struct Inner {
     pipelines: BTreeMap<PipelineId, Versions>,
     schedules: BTreeMap<String, ScheduleRecord>,
     security: BTreeMap<(String, String), SecurityRecord>,
+    firings: Firings,
+    dead_letters: DeadLetters,
+    cache: Cache,
+    deliveries: Deliveries,
 }
 
 /// A run with all that belongs to it.
@@ -46,8 +55,10 @@ struct Kept {
     fence: Fence,
     /// Whether its driver is taken to be alive.
     held: bool,
-    events: Vec<Event>,
+    /// What the writes brought, one after another.
+    events: Vec<Arc<[Event]>>,
     logs: Vec<StepLog>,
+    snapshot: Option<Snapshot>,
 }
 
 /// The runs of one pipeline.
@@ -93,38 +104,87 @@ impl Inner {
 
     fn write(&mut self, write: RunWrite) -> Result<Written, WriteError> {
         match write {
-            RunWrite::Create { run, owner } => Ok(self.create(*run, owner)),
+            RunWrite::Create { run, owner, firing, replays } => self.create(*run, owner, firing, replays),
             RunWrite::Append(append) => self.append(*append),
         }
     }
 
-    fn create(&mut self, record: RunRecord, owner: Uuid) -> Written {
-        let of_pipeline = self.by_pipeline.entry(record.pipeline_id.clone()).or_default();
-        let same = record.idempotency_key.as_ref().and_then(|key| of_pipeline.by_key.get(key));
-        if let Some(there) = self.runs.get(same.unwrap_or(&record.run_id)) {
-            return Written::Exists(Box::new(there.record.clone()));
+    /// The run that is meant by a creation, if it is there already.
+    fn existing(
+        &self,
+        record: &RunRecord,
+        firing: Option<&Firing>,
+        replays: Option<(RunId, u32)>,
+    ) -> Result<Option<RunId>, WriteError> {
+        let of_pipeline = self.by_pipeline.get(&record.pipeline_id);
+        let of_key = record.idempotency_key.as_ref().and_then(|key| of_pipeline?.by_key.get(key));
+        if let Some(id) = of_key {
+            return Ok(Some(*id));
+        }
+        let earlier = firing.and_then(|firing| self.firings.get(&firing.schedule, firing.due));
+        if let Some((earlier, id)) = earlier.and_then(|earlier| Some((earlier, earlier.run_id?))) {
+            let fired = || WriteError::Fired { schedule: earlier.schedule.clone(), due: earlier.due };
+            return if self.runs.contains_key(&id) { Ok(Some(id)) } else { Err(fired()) };
+        }
+        if let Some((run_id, step_run)) = replays {
+            let letter = self.dead_letters.get(run_id, step_run);
+            let letter = letter.ok_or(WriteError::NoDeadLetter { run_id, step_run })?;
+            if let Some(id) = letter.replayed_by.filter(|id| self.runs.contains_key(id)) {
+                return Ok(Some(id));
+            }
+        }
+        Ok(Some(record.run_id).filter(|id| self.runs.contains_key(id)))
+    }
+
+    fn create(
+        &mut self,
+        record: RunRecord,
+        owner: Uuid,
+        firing: Option<Box<Firing>>,
+        replays: Option<(RunId, u32)>,
+    ) -> Result<Written, WriteError> {
+        let existing = self.existing(&record, firing.as_deref(), replays)?;
+        if let Some(there) = existing.and_then(|id| self.runs.get(&id)) {
+            return Ok(Written::Exists(Box::new(there.record.clone())));
         }
         let id = record.run_id;
+        if let Some(firing) = firing {
+            self.firings.note(Firing { run_id: Some(id), ..*firing });
+        }
+        if let Some((run_id, step_run)) = replays {
+            self.dead_letters.mark(run_id, step_run, id);
+        }
+        let of_pipeline = self.by_pipeline.entry(record.pipeline_id.clone()).or_default();
         of_pipeline.ids.insert(id);
         if let Some(key) = &record.idempotency_key {
             of_pipeline.by_key.insert(key.clone(), id);
         }
         self.by_status.entry(record.summary.status).or_default().insert(id);
         let fence = Fence { owner, token: FIRST_TOKEN };
-        self.runs.insert(id, Kept { record, fence, held: true, events: Vec::new(), logs: Vec::new() });
-        Written::Created(fence)
+        let (events, logs) = (Vec::new(), Vec::new());
+        self.runs.insert(id, Kept { record, fence, held: true, events, logs, snapshot: None });
+        Ok(Written::Created(fence))
     }
 
     fn append(&mut self, append: Append) -> Result<Written, WriteError> {
-        let Append { run_id, fence, events, logs, summary, durations } = append;
+        let Append { run_id, fence, events, logs, summary, durations, beside } = append;
         let kept = self.runs.get_mut(&run_id).ok_or(WriteError::NotFound { run_id })?;
         if !kept.held {
             return Err(WriteError::Fenced { run_id });
         }
         check_fence(run_id, kept.fence, fence)?;
         kept.record.last_seq = follow(run_id, kept.record.last_seq, Span::of(&events))?;
-        kept.events.extend(events);
+        if !events.is_empty() {
+            kept.events.push(events);
+        }
         kept.logs.extend(logs);
+        if let Some(body) = beside.snapshot {
+            kept.snapshot = Some(Snapshot { seq: kept.record.last_seq, body });
+        }
+        beside.dead_letters.into_iter().for_each(|letter| self.dead_letters.put(letter));
+        beside.cache.into_iter().for_each(|entry| self.cache.put(entry));
+        let deliveries = beside.deliveries.into_iter().map(DeliveryChange::Put);
+        deliveries.for_each(|put| self.deliveries.change(put));
         let (before, after) = (kept.record.summary.status, summary.status);
         kept.record.summary = summary;
         if before != after {
@@ -160,30 +220,32 @@ impl Inner {
 
     fn runs(&self, filter: &RunFilter) -> Vec<RunRecord> {
         let limit = filter.limit;
-        let older = |id: &RunId| filter.before.is_none_or(|before| *id < before);
-        let passes = |kept: &&Kept| filter.status.is_none_or(|status| kept.record.summary.status == status);
-        let record = |id: &RunId| self.runs.get(id).filter(passes).map(|kept| kept.record.clone());
+        let (since, end) = id_range(filter);
+        let range = (Bound::Included(since), end.map_or(Bound::Unbounded, Bound::Excluded));
+        if end.is_some_and(|end| end <= since) {
+            return Vec::new();
+        }
+        let record = |id: &RunId| self.runs.get(id).map(|kept| kept.record.clone());
         match (&filter.pipelines, filter.status) {
-            (Some(pipelines), _) => {
+            (Some(pipelines), status) => {
+                let has_status = |id: &&RunId| {
+                    let of_run = self.runs.get(id).map(|kept| kept.record.summary.status);
+                    status.is_none() || of_run == status
+                };
                 let chosen: BTreeSet<&PipelineId> = pipelines.iter().collect();
-                let newest = chosen.into_iter().filter_map(|id| self.by_pipeline.get(id)).flat_map(|runs| {
-                    runs.ids
-                        .iter()
-                        .rev()
-                        .filter(|id| older(id) && self.runs.get(id).is_some_and(|k| passes(&k)))
-                        .take(limit)
-                });
+                let chosen = chosen.into_iter().filter_map(|id| self.by_pipeline.get(id));
+                let newest =
+                    chosen.flat_map(|runs| runs.ids.range(range).rev().filter(has_status).take(limit));
                 let mut ids: Vec<&RunId> = newest.collect();
                 ids.sort_unstable_by(|a, b| b.cmp(a));
                 ids.into_iter().take(limit).filter_map(record).collect()
             }
             (None, Some(status)) => {
-                let ids = self.by_status.get(&status).into_iter().flat_map(|ids| ids.iter().rev());
-                ids.filter(|id| older(id)).take(limit).filter_map(record).collect()
+                let ids = self.by_status.get(&status).into_iter().flat_map(|ids| ids.range(range).rev());
+                ids.take(limit).filter_map(record).collect()
             }
             (None, None) => {
-                let newest = self.runs.iter().rev().filter(|(id, _)| older(id)).take(limit);
-                newest.map(|(_, kept)| kept.record.clone()).collect()
+                self.runs.range(range).rev().take(limit).map(|(_, kept)| kept.record.clone()).collect()
             }
         }
     }
@@ -205,6 +267,7 @@ impl Inner {
                 }
             }
             self.by_status.entry(record.summary.status).or_default().remove(id);
+            self.dead_letters.forget(*id);
             followed.insert((record.pipeline_id, record.version));
         }
         for (id, version) in followed {
@@ -269,8 +332,10 @@ impl Store for MemoryStore {
     async fn events(&self, id: RunId, after_seq: u64, limit: usize) -> Result<Vec<Event>, StoreError> {
         let inner = self.inner.lock();
         let Some(kept) = inner.runs.get(&id) else { return Ok(Vec::new()) };
-        let seen = usize::try_from(after_seq).unwrap_or(usize::MAX);
-        Ok(kept.events.iter().skip(seen).take(limit).cloned().collect())
+        let is_seen = |written: &Arc<[Event]>| written.last().is_none_or(|last| last.seq <= after_seq);
+        let wanted = kept.events.get(kept.events.partition_point(is_seen)..).into_iter().flatten();
+        let wanted = wanted.flat_map(|written| written.iter()).filter(|event| event.seq > after_seq);
+        Ok(wanted.take(limit).cloned().collect())
     }
 
     async fn logs(&self, id: RunId) -> Result<Vec<StepLog>, StoreError> {
@@ -285,6 +350,10 @@ impl Store for MemoryStore {
         let inner = self.inner.lock();
         let of_pipeline = inner.durations.get(pipeline).into_iter().flatten();
         Ok(of_pipeline.map(|(task, kept)| (task.to_string(), newest_durations(kept, runs))).collect())
+    }
+
+    async fn snapshot(&self, id: RunId) -> Result<Option<Snapshot>, StoreError> {
+        Ok(self.inner.lock().runs.get(&id).and_then(|kept| kept.snapshot.clone()))
     }
 
     async fn put_pipeline(&self, record: PipelineRecord) -> Result<(), StoreError> {
@@ -325,6 +394,7 @@ impl Store for MemoryStore {
         };
         versions.deleted = true;
         inner.durations.remove(id);
+        inner.cache.drop_of(id, None);
         Ok(true)
     }
 
@@ -338,7 +408,63 @@ impl Store for MemoryStore {
     }
 
     async fn delete_schedule(&self, id: &str) -> Result<bool, StoreError> {
-        Ok(self.inner.lock().open()?.schedules.remove(id).is_some())
+        let mut inner = self.inner.lock();
+        let inner = inner.open()?;
+        inner.firings.forget(id);
+        Ok(inner.schedules.remove(id).is_some())
+    }
+
+    async fn note_firing(&self, firing: Firing) -> Result<bool, StoreError> {
+        let mut inner = self.inner.lock();
+        let firings = &mut inner.open()?.firings;
+        if firings.get(&firing.schedule, firing.due).is_some_and(|earlier| earlier.run_id.is_some()) {
+            return Ok(false);
+        }
+        firings.note(Firing { run_id: None, ..firing });
+        Ok(true)
+    }
+
+    async fn firings(&self, filter: FiringFilter) -> Result<Vec<Firing>, StoreError> {
+        Ok(self.inner.lock().firings.list(&filter))
+    }
+
+    async fn dead_letters(&self, filter: DeadLetterFilter) -> Result<Vec<DeadLetter>, StoreError> {
+        Ok(self.inner.lock().dead_letters.list(&filter))
+    }
+
+    async fn dead_letter(&self, run: RunId, step_run: u32) -> Result<Option<DeadLetter>, StoreError> {
+        Ok(self.inner.lock().dead_letters.get(run, step_run).cloned())
+    }
+
+    async fn drop_dead_letter(&self, run: RunId, step_run: u32) -> Result<bool, StoreError> {
+        Ok(self.inner.lock().open()?.dead_letters.remove(run, step_run))
+    }
+
+    async fn cached(&self, key: &[u8], now: Timestamp) -> Result<Option<CacheEntry>, StoreError> {
+        Ok(self.inner.lock().cache.get(key, now))
+    }
+
+    async fn drop_cached(&self, pipeline: &PipelineId, task: Option<&str>) -> Result<u64, StoreError> {
+        Ok(self.inner.lock().open()?.cache.drop_of(pipeline, task))
+    }
+
+    async fn cache_stats(&self, pipeline: &PipelineId) -> Result<Vec<CacheStats>, StoreError> {
+        Ok(self.inner.lock().cache.stats(pipeline))
+    }
+
+    async fn prune_cache(&self, now: Timestamp, keep: usize) -> Result<u64, StoreError> {
+        Ok(self.inner.lock().open()?.cache.prune(now, keep))
+    }
+
+    async fn change_deliveries(&self, changes: Vec<DeliveryChange>) -> Result<(), StoreError> {
+        let mut inner = self.inner.lock();
+        let deliveries = &mut inner.open()?.deliveries;
+        changes.into_iter().for_each(|change| deliveries.change(change));
+        Ok(())
+    }
+
+    async fn deliveries(&self, filter: DeliveryFilter) -> Result<Vec<Delivery>, StoreError> {
+        Ok(self.inner.lock().deliveries.list(&filter))
     }
 
     async fn change_security(&self, changes: Vec<SecurityChange>) -> Result<(), StoreError> {

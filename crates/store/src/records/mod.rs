@@ -1,5 +1,7 @@
 //! What is kept.
 
+mod beside;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +11,11 @@ use taskiq_flow_core::id::{PipelineId, RunId};
 use taskiq_flow_core::run::{Event, RunError, RunStatus};
 use taskiq_flow_core::time::Timestamp;
 use uuid::Uuid;
+
+pub use beside::{
+    Beside, CacheEntry, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryChange, DeliveryFilter,
+    Firing, FiringFilter, FiringOutcome, Snapshot,
+};
 
 /// One version of a pipeline's definition.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -126,6 +133,10 @@ pub enum RunWrite {
         run: Box<RunRecord>,
         /// Who drives it.
         owner: Uuid,
+        /// The firing that starts it: noted with the run, or neither is.
+        firing: Option<Box<Firing>>,
+        /// The dead letter, by run and step run, that it replays: marked with the run, or neither is.
+        replays: Option<(RunId, u32)>,
     },
     /// More of a run's log.
     Append(Box<Append>),
@@ -139,13 +150,15 @@ pub struct Append {
     /// Under which the writer holds it.
     pub fence: Fence,
     /// Events that follow `last_seq` without a gap; may be empty when only logs are written.
-    pub events: Vec<Event>,
+    pub events: Arc<[Event]>,
     /// What attempts printed.
     pub logs: Vec<StepLog>,
     /// What the events come to.
     pub summary: RunSummary,
     /// How long each completed step took; given when the run ends.
     pub durations: Vec<(Arc<str>, u64)>,
+    /// What is kept with the events.
+    pub beside: Beside,
 }
 
 /// What an attempt printed beside its value.
@@ -168,7 +181,8 @@ pub struct StepLog {
 pub enum Written {
     /// The run is new, and held under this fence.
     Created(Fence),
-    /// A run of that pipeline with that idempotency key was there already; nothing was written.
+    /// It was there already: a run of that pipeline with that idempotency key, of that firing, or that replays that
+    /// dead letter. Nothing was written.
     Exists(Box<RunRecord>),
     /// The events are in the log.
     Appended,
@@ -181,6 +195,10 @@ pub struct RunFilter {
     pub pipelines: Option<Vec<PipelineId>>,
     /// Only in this state.
     pub status: Option<RunStatus>,
+    /// Only those whose id was made at this time or later, which is when they were asked for.
+    pub since: Option<Timestamp>,
+    /// Only those whose id was made before this time.
+    pub until: Option<Timestamp>,
     /// Only runs older than this one: the last of the page before.
     pub before: Option<RunId>,
     /// At most so many.

@@ -1,0 +1,245 @@
+//! What is kept beside runs, in memory.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use taskiq_flow_core::id::{PipelineId, RunId};
+use taskiq_flow_core::time::Timestamp;
+use uuid::Uuid;
+
+use crate::records::{
+    CacheEntry, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryChange, DeliveryFilter, Firing,
+    FiringFilter,
+};
+use crate::rules::{KEPT_DEAD, KEPT_FIRINGS};
+
+/// Firings, by place.
+#[derive(Default)]
+pub(super) struct Firings {
+    noted: BTreeMap<u64, Firing>,
+    by_schedule: HashMap<String, OfSchedule>,
+    last_place: u64,
+}
+
+#[derive(Default)]
+struct OfSchedule {
+    places: BTreeSet<u64>,
+    by_due: HashMap<Timestamp, u64>,
+}
+
+impl Firings {
+    /// The firing of that schedule and time.
+    pub(super) fn get(&self, schedule: &str, due: Timestamp) -> Option<&Firing> {
+        self.by_schedule.get(schedule)?.by_due.get(&due).and_then(|place| self.noted.get(place))
+    }
+
+    /// Notes a firing in place of that of the same schedule and time.
+    pub(super) fn note(&mut self, mut firing: Firing) {
+        self.last_place += 1;
+        firing.place = self.last_place;
+        let of_schedule = self.by_schedule.entry(firing.schedule.clone()).or_default();
+        if let Some(earlier) = of_schedule.by_due.insert(firing.due, firing.place) {
+            of_schedule.places.remove(&earlier);
+            self.noted.remove(&earlier);
+        }
+        of_schedule.places.insert(firing.place);
+        self.noted.insert(firing.place, firing);
+        while of_schedule.places.len() > KEPT_FIRINGS {
+            let gone = of_schedule.places.pop_first().and_then(|place| self.noted.remove(&place));
+            gone.map(|gone| of_schedule.by_due.remove(&gone.due));
+        }
+    }
+
+    pub(super) fn list(&self, filter: &FiringFilter) -> Vec<Firing> {
+        let passes = |firing: &&Firing| {
+            filter.since.is_none_or(|since| firing.due >= since)
+                && filter.until.is_none_or(|until| firing.due < until)
+        };
+        let before = filter.before.unwrap_or(u64::MAX);
+        let limit = filter.limit;
+        match &filter.schedule {
+            None => self
+                .noted
+                .range(..before)
+                .rev()
+                .map(|(_, firing)| firing)
+                .filter(passes)
+                .take(limit)
+                .cloned()
+                .collect(),
+            Some(schedule) => {
+                let places = self.by_schedule.get(schedule).into_iter();
+                let places = places.flat_map(|of_schedule| of_schedule.places.range(..before).rev());
+                places.filter_map(|place| self.noted.get(place)).filter(passes).take(limit).cloned().collect()
+            }
+        }
+    }
+
+    pub(super) fn forget(&mut self, schedule: &str) {
+        for place in self.by_schedule.remove(schedule).unwrap_or_default().places {
+            self.noted.remove(&place);
+        }
+    }
+}
+
+/// Dead letters, by place.
+#[derive(Default)]
+pub(super) struct DeadLetters {
+    kept: BTreeMap<u64, DeadLetter>,
+    places: BTreeMap<(RunId, u32), u64>,
+    last_place: u64,
+}
+
+impl DeadLetters {
+    pub(super) fn put(&mut self, mut letter: DeadLetter) {
+        self.last_place += 1;
+        letter.place = self.last_place;
+        letter.replayed_by = None;
+        if let Some(earlier) = self.places.insert((letter.run_id, letter.step_run), letter.place) {
+            self.kept.remove(&earlier);
+        }
+        self.kept.insert(letter.place, letter);
+    }
+
+    pub(super) fn get(&self, run: RunId, step_run: u32) -> Option<&DeadLetter> {
+        self.places.get(&(run, step_run)).and_then(|place| self.kept.get(place))
+    }
+
+    /// Marks a letter as replayed.
+    pub(super) fn mark(&mut self, run: RunId, step_run: u32, by: RunId) {
+        if let Some(letter) = self.places.get(&(run, step_run)).and_then(|place| self.kept.get_mut(place)) {
+            letter.replayed_by = Some(by);
+        }
+    }
+
+    pub(super) fn list(&self, filter: &DeadLetterFilter) -> Vec<DeadLetter> {
+        let passes = |letter: &&DeadLetter| {
+            filter.pipelines.as_ref().is_none_or(|pipelines| pipelines.contains(&letter.pipeline_id))
+                && filter.replayed.is_none_or(|replayed| replayed == letter.replayed_by.is_some())
+        };
+        let newest = self.kept.range(..filter.before.unwrap_or(u64::MAX)).rev().map(|(_, letter)| letter);
+        newest.filter(passes).take(filter.limit).cloned().collect()
+    }
+
+    pub(super) fn remove(&mut self, run: RunId, step_run: u32) -> bool {
+        self.places.remove(&(run, step_run)).is_some_and(|place| self.kept.remove(&place).is_some())
+    }
+
+    /// Removes those of a run that goes.
+    pub(super) fn forget(&mut self, run: RunId) {
+        let step_runs: Vec<u32> =
+            self.places.range((run, 0)..=(run, u32::MAX)).map(|((_, step_run), _)| *step_run).collect();
+        for step_run in step_runs {
+            self.remove(run, step_run);
+        }
+    }
+}
+
+/// Cached values, by key.
+#[derive(Default)]
+pub(super) struct Cache {
+    by_key: HashMap<Vec<u8>, (u64, CacheEntry)>,
+    by_age: BTreeMap<u64, Vec<u8>>,
+    last_place: u64,
+}
+
+impl Cache {
+    pub(super) fn put(&mut self, entry: CacheEntry) {
+        self.last_place += 1;
+        let key = entry.key.clone();
+        if let Some((earlier, _)) = self.by_key.insert(key.clone(), (self.last_place, entry)) {
+            self.by_age.remove(&earlier);
+        }
+        self.by_age.insert(self.last_place, key);
+    }
+
+    pub(super) fn get(&self, key: &[u8], now: Timestamp) -> Option<CacheEntry> {
+        let (_, entry) = self.by_key.get(key)?;
+        (!has_expired(entry, now)).then(|| entry.clone())
+    }
+
+    pub(super) fn drop_of(&mut self, pipeline: &PipelineId, task: Option<&str>) -> u64 {
+        self.drop_where(|entry| {
+            entry.pipeline_id == *pipeline && task.is_none_or(|task| *entry.task == *task)
+        })
+    }
+
+    pub(super) fn prune(&mut self, now: Timestamp, keep: usize) -> u64 {
+        let mut gone = self.drop_where(|entry| has_expired(entry, now));
+        while self.by_age.len() > keep
+            && let Some((_, key)) = self.by_age.pop_first()
+        {
+            self.by_key.remove(&key);
+            gone += 1;
+        }
+        gone
+    }
+
+    pub(super) fn stats(&self, pipeline: &PipelineId) -> Vec<CacheStats> {
+        let mut tasks: BTreeMap<Arc<str>, (u64, u64)> = BTreeMap::new();
+        for (_, entry) in self.by_key.values().filter(|(_, entry)| entry.pipeline_id == *pipeline) {
+            let (entries, bytes) = tasks.entry(Arc::clone(&entry.task)).or_default();
+            *entries += 1;
+            *bytes += serde_json::to_vec(&entry.value).map_or(0, |json| json.len() as u64);
+        }
+        tasks
+            .into_iter()
+            .map(|(task, (entries, bytes))| CacheStats { task: task.to_string(), entries, bytes })
+            .collect()
+    }
+
+    fn drop_where(&mut self, goes: impl Fn(&CacheEntry) -> bool) -> u64 {
+        let before = self.by_key.len();
+        let by_age = &mut self.by_age;
+        self.by_key.retain(|_, (place, entry)| {
+            let goes = goes(entry);
+            if goes {
+                by_age.remove(place);
+            }
+            !goes
+        });
+        (before - self.by_key.len()) as u64
+    }
+}
+
+fn has_expired(entry: &CacheEntry, now: Timestamp) -> bool {
+    entry.expires_at.is_some_and(|at| at <= now)
+}
+
+/// Deliveries, by id.
+#[derive(Default)]
+pub(super) struct Deliveries {
+    by_id: BTreeMap<Uuid, Delivery>,
+}
+
+impl Deliveries {
+    pub(super) fn change(&mut self, change: DeliveryChange) {
+        match change {
+            DeliveryChange::Done(id) => _ = self.by_id.remove(&id),
+            DeliveryChange::Put(delivery) => {
+                let hook = delivery.dead.then(|| delivery.hook.clone());
+                self.by_id.insert(delivery.id, delivery);
+                if let Some(hook) = hook {
+                    let dead = self.by_id.values().rev().filter(|kept| kept.dead && kept.hook == hook);
+                    if let Some(oldest) = dead.skip(KEPT_DEAD).map(|kept| kept.id).next() {
+                        self.by_id.remove(&oldest);
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn list(&self, filter: &DeliveryFilter) -> Vec<Delivery> {
+        let of_hook = |kept: &&Delivery| filter.hook.as_ref().is_none_or(|hook| kept.hook == *hook);
+        if filter.dead {
+            let older =
+                self.by_id.iter().rev().filter(|(id, _)| filter.before.is_none_or(|before| **id < before));
+            let dead = older.map(|(_, kept)| kept).filter(|kept| kept.dead);
+            return dead.filter(of_hook).take(filter.limit).cloned().collect();
+        }
+        let mut waiting: Vec<&Delivery> =
+            self.by_id.values().filter(|kept| !kept.dead).filter(of_hook).collect();
+        waiting.sort_by_key(|kept| (kept.next_at, kept.id));
+        waiting.into_iter().take(filter.limit).cloned().collect()
+    }
+}

@@ -1,0 +1,377 @@
+//! What is kept beside runs: firings, dead letters, cached values, deliveries, snapshots.
+
+use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
+use taskiq_flow_core::id::{PipelineId, RunId};
+use taskiq_flow_core::time::Timestamp;
+use uuid::Uuid;
+
+use super::batch::Batch;
+use super::codec::{self, from_json, integer, natural, to_json};
+use super::fault::Fault;
+use crate::error::WriteError;
+use crate::records::{
+    Beside, CacheEntry, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryFilter, Firing,
+    FiringFilter, Snapshot,
+};
+use crate::rules::{KEPT_DEAD, KEPT_FIRINGS};
+
+/// A [`Beside`] with everything that is slow already done.
+#[derive(Default)]
+pub(super) struct PreparedBeside {
+    dead_letters: Vec<(u32, Vec<u8>)>,
+    cache: Vec<(CacheEntry, Vec<u8>)>,
+    deliveries: Vec<PreparedDelivery>,
+    snapshot: Option<Arc<[u8]>>,
+}
+
+/// A firing, ready to be written.
+pub(super) struct PreparedFiring {
+    pub(super) schedule: String,
+    pub(super) due: Timestamp,
+    pub(super) document: Vec<u8>,
+}
+
+/// A delivery, ready to be written.
+pub(super) struct PreparedDelivery {
+    pub(super) delivery: Delivery,
+    pub(super) document: Vec<u8>,
+}
+
+impl PreparedBeside {
+    pub(super) fn new(run_id: RunId, beside: Beside) -> Result<Result<Self, WriteError>, Fault> {
+        let Beside { dead_letters, cache, deliveries, snapshot } = beside;
+        let mut prepared = Self { snapshot, ..Self::default() };
+        let sized = |json: Vec<u8>| codec::check_size(run_id, &json).map(|()| json);
+        for letter in dead_letters {
+            match sized(to_json(&letter)?) {
+                Ok(document) => prepared.dead_letters.push((letter.step_run, document)),
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+        for entry in cache {
+            match sized(to_json(&entry.value)?) {
+                Ok(value) => prepared.cache.push((entry, value)),
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+        for delivery in deliveries {
+            match sized(to_json(&delivery)?) {
+                Ok(document) => prepared.deliveries.push(PreparedDelivery { delivery, document }),
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+        Ok(Ok(prepared))
+    }
+}
+
+/// What became of an earlier firing for the same time.
+pub(super) enum Earlier {
+    /// There is none, or one that started no run.
+    None,
+    /// It started that run.
+    Ran(RunId),
+}
+
+impl Batch<'_> {
+    /// Writes what comes with the events of a run.
+    pub(super) fn keep_beside(
+        &self,
+        run_id: RunId,
+        pipeline: &PipelineId,
+        last_seq: u64,
+        beside: &PreparedBeside,
+    ) -> Result<(), Fault> {
+        let PreparedBeside { dead_letters, cache, deliveries, snapshot } = beside;
+        for (step_run, document) in dead_letters {
+            let mut put = self.connection.prepare_cached(
+                "INSERT OR REPLACE INTO dead_letters (run, step_run, pipeline, document) VALUES (?1, ?2, ?3, ?4)",
+            )?;
+            put.execute(params![run_id.as_bytes(), step_run, pipeline.as_str(), document])?;
+        }
+        for (entry, value) in cache {
+            let mut put = self.connection.prepare_cached(
+                "INSERT OR REPLACE INTO cache (key, pipeline, task, created_at, expires_at, value)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            )?;
+            put.execute(params![
+                entry.key,
+                entry.pipeline_id.as_str(),
+                entry.task,
+                entry.created_at.as_millis(),
+                entry.expires_at.map(Timestamp::as_millis),
+                value
+            ])?;
+        }
+        for delivery in deliveries {
+            self.put_delivery(delivery)?;
+        }
+        if let Some(body) = snapshot {
+            let mut put = self
+                .connection
+                .prepare_cached("INSERT OR REPLACE INTO snapshots (run, seq, body) VALUES (?1, ?2, ?3)")?;
+            put.execute(params![run_id.as_bytes(), integer(last_seq), &body[..]])?;
+        }
+        Ok(())
+    }
+
+    /// What the firing of that schedule and time has come to so far.
+    pub(super) fn earlier_firing(&self, schedule: &str, due: Timestamp) -> Result<Earlier, Fault> {
+        let mut find =
+            self.connection.prepare_cached("SELECT run FROM firings WHERE schedule = ?1 AND due = ?2")?;
+        let run: Option<Option<[u8; 16]>> =
+            find.query_row(params![schedule, due.as_millis()], |row| row.get(0)).optional()?;
+        Ok(run.flatten().map_or(Earlier::None, |run| Earlier::Ran(RunId::from_bytes(run))))
+    }
+
+    /// Notes a firing in place of that of the same schedule and time.
+    pub(super) fn note_firing(&self, firing: &PreparedFiring, run: Option<RunId>) -> Result<(), Fault> {
+        let mut put = self.connection.prepare_cached(
+            "INSERT OR REPLACE INTO firings (schedule, due, run, document) VALUES (?1, ?2, ?3, ?4)",
+        )?;
+        let run = run.as_ref().map(RunId::as_bytes);
+        put.execute(params![firing.schedule, firing.due.as_millis(), run, firing.document])?;
+        let mut trim = self.connection.prepare_cached(
+            "DELETE FROM firings WHERE place IN
+             (SELECT place FROM firings INDEXED BY firings_by_schedule
+              WHERE schedule = ?1 ORDER BY place DESC LIMIT -1 OFFSET ?2)",
+        )?;
+        trim.execute(params![firing.schedule, integer(KEPT_FIRINGS as u64)])?;
+        Ok(())
+    }
+
+    pub(super) fn forget_firings(&self, schedule: &str) -> Result<(), Fault> {
+        self.connection.prepare_cached("DELETE FROM firings WHERE schedule = ?1")?.execute([schedule])?;
+        Ok(())
+    }
+
+    /// By which run a dead letter was replayed; the outer none: there is no such letter.
+    pub(super) fn replayed_by(&self, run: RunId, step_run: u32) -> Result<Option<Option<RunId>>, Fault> {
+        let mut find = self
+            .connection
+            .prepare_cached("SELECT replayed_by FROM dead_letters WHERE run = ?1 AND step_run = ?2")?;
+        let by: Option<Option<[u8; 16]>> =
+            find.query_row(params![run.as_bytes(), step_run], |row| row.get(0)).optional()?;
+        Ok(by.map(|by| by.map(RunId::from_bytes)))
+    }
+
+    pub(super) fn mark_replayed(&self, run: RunId, step_run: u32, by: RunId) -> Result<(), Fault> {
+        let mut mark = self
+            .connection
+            .prepare_cached("UPDATE dead_letters SET replayed_by = ?3 WHERE run = ?1 AND step_run = ?2")?;
+        mark.execute(params![run.as_bytes(), step_run, by.as_bytes()])?;
+        Ok(())
+    }
+
+    pub(super) fn drop_dead_letter(&self, run: RunId, step_run: u32) -> Result<bool, Fault> {
+        let mut delete =
+            self.connection.prepare_cached("DELETE FROM dead_letters WHERE run = ?1 AND step_run = ?2")?;
+        Ok(delete.execute(params![run.as_bytes(), step_run])? > 0)
+    }
+
+    pub(super) fn drop_cached(&self, pipeline: &PipelineId, task: Option<&str>) -> Result<u64, Fault> {
+        let gone = match task {
+            None => self
+                .connection
+                .prepare_cached("DELETE FROM cache WHERE pipeline = ?1")?
+                .execute([pipeline.as_str()])?,
+            Some(task) => self
+                .connection
+                .prepare_cached("DELETE FROM cache WHERE pipeline = ?1 AND task = ?2")?
+                .execute([pipeline.as_str(), task])?,
+        };
+        Ok(gone as u64)
+    }
+
+    pub(super) fn prune_cache(&self, now: Timestamp, keep: usize) -> Result<u64, Fault> {
+        let mut expired = self.connection.prepare_cached("DELETE FROM cache WHERE expires_at <= ?1")?;
+        let mut oldest = self.connection.prepare_cached(
+            "DELETE FROM cache WHERE place IN (SELECT place FROM cache ORDER BY place DESC LIMIT -1 OFFSET ?1)",
+        )?;
+        Ok((expired.execute([now.as_millis()])? + oldest.execute([integer(keep as u64)])?) as u64)
+    }
+
+    pub(super) fn put_delivery(&self, put: &PreparedDelivery) -> Result<(), Fault> {
+        let PreparedDelivery { delivery, document } = put;
+        let mut insert = self.connection.prepare_cached(
+            "INSERT OR REPLACE INTO deliveries (id, hook, next_at, dead, document) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?;
+        let (id, next_at) = (delivery.id.as_bytes(), delivery.next_at.as_millis());
+        insert.execute(params![id, delivery.hook, next_at, delivery.dead, document])?;
+        if delivery.dead {
+            let mut trim = self.connection.prepare_cached(
+                "DELETE FROM deliveries WHERE dead = 1 AND id IN
+                 (SELECT id FROM deliveries INDEXED BY deliveries_dead
+                  WHERE dead = 1 AND hook = ?1 ORDER BY id DESC LIMIT -1 OFFSET ?2)",
+            )?;
+            trim.execute(params![delivery.hook, integer(KEPT_DEAD as u64)])?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn end_delivery(&self, id: Uuid) -> Result<(), Fault> {
+        self.connection.prepare_cached("DELETE FROM deliveries WHERE id = ?1")?.execute([id.as_bytes()])?;
+        Ok(())
+    }
+}
+
+/// The condition of a query, put together from what a filter asks for.
+#[derive(Default)]
+struct Conditions<'a> {
+    text: String,
+    values: Vec<Box<dyn ToSql + 'a>>,
+}
+
+impl<'a> Conditions<'a> {
+    /// Adds a condition, in which `?` stands for the value; none: everything passes.
+    fn and<T: ToSql + 'a>(mut self, condition: &str, value: Option<T>) -> Self {
+        if let Some(value) = value {
+            let joint = if self.text.is_empty() { "WHERE" } else { "AND" };
+            self.text.push_str(&format!(" {joint} {condition}"));
+            self.values.push(Box::new(value));
+        }
+        self
+    }
+
+    fn read<T>(
+        self,
+        connection: &Connection,
+        select: &str,
+        order: &str,
+        limit: usize,
+        mut read: impl FnMut(&Row<'_>) -> Result<T, Fault>,
+    ) -> Result<Vec<T>, Fault> {
+        let Self { text, mut values } = self;
+        values.push(Box::new(integer(limit as u64)));
+        let mut select = connection.prepare_cached(&format!("{select}{text} ORDER BY {order} LIMIT ?"))?;
+        let values: Vec<&dyn ToSql> = values.iter().map(AsRef::as_ref).collect();
+        let mut rows = select.query(&values[..])?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            found.push(read(row)?);
+        }
+        Ok(found)
+    }
+}
+
+/// Firings that pass the filter, the last noted first.
+pub(super) fn firings(connection: &Connection, filter: &FiringFilter) -> Result<Vec<Firing>, Fault> {
+    let conditions = Conditions::default()
+        .and("schedule = ?", filter.schedule.as_deref())
+        .and("place < ?", filter.before.map(integer))
+        .and("due >= ?", filter.since.map(Timestamp::as_millis))
+        .and("due < ?", filter.until.map(Timestamp::as_millis));
+    let select = match filter.schedule {
+        Some(_) => "SELECT place, run, document FROM firings INDEXED BY firings_by_schedule",
+        None => "SELECT place, run, document FROM firings",
+    };
+    conditions.read(connection, select, "place DESC", filter.limit, |row| {
+        let place = natural(row.get(0)?);
+        let run_id = row.get::<_, Option<[u8; 16]>>(1)?.map(RunId::from_bytes);
+        let firing: Firing = from_json(codec::blob(row, 2)?, &|| format!("the firing {place}"))?;
+        Ok(Firing { place, run_id, ..firing })
+    })
+}
+
+const DEAD_LETTER: &str = "SELECT place, replayed_by, document FROM dead_letters";
+
+fn read_dead_letter(row: &Row<'_>) -> Result<DeadLetter, Fault> {
+    let place = natural(row.get(0)?);
+    let replayed_by = row.get::<_, Option<[u8; 16]>>(1)?.map(RunId::from_bytes);
+    let letter: DeadLetter = from_json(codec::blob(row, 2)?, &|| format!("the dead letter {place}"))?;
+    Ok(DeadLetter { place, replayed_by, ..letter })
+}
+
+/// Dead letters that pass the filter, newest first.
+pub(super) fn dead_letters(
+    connection: &Connection,
+    filter: &DeadLetterFilter,
+) -> Result<Vec<DeadLetter>, Fault> {
+    let of = |pipeline: Option<&PipelineId>| {
+        let conditions = Conditions::default()
+            .and("pipeline = ?", pipeline.map(PipelineId::as_str))
+            .and("(replayed_by IS NOT NULL) = ?", filter.replayed)
+            .and("place < ?", filter.before.map(integer));
+        conditions.read(connection, DEAD_LETTER, "place DESC", filter.limit, read_dead_letter)
+    };
+    let Some(pipelines) = &filter.pipelines else { return of(None) };
+    let chosen: std::collections::BTreeSet<_> = pipelines.iter().collect();
+    let mut letters = Vec::new();
+    for pipeline in chosen {
+        letters.extend(of(Some(pipeline))?);
+    }
+    letters.sort_unstable_by_key(|letter| std::cmp::Reverse(letter.place));
+    letters.truncate(filter.limit);
+    Ok(letters)
+}
+
+/// The dead letter of that step run.
+pub(super) fn dead_letter(
+    connection: &Connection,
+    run: RunId,
+    step_run: u32,
+) -> Result<Option<DeadLetter>, Fault> {
+    let mut select = connection.prepare_cached(&format!("{DEAD_LETTER} WHERE run = ?1 AND step_run = ?2"))?;
+    let mut rows = select.query(params![run.as_bytes(), step_run])?;
+    rows.next()?.map(read_dead_letter).transpose()
+}
+
+/// The value under that key, unless it has expired.
+pub(super) fn cached(
+    connection: &Connection,
+    key: Vec<u8>,
+    now: Timestamp,
+) -> Result<Option<CacheEntry>, Fault> {
+    let mut select = connection.prepare_cached(
+        "SELECT pipeline, task, created_at, expires_at, value FROM cache
+         WHERE key = ?1 AND (expires_at IS NULL OR expires_at > ?2)",
+    )?;
+    let mut rows = select.query(params![key, now.as_millis()])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let task: Arc<str> = row.get(1)?;
+    Ok(Some(CacheEntry {
+        pipeline_id: codec::pipeline_id(row, 0)?,
+        created_at: Timestamp::from_millis(row.get(2)?),
+        expires_at: row.get::<_, Option<i64>>(3)?.map(Timestamp::from_millis),
+        value: from_json(codec::blob(row, 4)?, &|| format!("a cached value of `{task}`"))?,
+        task,
+        key,
+    }))
+}
+
+/// How much is cached of each task of a pipeline.
+pub(super) fn cache_stats(connection: &Connection, pipeline: &PipelineId) -> Result<Vec<CacheStats>, Fault> {
+    let mut select = connection.prepare_cached(
+        "SELECT task, count(*), sum(length(value)) FROM cache WHERE pipeline = ?1 GROUP BY task ORDER BY task",
+    )?;
+    let stats = select.query_map([pipeline.as_str()], |row| {
+        Ok(CacheStats { task: row.get(0)?, entries: natural(row.get(1)?), bytes: natural(row.get(2)?) })
+    })?;
+    Ok(stats.collect::<Result<_, _>>()?)
+}
+
+/// Deliveries that pass the filter.
+pub(super) fn deliveries(connection: &Connection, filter: &DeliveryFilter) -> Result<Vec<Delivery>, Fault> {
+    let select = match filter.dead {
+        false => "SELECT document FROM deliveries WHERE dead = 0",
+        true => "SELECT document FROM deliveries WHERE dead = 1",
+    };
+    let order = if filter.dead { "id DESC" } else { "next_at, id" };
+    let before = filter.before.filter(|_| filter.dead).map(Uuid::into_bytes);
+    let conditions = Conditions { text: " AND TRUE".to_owned(), values: Vec::new() }
+        .and("hook = ?", filter.hook.as_deref())
+        .and("id < ?", before);
+    conditions.read(connection, select, order, filter.limit, |row| {
+        from_json(codec::blob(row, 0)?, &|| "a delivery".to_owned())
+    })
+}
+
+/// The last snapshot of a run.
+pub(super) fn snapshot(connection: &Connection, run: RunId) -> Result<Option<Snapshot>, Fault> {
+    let mut select = connection.prepare_cached("SELECT seq, body FROM snapshots WHERE run = ?1")?;
+    let found = select.query_row([run.as_bytes()], |row| {
+        Ok(Snapshot { seq: natural(row.get(0)?), body: row.get::<_, Vec<u8>>(1)?.into() })
+    });
+    Ok(found.optional()?)
+}
