@@ -2,13 +2,18 @@
 //!
 //! A task's inputs are names. A name that another task outputs makes an edge, any other is an external parameter.
 
-use std::collections::{HashMap, HashSet};
+mod body;
+
+use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use serde_json::{Map, Value};
 
 use crate::dag::{Dag, DagEdge, DagNode, find_cycle};
 use crate::definition::{FieldError, Input, Pipeline, Style, Task};
+
+pub use body::PlanBody;
+pub(crate) use body::{Iteration, Slot};
 
 /// How many mistakes come with the nearest known name: each costs a look at all names of the pipeline.
 const SUGGESTIONS: usize = 100;
@@ -18,6 +23,7 @@ const SUGGESTIONS: usize = 100;
 pub struct Plan {
     pipeline: Arc<Pipeline>,
     steps: Vec<PlanStep>,
+    bodies: Vec<Arc<PlanBody>>,
     outputs: Vec<(Arc<str>, Source)>,
     parameters: Vec<String>,
     /// Made when it is first asked for.
@@ -37,6 +43,8 @@ pub struct PlanStep {
     pub dependents: Vec<u32>,
     /// How many steps this one needs, each once.
     pub dependencies: u32,
+    /// What a body of it is given, each name once.
+    slots: Box<[(Arc<str>, Slot)]>,
 }
 
 /// Where an input comes from.
@@ -54,14 +62,28 @@ pub struct Wire {
 #[derive(Debug, Clone)]
 pub enum Source {
     /// An external parameter.
-    Parameter(Arc<str>),
+    Parameter {
+        /// Its name.
+        name: Arc<str>,
+        /// Its place among the [parameters](Plan::parameters) of the plan.
+        place: u32,
+    },
     /// The value of a step, or one key of it where the task has several outputs.
     Output {
         /// The step's index.
         step: u32,
-        /// The key in the step's value; none: the whole.
-        key: Option<Arc<str>>,
+        /// Which of the task's outputs; none: the whole value, of a task with one output.
+        part: Option<Part>,
     },
+}
+
+/// One of several outputs of a task.
+#[derive(Debug, Clone)]
+pub struct Part {
+    /// Its name: the key in the step's value.
+    pub key: Arc<str>,
+    /// Its place among the task's outputs.
+    pub place: u32,
 }
 
 /// A mistake in the wiring of a pipeline.
@@ -91,22 +113,27 @@ impl Plan {
         let producers = producers(&pipeline, &mut errors);
         let mut steps = Vec::with_capacity(pipeline.tasks.len());
         let mut parameters: Vec<String> = pipeline.inputs.names().map(str::to_owned).collect();
-        let mut undeclared_names = HashSet::new();
+        let mut places: HashMap<&str, u32> =
+            pipeline.inputs.names().enumerate().map(|(place, name)| (name, index(place))).collect();
         for (index, task) in pipeline.tasks.iter().enumerate() {
             let mut wires = Vec::with_capacity(task.inputs.len());
             for input in &task.inputs {
                 let source = match producers.get(input.source.as_str()) {
-                    Some(Producer { step, key }) => Source::Output { step: *step, key: key.clone() },
+                    Some(producer) => producer.source(),
                     None => {
-                        if !pipeline.inputs.contains(&input.source) {
+                        let name = input.source.as_str();
+                        let place = places.get(name).copied().unwrap_or_else(|| {
                             if pipeline.inputs.declared() {
                                 let suggest = errors.len() < SUGGESTIONS;
                                 errors.push(undeclared(&pipeline, index, input, suggest));
-                            } else if undeclared_names.insert(input.source.as_str()) {
-                                parameters.push(input.source.clone());
+                                return 0;
                             }
-                        }
-                        Source::Parameter(input.source.as_str().into())
+                            let place = self::index(parameters.len());
+                            parameters.push(name.to_owned());
+                            places.insert(name, place);
+                            place
+                        });
+                        Source::Parameter { name: name.into(), place }
                     }
                 };
                 wires.push(Wire { name: input.name.as_str().into(), source, optional: input.optional });
@@ -117,6 +144,7 @@ impl Plan {
                 wires,
                 dependents: Vec::new(),
                 dependencies: 0,
+                slots: Box::default(),
             });
         }
         link(&mut steps);
@@ -124,11 +152,14 @@ impl Plan {
             errors.push(cycle_error(&pipeline, &cycle));
         }
         let outputs = result_of(&pipeline, &producers, &steps, &mut errors);
-        if errors.is_empty() {
-            Ok(Self { pipeline, steps, outputs, parameters, dag: OnceLock::new() })
-        } else {
-            Err(errors)
+        if !errors.is_empty() {
+            return Err(errors);
         }
+        let bodies = body::table(&steps);
+        for (step, body) in steps.iter_mut().zip(&bodies) {
+            step.slots = body::slots(&step.wires, body);
+        }
+        Ok(Self { pipeline, steps, bodies, outputs, parameters, dag: OnceLock::new() })
     }
 
     /// The definition.
@@ -139,6 +170,11 @@ impl Plan {
     /// The steps, by index.
     pub fn steps(&self) -> &[PlanStep] {
         &self.steps
+    }
+
+    /// Every body of the pipeline: those of the steps, by index, then those inside them.
+    pub fn bodies(&self) -> &[Arc<PlanBody>] {
+        &self.bodies
     }
 
     /// The names of the external parameters: the declared ones first, in the order of the file.
@@ -155,7 +191,7 @@ impl Plan {
         if !self.pipeline.inputs.declared() {
             let wires = self.steps.iter().flat_map(|step| &step.wires);
             for wire in wires.filter(|wire| !wire.optional) {
-                if let Source::Parameter(name) = &wire.source
+                if let Source::Parameter { name, .. } = &wire.source
                     && !required.contains(&name.as_ref())
                 {
                     required.push(name);
@@ -186,10 +222,10 @@ impl Plan {
         let mut edges = Vec::new();
         for (target, step) in self.steps.iter().enumerate() {
             for wire in &step.wires {
-                if let Source::Output { step: source, key } = &wire.source {
+                if let Source::Output { step: source, part } = &wire.source {
                     let whole =
                         || self.steps[*source as usize].task.outputs.first().cloned().unwrap_or_default();
-                    let data = key.as_deref().map_or_else(whole, str::to_owned);
+                    let data = part.as_ref().map_or_else(whole, |part| part.key.to_string());
                     edges.push(DagEdge { source: *source, target: index(target), data });
                 }
             }
@@ -201,7 +237,20 @@ impl Plan {
 
 struct Producer {
     step: u32,
-    key: Option<Arc<str>>,
+    part: Option<Part>,
+}
+
+impl PlanStep {
+    /// What its body is given, each name once.
+    pub(crate) fn slots(&self) -> &[(Arc<str>, Slot)] {
+        &self.slots
+    }
+}
+
+impl Producer {
+    fn source(&self) -> Source {
+        Source::Output { step: self.step, part: self.part.clone() }
+    }
 }
 
 fn producers<'a>(pipeline: &'a Pipeline, errors: &mut Vec<WiringError>) -> HashMap<&'a str, Producer> {
@@ -226,8 +275,9 @@ fn producers<'a>(pipeline: &'a Pipeline, errors: &mut Vec<WiringError>) -> HashM
                 help: "give one of them another name".to_owned(),
             });
         }
-        for output in &task.outputs {
-            let key = (task.outputs.len() > 1).then(|| output.as_str().into());
+        for (place, output) in task.outputs.iter().enumerate() {
+            let several = task.outputs.len() > 1;
+            let part = several.then(|| Part { key: output.as_str().into(), place: index(place) });
             if pipeline.inputs.contains(output) {
                 errors.push(WiringError {
                     task: Some(position),
@@ -237,7 +287,7 @@ fn producers<'a>(pipeline: &'a Pipeline, errors: &mut Vec<WiringError>) -> HashM
                     help: format!("rename the output, or remove `{output}` from the pipeline's `inputs:`"),
                 });
             }
-            if let Some(first) = producers.insert(output, Producer { step: index(position), key }) {
+            if let Some(first) = producers.insert(output, Producer { step: index(position), part }) {
                 let other = &pipeline.tasks[first.step as usize].name;
                 errors.push(WiringError {
                     task: Some(position),
@@ -290,7 +340,7 @@ fn link(steps: &mut [PlanStep]) {
 fn source_step(wire: &Wire) -> Option<u32> {
     match wire.source {
         Source::Output { step, .. } => Some(step),
-        Source::Parameter(_) => None,
+        Source::Parameter { .. } => None,
     }
 }
 
@@ -320,10 +370,9 @@ fn result_of(
     steps: &[PlanStep],
     errors: &mut Vec<WiringError>,
 ) -> Vec<(Arc<str>, Source)> {
-    let source = |producer: &Producer| Source::Output { step: producer.step, key: producer.key.clone() };
     if pipeline.style == Style::Chained {
         let last = steps.len().checked_sub(1).map(index);
-        return last.map(|step| ("result".into(), Source::Output { step, key: None })).into_iter().collect();
+        return last.map(|step| ("result".into(), Source::Output { step, part: None })).into_iter().collect();
     }
     let Some(names) = &pipeline.outputs else {
         let consumed: std::collections::HashSet<&str> =
@@ -331,13 +380,13 @@ fn result_of(
         let free = pipeline.tasks.iter().flat_map(|task| &task.outputs);
         let free = free.filter(|output| !consumed.contains(output.as_str()));
         return free
-            .filter_map(|name| Some((name.as_str().into(), source(producers.get(name.as_str())?))))
+            .filter_map(|name| Some((name.as_str().into(), producers.get(name.as_str())?.source())))
             .collect();
     };
     let mut outputs = Vec::with_capacity(names.len());
     for name in names {
         match producers.get(name.as_str()) {
-            Some(producer) => outputs.push((name.as_str().into(), source(producer))),
+            Some(producer) => outputs.push((name.as_str().into(), producer.source())),
             None => {
                 let known = producers.keys().copied().filter(|_| errors.len() < SUGGESTIONS);
                 let nearest = crate::diagnostic::nearest(name, known);

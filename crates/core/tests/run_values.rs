@@ -19,7 +19,7 @@ fn now() -> Timestamp {
 fn run_of(definition: Value) -> Run {
     let pipeline = load_json(definition).unwrap().remove(0);
     let plan = Arc::new(Plan::new(Arc::new(pipeline)).unwrap());
-    Run::new(plan, RunId::new(), Map::new(), now())
+    Run::new(plan, RunId::new(), &Map::new(), now())
 }
 
 fn works(effects: Effects) -> Vec<Work> {

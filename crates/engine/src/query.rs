@@ -149,8 +149,7 @@ impl Engine {
     }
 
     async fn rebuild(&self, record: &RunRecord, plan: Arc<Plan>) -> Result<Run, ControlError> {
-        let parameters = serde_json::Map::clone(&record.parameters);
-        let mut run = Run::new(plan, record.run_id, parameters, record.created_at);
+        let mut run = Run::new(plan, record.run_id, &record.parameters, record.created_at);
         loop {
             let events = self.0.store.events(record.run_id, run.seq(), PAGE).await?;
             if events.is_empty() {

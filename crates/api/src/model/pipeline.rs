@@ -221,7 +221,7 @@ fn inputs_schema(plan: &Plan) -> Value {
     let wires = plan.steps().iter().flat_map(|step| &step.wires).filter(|wire| !wire.optional);
     let needed: Vec<&str> = wires
         .filter_map(|wire| match &wire.source {
-            Source::Parameter(name) => Some(name.as_ref()),
+            Source::Parameter { name, .. } => Some(name.as_ref()),
             Source::Output { .. } => None,
         })
         .collect();

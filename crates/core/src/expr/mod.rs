@@ -197,6 +197,11 @@ impl ExprError {
 }
 
 impl Inputs {
+    /// Inputs of which the caller knows that no name comes twice.
+    pub(crate) fn of_unique(list: impl Iterator<Item = (Arc<str>, Arc<Value>)>) -> Self {
+        Self(list.collect())
+    }
+
     /// The value of that name.
     pub fn get(&self, name: &str) -> Option<&Arc<Value>> {
         self.position(name).map(|place| &self.0[place].1)

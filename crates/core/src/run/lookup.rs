@@ -5,52 +5,30 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::event::StepRef;
-use super::state::Run;
-use super::work::body_at;
+use super::state::{Items, Run, Unit};
 use crate::definition::{Body, Task, TaskKind};
 use crate::expr::Inputs;
-use crate::plan::Source;
+use crate::plan::{Iteration, PlanBody, Slot, Source};
 
 impl Run {
     pub(super) fn task(&self, id: u32) -> &Arc<Task> {
-        &self.plan.steps()[self.step_index(id) as usize].task
+        self.plan_body(id).task()
     }
 
     pub(super) fn step_index(&self, id: u32) -> u32 {
-        let mut unit = &self.units[id as usize];
-        while let Some(parent) = unit.parent {
-            unit = &self.units[parent as usize];
-        }
-        unit.place
+        self.plan_body(id).step
     }
 
-    /// The way from the task's body to that of the step run.
-    pub(super) fn path(&self, id: u32) -> Vec<u32> {
-        let unit = &self.units[id as usize];
-        let Some(parent) = unit.parent else { return Vec::new() };
-        let mut path = self.path(parent);
-        let group = matches!(body_at(self.task(parent), &path).kind, TaskKind::Group(_));
-        path.push(if group { unit.place } else { 0 });
-        path
+    pub(super) fn plan_body(&self, id: u32) -> &Arc<PlanBody> {
+        &self.plan.bodies()[self.units[id as usize].body as usize]
     }
 
     pub(super) fn body(&self, id: u32) -> &Body {
-        match self.units[id as usize].parent {
-            None => &self.task(id).body,
-            Some(_) => body_at(self.task(id), &self.path(id)),
-        }
+        self.plan_body(id).body()
     }
 
     pub(super) fn needs_room(&self, id: u32) -> bool {
-        !matches!(
-            self.body(id).kind,
-            TaskKind::Map(_)
-                | TaskKind::Filter(_)
-                | TaskKind::Reduce(_)
-                | TaskKind::Group(_)
-                | TaskKind::Wait(_)
-                | TaskKind::Pipeline(_)
-        )
+        self.plan_body(id).needs_room
     }
 
     pub(super) fn step_ref(&self, id: u32) -> StepRef {
@@ -59,8 +37,12 @@ impl Run {
         StepRef { step_run: id, step_index, step: self.name(id), task_name }
     }
 
+    /// The name of a step run. That of an item is made when it starts, and kept then.
     pub(super) fn name(&self, id: u32) -> Arc<str> {
         let unit = &self.units[id as usize];
+        if let Some(name) = &unit.name {
+            return Arc::clone(name);
+        }
         let Some(parent) = unit.parent else {
             return Arc::clone(&self.plan.steps()[unit.place as usize].name);
         };
@@ -84,67 +66,91 @@ impl Run {
 
     /// The list of a map, filter or reduce; null for a group, none where there is no such input.
     pub(super) fn list_of(&self, id: u32) -> Option<Arc<Value>> {
-        let over = match &self.body(id).kind {
-            TaskKind::Map(spec) | TaskKind::Filter(spec) => &spec.over,
-            TaskKind::Reduce(spec) => &spec.over,
-            _ => return Some(Arc::default()),
-        };
-        self.inputs(id).get(over).cloned()
+        match &self.plan_body(id).iteration {
+            Some(iteration) => self.input(id, &iteration.over),
+            None => Some(Arc::default()),
+        }
     }
 
     /// The values of a step run's inputs.
     pub(super) fn inputs(&self, id: u32) -> Inputs {
         let unit = &self.units[id as usize];
-        let mut inputs = match unit.parent {
-            None => self.step_inputs(unit.place),
-            Some(parent) => {
-                let mut inputs = self.inputs(parent);
-                self.bind_item(&mut inputs, parent, id);
-                inputs
-            }
+        let Some(parent) = unit.parent else {
+            let slots = self.plan.steps()[unit.place as usize].slots();
+            return Inputs::of_unique(
+                slots.iter().map(|(name, slot)| (Arc::clone(name), self.fill(unit, slot))),
+            );
         };
-        for (name, value) in &self.body(id).with {
-            inputs.insert(name.as_str().into(), Arc::new(value.clone()));
+        let mut inputs = self.inputs(parent);
+        if let Some((iteration, items)) = self.iteration_of(parent) {
+            // Handed to every item, the list would make the work grow with its square.
+            if !iteration.hands_on_list {
+                inputs.remove(&iteration.over);
+            }
+            inputs.insert(Arc::clone(&iteration.item), items.item(unit.place));
+            if let Some(accumulator) = &iteration.accumulator {
+                inputs.insert(Arc::clone(accumulator), items.accumulator.clone().unwrap_or_default());
+            }
+        }
+        for (name, value) in &self.plan_body(id).constants {
+            inputs.insert(Arc::clone(name), Arc::clone(value));
         }
         inputs
     }
 
-    fn step_inputs(&self, step: u32) -> Inputs {
-        let wires = self.plan.steps()[step as usize].wires.iter();
-        wires.map(|wire| (Arc::clone(&wire.name), self.resolve(&wire.source).unwrap_or_default())).collect()
+    /// The value of one input, as [`inputs`](Self::inputs) has it.
+    fn input(&self, id: u32, name: &str) -> Option<Arc<Value>> {
+        let unit = &self.units[id as usize];
+        let Some(parent) = unit.parent else {
+            let slots = self.plan.steps()[unit.place as usize].slots();
+            let (_, slot) = slots.iter().find(|(known, _)| **known == *name)?;
+            return Some(self.fill(unit, slot));
+        };
+        let constants = &self.plan_body(id).constants;
+        if let Some((_, value)) = constants.iter().find(|(known, _)| **known == *name) {
+            return Some(Arc::clone(value));
+        }
+        if let Some((iteration, items)) = self.iteration_of(parent) {
+            if iteration.accumulator.as_deref() == Some(name) {
+                return Some(items.accumulator.clone().unwrap_or_default());
+            }
+            if *iteration.item == *name {
+                return Some(items.item(unit.place));
+            }
+            if *iteration.over == *name && !iteration.hands_on_list {
+                return None;
+            }
+        }
+        self.input(parent, name)
     }
 
-    /// Makes the inputs of an item out of those of its composite. The list itself is left out: handed to every
-    /// item, it would make the work grow with its square. Only a body that names it gets it.
-    fn bind_item(&self, inputs: &mut Inputs, parent: u32, id: u32) {
-        let Some(items) = &self.units[parent as usize].items else { return };
-        let (item, over, accumulator) = match &self.body(parent).kind {
-            TaskKind::Map(spec) | TaskKind::Filter(spec) => (&spec.item, &spec.over, None),
-            TaskKind::Reduce(spec) => (&spec.item, &spec.over, Some(&spec.accumulator)),
-            _ => return,
-        };
-        if !self.body(id).kind.names_input(over) {
-            inputs.remove(over);
-        }
-        let place = self.units[id as usize].place as usize;
-        let value = items.list.get(place).cloned().unwrap_or_default();
-        inputs.insert(item.as_str().into(), Arc::new(value));
-        if let Some(accumulator) = accumulator {
-            let value = items.accumulator.clone().unwrap_or_default();
-            inputs.insert(accumulator.as_str().into(), value);
+    fn iteration_of(&self, composite: u32) -> Option<(&Iteration, &Items)> {
+        let iteration = self.plan_body(composite).iteration.as_ref()?;
+        Some((iteration, self.units[composite as usize].items.as_deref()?))
+    }
+
+    /// The value of an input of a step; null where there is none.
+    fn fill(&self, step: &Unit, slot: &Slot) -> Arc<Value> {
+        match slot {
+            Slot::Wire(place) => {
+                let wire = &self.plan.steps()[step.place as usize].wires[*place as usize];
+                self.resolve(&wire.source).unwrap_or_default()
+            }
+            Slot::Constant(value) => Arc::clone(value),
         }
     }
 
     /// The value at an origin; none where the step has none or the parameter was not given.
     pub(super) fn resolve(&self, source: &Source) -> Option<Arc<Value>> {
         match source {
-            Source::Parameter(name) => self.parameters.get(name).cloned(),
-            Source::Output { step, key } => {
-                let value = self.units[*step as usize].value.as_ref()?;
-                let Some(key) = key else { return Some(Arc::clone(value)) };
-                let outputs = &self.plan.steps()[*step as usize].task.outputs;
-                let place = outputs.iter().position(|output| **output == **key)?;
-                self.units[*step as usize].parts.get(place).cloned()
+            Source::Parameter { place, .. } => self.parameters.get(*place as usize)?.clone(),
+            Source::Output { step, part } => {
+                let unit = &self.units[*step as usize];
+                let value = unit.value.as_ref()?;
+                match part {
+                    None => Some(Arc::clone(value)),
+                    Some(part) => unit.parts.get(part.place as usize).cloned(),
+                }
             }
         }
     }

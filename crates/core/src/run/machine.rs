@@ -4,7 +4,7 @@ mod begin;
 mod end;
 mod stop;
 
-use std::collections::VecDeque;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -134,18 +134,12 @@ impl Run {
     /// Whether a signal of that name could be taken: a step waits for it, or fewer than [`MAX_WAITING_SIGNALS`] wait
     /// for their steps. Each is kept with its value in memory and in the log until then.
     pub fn has_room_for_signal(&self, name: &str) -> bool {
-        let waiting: usize = self.signals.values().map(VecDeque::len).sum();
-        waiting < MAX_WAITING_SIGNALS || self.waits_for(name).is_some()
+        self.early_signals < MAX_WAITING_SIGNALS || self.waits_for(name).is_some()
     }
 
     /// The first step run that waits for a signal of that name now.
     fn waits_for(&self, name: &str) -> Option<u32> {
-        let waits = |id: &u32| {
-            self.units[*id as usize].status == StepStatus::Running
-                && matches!(&self.body(*id).kind,
-                    TaskKind::Wait(wait) if matches!(&wait.until, WaitFor::Signal(signal) if signal == name))
-        };
-        (0..index(self.units.len())).find(waits)
+        self.awaited.get(name).and_then(BTreeSet::first).copied()
     }
 
     /// Takes a run up again after its driver died: attempts that were under way are made again under the next

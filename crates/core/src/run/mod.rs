@@ -7,6 +7,7 @@
 
 mod error;
 mod event;
+mod line;
 mod lookup;
 mod machine;
 mod state;

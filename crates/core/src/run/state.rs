@@ -1,15 +1,16 @@
 //! The state of a run, and how a fact changes it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
 use super::error::{IllegalEvent, RunError};
 use super::event::{Event, Fact, StepRef};
+use super::line::Line;
 use super::status::{RunStatus, StepStatus};
-use crate::definition::{TaskKind, WaitFor};
-use crate::expr::Inputs;
+use crate::definition::TaskKind;
 use crate::id::RunId;
 use crate::plan::{Plan, index};
 use crate::time::Timestamp;
@@ -19,20 +20,25 @@ use crate::time::Timestamp;
 pub struct Run {
     pub(super) plan: Arc<Plan>,
     pub(super) id: RunId,
-    pub(super) parameters: Inputs,
+    /// By their place in the plan; none: not given.
+    pub(super) parameters: Vec<Option<Arc<Value>>>,
     pub(super) status: RunStatus,
     pub(super) seq: u64,
     pub(super) units: Vec<Unit>,
     /// Step runs that have their inputs and need room to start.
-    pub(super) ready_work: VecDeque<u32>,
+    pub(super) ready_work: Line,
     /// Step runs that have their inputs and need no room: composites, waits, sub-pipelines.
-    pub(super) ready_free: VecDeque<u32>,
+    pub(super) ready_free: Line,
     /// How many attempts that need room are under way.
     pub(super) occupied: u32,
     /// Steps that are not in a terminal state.
     pub(super) open_steps: u32,
     /// Signals that no step has taken yet.
     pub(super) signals: HashMap<Arc<str>, VecDeque<Arc<Value>>>,
+    /// How many those are.
+    pub(super) early_signals: usize,
+    /// The step runs that wait for a signal, by its name.
+    pub(super) awaited: HashMap<Arc<str>, BTreeSet<u32>>,
     pub(super) created_at: Timestamp,
     pub(super) started_at: Option<Timestamp>,
     pub(super) finished_at: Option<Timestamp>,
@@ -46,6 +52,12 @@ pub(super) struct Unit {
     pub(super) parent: Option<u32>,
     /// Its place: the step's index, or the item's within its parent.
     pub(super) place: u32,
+    /// The place of its body in the plan.
+    pub(super) body: u32,
+    /// Of an item that has started: its name.
+    pub(super) name: Option<Arc<str>>,
+    /// Its place in the line of those that are ready to start, while it is there.
+    pub(super) in_line: Option<u32>,
     pub(super) status: StepStatus,
     pub(super) attempt: u32,
     pub(super) failures: u32,
@@ -81,22 +93,26 @@ pub(super) struct Items {
 impl Run {
     /// A run that has been asked for and has not started. `parameters` have been checked by
     /// [`Plan::check_parameters`].
-    pub fn new(plan: Arc<Plan>, id: RunId, parameters: Map<String, Value>, created_at: Timestamp) -> Self {
+    pub fn new(plan: Arc<Plan>, id: RunId, parameters: &Map<String, Value>, created_at: Timestamp) -> Self {
         let units = plan.steps().iter().enumerate();
-        let units: Vec<Unit> =
-            units.map(|(place, step)| Unit::new(None, index(place), step.dependencies)).collect();
+        let units: Vec<Unit> = units
+            .map(|(place, step)| Unit::new(None, index(place), index(place), step.dependencies))
+            .collect();
+        let given = |name: &String| parameters.get(name).map(|value| Arc::new(value.clone()));
         Self {
             open_steps: index(units.len()),
             units,
+            parameters: plan.parameters().iter().map(given).collect(),
             plan,
             id,
-            parameters: parameters.into_iter().map(|(name, value)| (name.into(), Arc::new(value))).collect(),
             status: RunStatus::Queued,
             seq: 0,
-            ready_work: VecDeque::new(),
-            ready_free: VecDeque::new(),
+            ready_work: Line::default(),
+            ready_free: Line::default(),
             occupied: 0,
             signals: HashMap::new(),
+            early_signals: 0,
+            awaited: HashMap::new(),
             created_at,
             started_at: None,
             finished_at: None,
@@ -188,6 +204,7 @@ impl Run {
             }
             Fact::Signal { name, value } => {
                 self.signals.entry(Arc::clone(name)).or_default().push_back(Arc::clone(value));
+                self.early_signals += 1;
             }
             Fact::PipelineComplete { result, .. } => {
                 self.result = Some(Arc::clone(result));
@@ -221,7 +238,21 @@ impl Run {
                 if matches!(status, StepStatus::Pending) || *attempt <= unit.attempt {
                     return Err(format!("step `{}` is {status} at attempt {}", step.step, unit.attempt));
                 }
-                self.start(id, *attempt, *items, at);
+                let body = self.plan_body(id);
+                let fits = match items {
+                    Some(count) => {
+                        body.is_composite() && (!body.is_group() || *count == index(body.inner.len()))
+                    }
+                    None => !body.is_composite(),
+                };
+                if !fits {
+                    let kind = body.body().kind.name();
+                    return Err(format!(
+                        "step `{}` is a `{kind}`, and starts with {items:?} items",
+                        step.step
+                    ));
+                }
+                self.start(id, step, *attempt, *items, at);
             }
             Fact::StepComplete { attempt, result, duration_ms, cached, .. } => {
                 if !cached && (status != StepStatus::Running || *attempt != unit.attempt) {
@@ -270,7 +301,7 @@ impl Run {
         Ok(())
     }
 
-    fn start(&mut self, id: u32, attempt: u32, items: Option<u32>, at: Timestamp) {
+    fn start(&mut self, id: u32, step: &StepRef, attempt: u32, items: Option<u32>, at: Timestamp) {
         self.unqueue(id);
         if self.needs_room(id) && self.units[id as usize].status != StepStatus::Running {
             self.occupied += 1;
@@ -280,14 +311,22 @@ impl Run {
         unit.attempt = attempt;
         unit.started_at = Some(at);
         unit.retry_at = None;
-        let Some(count) = items else { return };
+        if unit.parent.is_some() {
+            unit.name = Some(Arc::clone(&step.step));
+        }
+        let Some(count) = items else {
+            self.note_wait(id);
+            return;
+        };
         let list = self.list_of(id).unwrap_or_default();
         let accumulator = match &self.body(id).kind {
             TaskKind::Reduce(spec) => Some(Arc::new(spec.initial.clone())),
             _ => None,
         };
         let first = index(self.units.len());
-        self.units.extend((0..count).map(|place| Unit::new(Some(id), place, 0)));
+        let body = Arc::clone(self.plan_body(id));
+        let inner = |place| body.inner_at(place).unwrap_or(body.inner.start);
+        self.units.extend((0..count).map(|place| Unit::new(Some(id), place, inner(place), 0)));
         self.units[id as usize].items =
             Some(Box::new(Items { first, count, queued: 0, done: 0, list, accumulator }));
         for _ in 0..self.width(id).min(count) {
@@ -335,16 +374,14 @@ impl Run {
 
     /// The items of a composite that has ended and that never started end with it.
     fn close_items(&mut self, items: &Items, at: Timestamp) {
-        let range = items.first as usize..(items.first + items.count) as usize;
-        let mut any_queued = false;
-        for unit in self.units[range.clone()].iter_mut().filter(|unit| !unit.status.is_terminal()) {
-            any_queued |= unit.status == StepStatus::Queued;
-            unit.status = StepStatus::Cancelled;
-            unit.finished_at = Some(at);
-        }
-        if any_queued {
-            self.ready_work.retain(|id| !range.contains(&(*id as usize)));
-            self.ready_free.retain(|id| !range.contains(&(*id as usize)));
+        for id in items.range() {
+            if !self.units[id as usize].status.is_terminal() {
+                self.unqueue(id);
+                self.vacate(id);
+                let unit = &mut self.units[id as usize];
+                unit.status = StepStatus::Cancelled;
+                unit.finished_at = Some(at);
+            }
         }
     }
 
@@ -365,47 +402,87 @@ impl Run {
 
     /// Puts a step run in line to start.
     pub(super) fn ready(&mut self, id: u32) {
-        let line = if self.needs_room(id) { &mut self.ready_work } else { &mut self.ready_free };
-        line.push_back(id);
+        self.unqueue(id);
+        let place = self.line_of(id).push(id);
+        self.units[id as usize].in_line = Some(place);
     }
 
     fn unqueue(&mut self, id: u32) {
-        let line = if self.needs_room(id) { &mut self.ready_work } else { &mut self.ready_free };
-        if line.front() == Some(&id) {
-            line.pop_front();
-        } else if matches!(self.units[id as usize].status, StepStatus::Queued | StepStatus::Retrying) {
-            line.retain(|other| *other != id);
+        if let Some(place) = self.units[id as usize].in_line.take() {
+            self.line_of(id).remove(place);
         }
     }
 
+    fn line_of(&mut self, id: u32) -> &mut Line {
+        if self.needs_room(id) { &mut self.ready_work } else { &mut self.ready_free }
+    }
+
+    /// A step run stops running.
     fn vacate(&mut self, id: u32) {
-        if self.units[id as usize].status == StepStatus::Running && self.needs_room(id) {
+        if self.units[id as usize].status != StepStatus::Running {
+            return;
+        }
+        if self.needs_room(id) {
             self.occupied = self.occupied.saturating_sub(1);
+        }
+        let plan = Arc::clone(&self.plan);
+        if let Some(name) = plan.bodies()[self.units[id as usize].body as usize].body().kind.awaited_signal()
+            && let Some(waiting) = self.awaited.get_mut(name)
+        {
+            waiting.remove(&id);
+            if waiting.is_empty() {
+                self.awaited.remove(name);
+            }
+        }
+    }
+
+    /// A step run that has started waits for a signal, if its body says so.
+    fn note_wait(&mut self, id: u32) {
+        if let Some(name) = self.body(id).kind.awaited_signal() {
+            let name = Arc::from(name);
+            self.awaited.entry(name).or_default().insert(id);
         }
     }
 
     fn take_signal(&mut self, id: u32) {
-        let TaskKind::Wait(wait) = &self.body(id).kind else { return };
-        let WaitFor::Signal(name) = &wait.until else { return };
-        let name: Arc<str> = name.as_str().into();
-        if let Some(values) = self.signals.get_mut(&name) {
-            values.pop_front();
+        let plan = Arc::clone(&self.plan);
+        let body = plan.bodies()[self.units[id as usize].body as usize].body();
+        if let Some(name) = body.kind.awaited_signal()
+            && let Some(values) = self.signals.get_mut(name)
+            && values.pop_front().is_some()
+        {
+            self.early_signals -= 1;
         }
     }
 
     fn end(&mut self, status: RunStatus, at: Timestamp) {
         self.status = status;
         self.finished_at = Some(at);
-        self.ready_work.clear();
-        self.ready_free.clear();
+        self.ready_work = Line::default();
+        self.ready_free = Line::default();
+    }
+}
+
+impl Items {
+    /// The numbers of their step runs.
+    pub(super) fn range(&self) -> Range<u32> {
+        self.first..self.first + self.count
+    }
+
+    /// One item of the list.
+    pub(super) fn item(&self, place: u32) -> Arc<Value> {
+        Arc::new(self.list.get(place as usize).cloned().unwrap_or_default())
     }
 }
 
 impl Unit {
-    fn new(parent: Option<u32>, place: u32, waiting: u32) -> Self {
+    fn new(parent: Option<u32>, place: u32, body: u32, waiting: u32) -> Self {
         Self {
             parent,
             place,
+            body,
+            name: None,
+            in_line: None,
             status: StepStatus::Pending,
             attempt: 0,
             failures: 0,

@@ -1,6 +1,7 @@
 //! The state machine, driven by a small world that can crash.
 
 mod driver;
+mod inside;
 mod properties;
 mod timers;
 

@@ -9,6 +9,7 @@ use super::event::task_id_of;
 use crate::definition::{Body, Task};
 use crate::expr::Inputs;
 use crate::id::{PipelineId, RunId};
+use crate::plan::PlanBody;
 
 /// One attempt of a step run, with all it needs.
 #[derive(Debug, Clone)]
@@ -25,10 +26,8 @@ pub struct Work {
     pub failures: u32,
     /// The name of the step run.
     pub step: Arc<str>,
-    /// The task.
-    pub task: Arc<Task>,
-    /// The way from the task's body to the body at hand: 0 into a map and the like, the member's place into a group.
-    pub path: Vec<u32>,
+    /// The body at hand, and its task.
+    pub plan_body: Arc<PlanBody>,
     /// The values of the inputs.
     pub inputs: Inputs,
 }
@@ -65,7 +64,12 @@ pub enum FailureKind {
 impl Work {
     /// What is to be done.
     pub fn body(&self) -> &Body {
-        body_at(&self.task, &self.path)
+        self.plan_body.body()
+    }
+
+    /// The task it is an attempt of.
+    pub fn task(&self) -> &Arc<Task> {
+        self.plan_body.task()
     }
 
     /// Identifies the attempt to the outside world, such as a broker or a called service.
@@ -75,7 +79,7 @@ impl Work {
 
     /// The longest the attempt may take.
     pub fn timeout(&self) -> Option<Duration> {
-        self.task.timeout
+        self.task().timeout
     }
 }
 
@@ -94,10 +98,4 @@ impl Failure {
     pub fn timeout(message: impl Into<String>) -> Self {
         Self { message: message.into(), kind: FailureKind::Timeout }
     }
-}
-
-/// Follows a path into the bodies of a task. A path that leads nowhere ends at the last body on it.
-pub(super) fn body_at<'a>(task: &'a Task, path: &[u32]) -> &'a Body {
-    path.iter()
-        .fold(&task.body, |body, place| body.kind.inner().get(*place as usize).copied().unwrap_or(body))
 }

@@ -128,8 +128,7 @@ impl Shard {
             let _ = reply.send(Err(error));
             return;
         }
-        let run =
-            Run::new(plan, record.run_id, serde_json::Map::clone(&record.parameters), record.created_at);
+        let run = Run::new(plan, record.run_id, &record.parameters, record.created_at);
         let fence = Fence { owner: self.owner, token: 1 };
         self.drive(run, fence, record.reuse.clone(), inner, open);
         turn.created.push(Created { record: Box::new(record), reply });

@@ -22,9 +22,9 @@ impl Turn<'_> {
     pub(super) fn advance(&mut self) -> Result<(), IllegalEvent> {
         let most = self.run.plan.pipeline().max_parallel.map_or(u32::MAX, |n| n.get());
         while self.run.status == RunStatus::Running {
-            let free = self.run.ready_free.front().copied();
+            let free = self.run.ready_free.front();
             let room = self.run.occupied < most;
-            match free.or_else(|| self.run.ready_work.front().copied().filter(|_| room)) {
+            match free.or_else(|| self.run.ready_work.front().filter(|_| room)) {
                 Some(id) => self.begin(id)?,
                 None => break,
             }
@@ -131,8 +131,7 @@ impl Turn<'_> {
                 attempt,
                 failures: self.run.units[id as usize].failures,
                 step: self.run.name(id),
-                task: Arc::clone(self.run.task(id)),
-                path: self.run.path(id),
+                plan_body: Arc::clone(self.run.plan_body(id)),
                 inputs: self.run.inputs(id),
             };
             self.effects.commands.push(Command::Dispatch(Box::new(work)));

@@ -66,25 +66,21 @@ impl Turn<'_> {
         Ok(())
     }
 
+    /// Stops what is under way inside a composite.
     pub(super) fn stop_items(&mut self, composite: u32, reason: &str) -> Result<(), IllegalEvent> {
-        let reason: Arc<str> = reason.into();
-        for id in (composite + 1..index(self.run.units.len())).rev() {
-            if self.is_inside(id, composite) {
-                self.stop(id, &reason)?;
+        self.stop_inside(composite, &reason.into())
+    }
+
+    /// As deep as the definition nests.
+    fn stop_inside(&mut self, composite: u32, reason: &Arc<str>) -> Result<(), IllegalEvent> {
+        let Some(items) = self.run.units[composite as usize].items.as_deref() else { return Ok(()) };
+        for id in items.range().rev() {
+            if !self.run.units[id as usize].status.is_terminal() {
+                self.stop_inside(id, reason)?;
+                self.stop(id, reason)?;
             }
         }
         Ok(())
-    }
-
-    pub(super) fn is_inside(&self, id: u32, composite: u32) -> bool {
-        let mut parent = self.run.units[id as usize].parent;
-        while let Some(ancestor) = parent {
-            if ancestor == composite {
-                return true;
-            }
-            parent = self.run.units[ancestor as usize].parent;
-        }
-        false
     }
 
     /// Cancels a step run that is under way or between attempts.

@@ -59,7 +59,7 @@ impl World {
         let parameters: Map<String, Value> = parameters.as_object().unwrap().clone();
         let parameters = plan.check_parameters(parameters).unwrap();
         let now = Timestamp::from_millis(1_000_000);
-        let run = Run::new(plan, RunId::new(), parameters, now);
+        let run = Run::new(plan, RunId::new(), &parameters, now);
         Self {
             fresh: run.clone(),
             run,

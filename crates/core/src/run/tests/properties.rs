@@ -1,6 +1,6 @@
 //! Whatever the order, whatever fails, wherever it crashes: the promises hold.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use crate::definition::{
     WaitFor, WaitSpec,
 };
 use crate::expr::Expr;
+use crate::run::line::Line;
 use crate::run::state::Unit;
 use crate::run::{Event, Fact, Failure, Input, Outcome, Run, RunStatus, StepStatus, Work};
 
@@ -274,7 +275,7 @@ impl Play {
         assert!(self.world.waiting().is_empty(), "nothing goes on after the end");
         assert!(run.step_states().all(StepStatus::is_terminal), "no step is left open");
         assert_eq!(self.world.events().iter().filter(|event| event.fact.ends_run()).count(), 1);
-        assert!(run.ready_work.is_empty() && run.ready_free.is_empty() && run.occupied == 0);
+        assert!(in_line(run).next().is_none() && run.occupied == 0 && run.awaited.is_empty());
     }
 }
 
@@ -289,16 +290,21 @@ fn state(run: &Run) -> String {
             unit.status, unit.attempt, unit.failures, unit.waiting, unit.value
         )
     };
-    let line = |line: &std::collections::VecDeque<u32>| {
-        let queued = line.iter().filter(|id| run.units[**id as usize].status == StepStatus::Queued);
-        queued.copied().collect::<Vec<_>>()
+    let line = |line: &Line| {
+        let queued = line.iter().filter(|id| run.units[*id as usize].status == StepStatus::Queued);
+        queued.collect::<Vec<_>>()
     };
-    let signals: std::collections::BTreeMap<_, _> =
-        run.signals.iter().filter(|(_, values)| !values.is_empty()).collect();
+    let signals: BTreeMap<_, _> = run.signals.iter().filter(|(_, values)| !values.is_empty()).collect();
+    let early: usize = signals.values().map(|values| values.len()).sum();
+    assert_eq!(early, run.early_signals, "signals that no step has taken are counted");
+    let awaited: BTreeMap<_, _> = run.awaited.iter().collect();
     let units: Vec<String> = run.units.iter().map(unit).collect();
     let lines = (line(&run.ready_work), line(&run.ready_free));
     let shown = serde_json::to_string(&run.view()).unwrap();
-    format!("{units:#?} {lines:?} {} {} {} {signals:?} {shown}", run.seq, run.occupied, run.open_steps)
+    format!(
+        "{units:#?} {lines:?} {} {} {} {signals:?} {awaited:?} {shown}",
+        run.seq, run.occupied, run.open_steps
+    )
 }
 
 /// No step starts before what it needs, and none completes twice.
@@ -330,12 +336,15 @@ fn check_order(run: &Run, events: &[Event]) {
     }
 }
 
+fn in_line(run: &Run) -> impl Iterator<Item = u32> {
+    run.ready_work.iter().chain(run.ready_free.iter())
+}
+
 /// Every step run is where its state says it is, so that none can be stuck.
 fn check_units(world: &World) {
     let run = world.run();
     let live = !run.status().is_terminal();
-    let in_line =
-        |id: u32| run.ready_work.iter().chain(&run.ready_free).filter(|other| **other == id).count();
+    let in_line = |id: u32| in_line(run).filter(|other| *other == id).count();
     let under_way = |id: u32| world.works().filter(|work| work.step_run == id).collect::<Vec<_>>();
     let mut occupied = 0;
     for (id, unit) in (0_u32..).zip(&run.units) {

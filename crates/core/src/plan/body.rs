@@ -1,0 +1,170 @@
+//! The bodies of a pipeline in one flat table, and what a run asks of each again and again.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::{PlanStep, Wire, index};
+use crate::definition::{Body, Task, TaskKind};
+
+/// A body of a pipeline: that of a task, or one inside a map, filter, reduce or group. A run knows it by its place in
+/// the plan's table; the bodies of the tasks come first, in the order of the steps.
+#[derive(Debug)]
+pub struct PlanBody {
+    task: Arc<Task>,
+    /// The way from the task's body to this one: 0 into a map and the like, the member's place into a group.
+    path: Box<[u32]>,
+    /// The step it belongs to.
+    pub(crate) step: u32,
+    /// The places of the bodies inside it: of a map and the like one, of a group one for each member.
+    pub(crate) inner: Range<u32>,
+    /// Whether an attempt of it counts against `max_parallel` of the pipeline.
+    pub(crate) needs_room: bool,
+    /// Its `with`.
+    pub(crate) constants: Box<[(Arc<str>, Arc<Value>)]>,
+    /// Of a map, filter or reduce.
+    pub(crate) iteration: Option<Iteration>,
+}
+
+/// The names of a map, filter or reduce.
+#[derive(Debug)]
+pub(crate) struct Iteration {
+    /// The input that holds the list.
+    pub(crate) over: Arc<str>,
+    /// The name under which the body sees the item.
+    pub(crate) item: Arc<str>,
+    /// Of a reduce: the name under which the body sees what the items before came to.
+    pub(crate) accumulator: Option<Arc<str>>,
+    /// Whether the body reads the list itself.
+    pub(crate) hands_on_list: bool,
+}
+
+/// Where an input of a step comes from.
+#[derive(Debug)]
+pub(crate) enum Slot {
+    /// The wire at that place.
+    Wire(u32),
+    /// The task's `with`.
+    Constant(Arc<Value>),
+}
+
+impl PlanBody {
+    fn new(task: &Arc<Task>, step: u32, path: Box<[u32]>) -> Self {
+        let body = at(task, &path);
+        let constants = body.with.iter();
+        Self {
+            step,
+            inner: 0..0,
+            needs_room: needs_room(&body.kind),
+            constants: constants
+                .map(|(name, value)| (name.as_str().into(), Arc::new(value.clone())))
+                .collect(),
+            iteration: Iteration::of(&body.kind),
+            task: Arc::clone(task),
+            path,
+        }
+    }
+
+    /// What is to be done.
+    pub fn body(&self) -> &Body {
+        at(&self.task, &self.path)
+    }
+
+    /// The task it belongs to.
+    pub fn task(&self) -> &Arc<Task> {
+        &self.task
+    }
+
+    pub(crate) fn is_group(&self) -> bool {
+        matches!(self.body().kind, TaskKind::Group(_))
+    }
+
+    pub(crate) fn is_composite(&self) -> bool {
+        self.iteration.is_some() || self.is_group()
+    }
+
+    /// The place of the body of its item `place`; none where a group has no such member.
+    pub(crate) fn inner_at(&self, place: u32) -> Option<u32> {
+        let offset = if self.is_group() { place } else { 0 };
+        self.inner.start.checked_add(offset).filter(|inner| self.inner.contains(inner))
+    }
+}
+
+impl Iteration {
+    fn of(kind: &TaskKind) -> Option<Self> {
+        let (over, item, accumulator, body) = match kind {
+            TaskKind::Map(spec) | TaskKind::Filter(spec) => (&spec.over, &spec.item, None, &spec.body),
+            TaskKind::Reduce(spec) => (&spec.over, &spec.item, Some(&spec.accumulator), &spec.body),
+            _ => return None,
+        };
+        Some(Self {
+            hands_on_list: body.kind.names_input(over),
+            over: over.as_str().into(),
+            item: item.as_str().into(),
+            accumulator: accumulator.map(|name| name.as_str().into()),
+        })
+    }
+}
+
+/// All bodies of the steps: the steps' own first, then what is inside them, that of one body together.
+pub(super) fn table(steps: &[PlanStep]) -> Vec<Arc<PlanBody>> {
+    let roots = steps.iter().enumerate();
+    let mut bodies: Vec<PlanBody> =
+        roots.map(|(step, PlanStep { task, .. })| PlanBody::new(task, index(step), Box::default())).collect();
+    let mut place = 0;
+    while let Some(outer) = bodies.get(place) {
+        let (first, count) = (bodies.len(), outer.body().kind.inner().len());
+        let inner = |member| {
+            let path = outer.path.iter().copied().chain([index(member)]).collect();
+            PlanBody::new(&outer.task, outer.step, path)
+        };
+        let inner: Vec<_> = (0..count).map(inner).collect();
+        bodies[place].inner = index(first)..index(first + count);
+        bodies.extend(inner);
+        place += 1;
+    }
+    bodies.into_iter().map(Arc::new).collect()
+}
+
+/// The inputs of a step: a constant of its task takes the place of a wire of the same name, a later wire that of an
+/// earlier one.
+pub(super) fn slots(wires: &[Wire], body: &PlanBody) -> Box<[(Arc<str>, Slot)]> {
+    let constants = body.constants.iter().map(|(name, value)| (name, Slot::Constant(Arc::clone(value))));
+    let wires = wires.iter().enumerate().map(|(place, wire)| (&wire.name, Slot::Wire(index(place))));
+    let mut places: HashMap<&str, usize> = HashMap::new();
+    let mut slots: Vec<(Arc<str>, Slot)> = Vec::with_capacity(wires.len() + constants.len());
+    for (name, slot) in wires.chain(constants) {
+        match places.insert(name, slots.len()) {
+            None => slots.push((Arc::clone(name), slot)),
+            Some(place) => {
+                places.insert(name, place);
+                slots[place].1 = slot;
+            }
+        }
+    }
+    slots.into()
+}
+
+/// Follows a path into the bodies of a task. The table is made of paths that lead somewhere.
+fn at<'a>(task: &'a Task, path: &[u32]) -> &'a Body {
+    path.iter().fold(&task.body, |body, place| match &body.kind {
+        TaskKind::Map(spec) | TaskKind::Filter(spec) => &spec.body,
+        TaskKind::Reduce(spec) => &spec.body,
+        TaskKind::Group(members) => members.get(*place as usize).map_or(body, |member| &member.body),
+        _ => body,
+    })
+}
+
+fn needs_room(kind: &TaskKind) -> bool {
+    !matches!(
+        kind,
+        TaskKind::Map(_)
+            | TaskKind::Filter(_)
+            | TaskKind::Reduce(_)
+            | TaskKind::Group(_)
+            | TaskKind::Wait(_)
+            | TaskKind::Pipeline(_)
+    )
+}
