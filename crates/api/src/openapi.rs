@@ -39,6 +39,7 @@ use crate::{docs, handlers, model, ui, ws};
         handlers::analysis::get_parallel_groups,
         handlers::runs::list_runs,
         handlers::runs::get_run,
+        handlers::runs::get_step_items,
         handlers::runs::get_run_logs,
         handlers::runs::cancel_run,
         handlers::runs::pause_run,

@@ -64,6 +64,7 @@ pub static ROUTES: &[Route] = &[
 
     route("list_runs", endpoint::LIST_RUNS, GET, &["/runs"], AnyPipeline(Read), READS, || get(runs::list_runs)),
     route("get_run", endpoint::GET_STATUS, GET, &["/runs/{id}"], Run(Read), READS, || get(runs::get_run)),
+    route("get_step_items", endpoint::GET_STATUS, GET, &["/runs/{id}/steps/{step}/items"], Run(Read), READS, || get(runs::get_step_items)),
     route("cancel_run", endpoint::RUN_CONTROL, POST, &["/runs/{id}/cancel"], Run(Execute), CONTROLS, || post(runs::cancel_run)),
     route("pause_run", endpoint::RUN_CONTROL, POST, &["/runs/{id}/pause"], Run(Execute), CONTROLS, || post(runs::pause_run)),
     route("resume_run", endpoint::RUN_CONTROL, POST, &["/runs/{id}/resume"], Run(Execute), CONTROLS, || post(runs::resume_run)),

@@ -51,6 +51,8 @@ pub struct TaskError {
     pub message: String,
     /// Whether another attempt may succeed.
     pub retryable: bool,
+    /// What rules such as `retry_on` tell it by; none: `error`.
+    pub code: Option<String>,
 }
 
 impl TaskRegistry {
@@ -92,11 +94,17 @@ impl fmt::Debug for TaskRegistry {
 impl TaskError {
     /// A failure that may be transient: another attempt may succeed.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), retryable: true }
+        Self { message: message.into(), retryable: true, code: None }
     }
 
     /// A permanent failure: no further attempt would succeed.
     pub fn permanent(message: impl Into<String>) -> Self {
-        Self { message: message.into(), retryable: false }
+        Self { message: message.into(), retryable: false, code: None }
+    }
+
+    /// The same, with a code of your own such as `rate_limited`, which `retry_on` and `not_on` may name.
+    #[must_use]
+    pub fn code(self, code: impl Into<String>) -> Self {
+        Self { code: Some(code.into()), ..self }
     }
 }

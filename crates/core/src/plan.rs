@@ -4,6 +4,7 @@
 
 mod body;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
@@ -75,6 +76,21 @@ pub enum Source {
         /// Which of the task's outputs; none: the whole value, of a task with one output.
         part: Option<Part>,
     },
+    /// What went wrong with the items of a step that goes on past them.
+    ItemErrors {
+        /// The step's index.
+        step: u32,
+    },
+}
+
+impl Source {
+    /// The step it comes from; none: from outside.
+    pub fn step(&self) -> Option<u32> {
+        match self {
+            Self::Parameter { .. } => None,
+            Self::Output { step, .. } | Self::ItemErrors { step } => Some(*step),
+        }
+    }
 }
 
 /// One of several outputs of a task.
@@ -206,6 +222,13 @@ impl Plan {
         &self.outputs
     }
 
+    /// Whether another task, or the result, has the errors of a step's items.
+    pub fn uses_errors_of(&self, step: u32) -> bool {
+        let has = |source: &Source| matches!(source, Source::ItemErrors { step: of } if *of == step);
+        let wires = self.steps.iter().flat_map(|step| &step.wires).map(|wire| &wire.source);
+        wires.chain(self.outputs.iter().map(|(_, source)| source)).any(has)
+    }
+
     /// The graph of the steps, for analysis and drawing. Made at the first call, and kept.
     pub fn dag(&self) -> &Dag {
         self.dag.get_or_init(|| self.draw())
@@ -222,12 +245,14 @@ impl Plan {
         let mut edges = Vec::new();
         for (target, step) in self.steps.iter().enumerate() {
             for wire in &step.wires {
-                if let Source::Output { step: source, part } = &wire.source {
-                    let whole =
-                        || self.steps[*source as usize].task.outputs.first().cloned().unwrap_or_default();
-                    let data = part.as_ref().map_or_else(whole, |part| part.key.to_string());
-                    edges.push(DagEdge { source: *source, target: index(target), data });
-                }
+                let Some(source) = wire.source.step() else { continue };
+                let task = &self.steps[source as usize].task;
+                let data = match &wire.source {
+                    Source::Output { part: Some(part), .. } => part.key.to_string(),
+                    Source::ItemErrors { .. } => task.errors_output().unwrap_or_default(),
+                    _ => task.outputs.first().cloned().unwrap_or_default(),
+                };
+                edges.push(DagEdge { source, target: index(target), data });
             }
         }
         // The constructor has refused every cycle, so this cannot fail; an empty graph is the honest answer if it did.
@@ -238,6 +263,17 @@ impl Plan {
 struct Producer {
     step: u32,
     part: Option<Part>,
+    /// It makes the list of errors of its items.
+    errors: bool,
+}
+
+impl Producer {
+    fn source(&self) -> Source {
+        match self.errors {
+            true => Source::ItemErrors { step: self.step },
+            false => Source::Output { step: self.step, part: self.part.clone() },
+        }
+    }
 }
 
 impl PlanStep {
@@ -247,14 +283,8 @@ impl PlanStep {
     }
 }
 
-impl Producer {
-    fn source(&self) -> Source {
-        Source::Output { step: self.step, part: self.part.clone() }
-    }
-}
-
-fn producers<'a>(pipeline: &'a Pipeline, errors: &mut Vec<WiringError>) -> HashMap<&'a str, Producer> {
-    let mut producers: HashMap<&str, Producer> = HashMap::with_capacity(pipeline.tasks.len());
+fn producers<'a>(pipeline: &'a Pipeline, errors: &mut Vec<WiringError>) -> HashMap<Cow<'a, str>, Producer> {
+    let mut producers: HashMap<Cow<'_, str>, Producer> = HashMap::with_capacity(pipeline.tasks.len());
     let mut names: HashMap<&str, usize> = HashMap::with_capacity(pipeline.tasks.len());
     if pipeline.tasks.is_empty() {
         errors.push(WiringError {
@@ -275,24 +305,27 @@ fn producers<'a>(pipeline: &'a Pipeline, errors: &mut Vec<WiringError>) -> HashM
                 help: "give one of them another name".to_owned(),
             });
         }
-        for (place, output) in task.outputs.iter().enumerate() {
-            let several = task.outputs.len() > 1;
-            let part = several.then(|| Part { key: output.as_str().into(), place: index(place) });
-            if pipeline.inputs.contains(output) {
+        let own = task.outputs.iter().map(|output| (Cow::Borrowed(output.as_str()), false));
+        let errors_output = task.errors_output().map(|output| (Cow::Owned(output), true));
+        for (place, (output, of_errors)) in own.chain(errors_output).enumerate() {
+            let several = task.outputs.len() > 1 && !of_errors;
+            let part = several.then(|| Part { key: (*output).into(), place: index(place) });
+            if pipeline.inputs.contains(&output) {
                 errors.push(WiringError {
                     task: Some(position),
                     field: "output",
-                    name: Some(output.clone()),
+                    name: Some(output.to_string()),
                     message: format!("output `{output}` of task `{}` has the name of a parameter", task.name),
                     help: format!("rename the output, or remove `{output}` from the pipeline's `inputs:`"),
                 });
             }
-            if let Some(first) = producers.insert(output, Producer { step: index(position), part }) {
+            let made = Producer { step: index(position), part, errors: of_errors };
+            if let Some(first) = producers.insert(output.clone(), made) {
                 let other = &pipeline.tasks[first.step as usize].name;
                 errors.push(WiringError {
                     task: Some(position),
                     field: "output",
-                    name: Some(output.clone()),
+                    name: Some(output.to_string()),
                     message: format!("output `{output}` is made by two tasks: `{other}` and `{}`", task.name),
                     help: "give one of them another output name".to_owned(),
                 });
@@ -327,20 +360,14 @@ fn undeclared(pipeline: &Pipeline, task: usize, input: &Input, suggest: bool) ->
 
 fn link(steps: &mut [PlanStep]) {
     for target in 0..steps.len() {
-        let mut sources: Vec<u32> = steps[target].wires.iter().filter_map(source_step).collect();
+        let mut sources: Vec<u32> =
+            steps[target].wires.iter().filter_map(|wire| wire.source.step()).collect();
         sources.sort_unstable();
         sources.dedup();
         steps[target].dependencies = index(sources.len());
         for source in sources {
             steps[source as usize].dependents.push(index(target));
         }
-    }
-}
-
-fn source_step(wire: &Wire) -> Option<u32> {
-    match wire.source {
-        Source::Output { step, .. } => Some(step),
-        Source::Parameter { .. } => None,
     }
 }
 
@@ -366,7 +393,7 @@ fn cycle_error(pipeline: &Pipeline, cycle: &[u32]) -> WiringError {
 
 fn result_of(
     pipeline: &Pipeline,
-    producers: &HashMap<&str, Producer>,
+    producers: &HashMap<Cow<'_, str>, Producer>,
     steps: &[PlanStep],
     errors: &mut Vec<WiringError>,
 ) -> Vec<(Arc<str>, Source)> {
@@ -377,8 +404,10 @@ fn result_of(
     let Some(names) = &pipeline.outputs else {
         let consumed: std::collections::HashSet<&str> =
             pipeline.tasks.iter().flat_map(|task| &task.inputs).map(|input| input.source.as_str()).collect();
-        let free = pipeline.tasks.iter().flat_map(|task| &task.outputs);
-        let free = free.filter(|output| !consumed.contains(output.as_str()));
+        let made = |task: &'_ Arc<Task>| {
+            task.outputs.iter().cloned().chain(task.errors_output()).collect::<Vec<_>>()
+        };
+        let free = pipeline.tasks.iter().flat_map(made).filter(|output| !consumed.contains(output.as_str()));
         return free
             .filter_map(|name| Some((name.as_str().into(), producers.get(name.as_str())?.source())))
             .collect();
@@ -388,7 +417,7 @@ fn result_of(
         match producers.get(name.as_str()) {
             Some(producer) => outputs.push((name.as_str().into(), producer.source())),
             None => {
-                let known = producers.keys().copied().filter(|_| errors.len() < SUGGESTIONS);
+                let known = producers.keys().map(AsRef::as_ref).filter(|_| errors.len() < SUGGESTIONS);
                 let nearest = crate::diagnostic::nearest(name, known);
                 errors.push(WiringError {
                     task: None,

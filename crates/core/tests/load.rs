@@ -340,3 +340,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_pipeline_says_for_its_tasks_what_they_do_not_say() {
+    let text = "
+id: p
+retry: { max_attempts: 4, max_time: 5m, retry_on: [timeout, 'http:5*'], not_on: ['message ~ gone'] }
+step_timeout: 30s
+tasks:
+  - { name: plain, expression: 1 }
+  - { name: own, expression: 1, retry: { max_attempts: 2 }, timeout: 1m }
+  - { name: approve, wait: { signal: go } }
+  - { name: items, map: { over: xs, wait: { duration: 1m } } }
+";
+    let pipeline = load_text("p.yaml", text, Format::Yaml).unwrap().remove(0);
+    let [plain, own, approve, items] = pipeline.tasks.as_slice() else { panic!("four tasks") };
+    assert_eq!((plain.retry.max_attempts.get(), plain.timeout), (4, Some(Duration::from_secs(30))));
+    assert_eq!(plain.retry.max_time, Some(Duration::from_secs(300)));
+    assert!(plain.retry.repeats("http:503", "", false) && !plain.retry.repeats("timeout", "gone", false));
+    assert_eq!((own.retry.max_attempts.get(), own.timeout), (2, Some(Duration::from_secs(60))));
+    assert_eq!(own.retry.retry_on, None, "a task's own policy replaces the whole of the pipeline's");
+    assert_eq!((approve.timeout, items.timeout), (None, None), "a limit for work is none for waiting");
+}

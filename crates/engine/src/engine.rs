@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use taskiq_flow_core::definition::{TaskKind, WaitFor};
 use taskiq_flow_core::id::{PipelineId, RunId};
-use taskiq_flow_core::run::{Input, RunStatus, RunView};
+use taskiq_flow_core::run::{Input, ItemFilter, ItemPage, RunStatus, RunView};
 use taskiq_flow_store::{RunRecord, RunSummary, StoreError, Trigger};
 use tokio::sync::oneshot;
 
@@ -118,6 +118,26 @@ impl Engine {
             Ok(None) => Ok(self.replay(run_id).await?.view()),
             Err(_) => Err(ControlError::ShuttingDown),
         }
+    }
+
+    /// A page of the items of a step, which may itself be an item such as `rows[3]`.
+    ///
+    /// # Errors
+    /// [`ControlError::UnknownRun`], [`ControlError::UnknownStep`] and failures of the store.
+    pub async fn items(
+        &self,
+        run_id: RunId,
+        step: &str,
+        filter: ItemFilter,
+    ) -> Result<ItemPage, ControlError> {
+        let (reply, answer) = oneshot::channel();
+        let message = Message::Items { run_id, step: step.to_owned(), filter, reply };
+        self.send(run_id, message).await.map_err(|()| ControlError::ShuttingDown)?;
+        let page = match answer.await.map_err(|_| ControlError::ShuttingDown)? {
+            Some(page) => page,
+            None => self.replay(run_id).await?.items(step, filter),
+        };
+        page.ok_or_else(|| ControlError::UnknownStep(step.to_owned()))
     }
 
     /// The stored record of a run: its pipeline, parameters, trigger and summary.

@@ -58,6 +58,9 @@ pub enum ControlError {
     /// No step of the pipeline waits for that signal.
     #[error("no step of this pipeline waits for a signal `{0}`")]
     UnknownSignal(String),
+    /// The run has no step, and no item, of that name.
+    #[error("the run has no step `{0}`")]
+    UnknownStep(String),
     /// As many signals as may be wait for their steps.
     #[error(
         "{MAX_WAITING_SIGNALS} signals wait for steps of this run already; send more once steps have taken some"

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use taskiq_flow_core::id::RunId;
 use taskiq_flow_core::plan::Plan;
-use taskiq_flow_core::run::{Input, Outcome, Run, RunView};
+use taskiq_flow_core::run::{Input, ItemFilter, ItemPage, Outcome, Run, RunView};
 use taskiq_flow_store::{Fence, RunRecord, Trigger};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
@@ -33,12 +33,21 @@ pub(crate) enum Message {
     Adopt(Box<Adopted>),
     /// Somebody controls a run.
     Control { run_id: RunId, input: Input, action: &'static str, reply: oneshot::Sender<Controlled> },
+    /// A worker has taken up an attempt that has a time limit.
+    Began { run_id: RunId, step_run: u32, attempt: u32 },
     /// An attempt has ended.
     Finished(Box<Finished>),
     /// Show the run when it has ended. The answer is none when the shard does not have it, or not any more.
     Wait { run_id: RunId, reply: oneshot::Sender<Option<Box<RunView>>> },
     /// Show the run. The answer is none when the shard does not have it.
     View { run_id: RunId, reply: oneshot::Sender<Option<Box<RunView>>> },
+    /// Show the items of a step. The outer none: the shard does not have the run; the inner: the run has no such step.
+    Items {
+        run_id: RunId,
+        step: String,
+        filter: ItemFilter,
+        reply: oneshot::Sender<Option<Option<ItemPage>>>,
+    },
     /// Answer when all that came before is done; nothing new is started after this.
     Drain { reply: oneshot::Sender<()> },
 }

@@ -86,6 +86,12 @@ impl Worker {
         let work = &delivery.work;
         let key = (work.run_id, work.step_run, work.attempt);
         let token = self.inflight.enter(key);
+        if work.timeout().is_some()
+            && let Some(inner) = self.engine.upgrade()
+        {
+            let (run_id, step_run, attempt) = key;
+            let _ = inner.shards.send(run_id, Message::Began { run_id, step_run, attempt }).await;
+        }
         let started = Instant::now();
         let execution = tokio::select! {
             biased;
@@ -129,7 +135,7 @@ async fn limited(work: &Work, execution: impl Future<Output = Execution>) -> Exe
     let limit = work.timeout().unwrap_or(Duration::MAX);
     match tokio::time::timeout(limit, AssertUnwindSafe(execution).catch_unwind()).await {
         Ok(Ok(execution)) => execution,
-        Ok(Err(_)) => Execution::failed(Failure::error("the task panicked")),
+        Ok(Err(_)) => Execution::failed(Failure::error("the task panicked").code("panic")),
         Err(_) => Execution::failed(too_long(limit)),
     }
 }
@@ -177,7 +183,7 @@ async fn inner_run(engine: &Weak<Inner>, work: &Work, token: &CancellationToken)
         Ok(Ok(view)) => {
             let reason = view.error.map_or_else(String::new, |error| format!(": {}", error.message));
             let message = format!("run {run_id} of `{pipeline_id}` is {}{reason}", view.status);
-            Execution::failed(Failure::error(message))
+            Execution::failed(Failure::error(message).code(format!("run:{}", view.status)))
         }
         Ok(Err(ControlError::ShuttingDown)) => return None,
         Ok(Err(error)) => Execution::failed(Failure::error(error.to_string())),
@@ -214,9 +220,9 @@ async fn submit_inner(
                 }
             }
             Err(error @ (SubmitError::Store(_) | SubmitError::Busy)) => {
-                Err(Failure::error(error.to_string()))
+                Err(Failure::error(error.to_string()).code("run:refused"))
             }
-            Err(error) => Err(Failure::permanent(error.to_string())),
+            Err(error) => Err(Failure::permanent(error.to_string()).code("run:refused")),
         });
     }
 }

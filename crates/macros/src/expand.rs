@@ -74,6 +74,12 @@ fn info(function: &ItemFn, options: &Options, parameters: &[Parameter]) -> Token
         let jitter = option(options.jitter.as_ref());
         let max_delay = option(options.max_delay.as_ref());
         settings.push(quote!(.retry(#attempts, #delay, #backoff, #jitter, #max_delay)));
+        if options.max_time.is_some() || options.retry_on.is_some() || options.not_on.is_some() {
+            let max_time = option(options.max_time.as_ref());
+            let only = options.retry_on.iter().flatten();
+            let never = options.not_on.iter().flatten();
+            settings.push(quote!(.retry_rules(#max_time, &[#(#only),*], &[#(#never),*])));
+        }
     }
     if let Some(millis) = options.timeout {
         settings.push(quote!(.timeout(#millis)));

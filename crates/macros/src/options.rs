@@ -8,7 +8,7 @@ use syn::{Error, Expr, ExprArray, ExprLit, Lit, LitStr, Meta, Result, Token};
 
 use crate::duration::millis;
 
-const KNOWN: [&str; 10] = [
+const KNOWN: [&str; 13] = [
     "name",
     "output",
     "outputs",
@@ -17,6 +17,9 @@ const KNOWN: [&str; 10] = [
     "backoff",
     "jitter",
     "max_delay",
+    "max_time",
+    "retry_on",
+    "not_on",
     "timeout",
     "on_error",
 ];
@@ -38,6 +41,9 @@ pub(crate) struct Options {
     pub(crate) backoff: Option<f64>,
     pub(crate) jitter: Option<bool>,
     pub(crate) max_delay: Option<u64>,
+    pub(crate) max_time: Option<u64>,
+    pub(crate) retry_on: Option<Vec<LitStr>>,
+    pub(crate) not_on: Option<Vec<LitStr>>,
     pub(crate) timeout: Option<u64>,
     pub(crate) continues: Option<bool>,
 }
@@ -63,7 +69,10 @@ impl Options {
             if seen.contains(&key) {
                 return Err(Error::new(pair.path.span(), format!("`{key}` stands here twice")));
             }
-            if matches!(key.as_str(), "delay" | "backoff" | "jitter" | "max_delay") {
+            if matches!(
+                key.as_str(),
+                "delay" | "backoff" | "jitter" | "max_delay" | "max_time" | "retry_on" | "not_on"
+            ) {
                 waits = waits.or(Some(pair.path.span()));
             }
             options.set(&key, &pair.value)?;
@@ -75,10 +84,9 @@ impl Options {
             seen.push(key);
         }
         match waits {
-            Some(span) if options.retries == 0 => Err(Error::new(
-                span,
-                "this is about the wait before another attempt: add `retries = 1` or more",
-            )),
+            Some(span) if options.retries == 0 => {
+                Err(Error::new(span, "this is about further attempts: add `retries = 1` or more"))
+            }
             _ => Ok(options),
         }
     }
@@ -91,6 +99,9 @@ impl Options {
             "retries" => self.retries = retries(value)?,
             "delay" => self.delay = Some(duration(value, 0)?),
             "max_delay" => self.max_delay = Some(duration(value, 0)?),
+            "max_time" => self.max_time = Some(duration(value, 1)?),
+            "retry_on" => self.retry_on = Some(rules(value)?),
+            "not_on" => self.not_on = Some(rules(value)?),
             "timeout" => self.timeout = Some(duration(value, 1)?),
             "backoff" => self.backoff = Some(backoff(value)?),
             "jitter" => self.jitter = Some(flag(value)?),
@@ -146,6 +157,18 @@ fn names(value: &Expr) -> Result<Vec<LitStr>> {
         ));
     }
     Ok(names)
+}
+
+/// Codes of errors. What one may look like, the loader of pipelines says.
+fn rules(value: &Expr) -> Result<Vec<LitStr>> {
+    let expected = "a list of errors, such as `[\"timeout\", \"message ~ try again\"]`";
+    let Expr::Array(ExprArray { elems, .. }) = value else {
+        return Err(Error::new(value.span(), format!("expected {expected}")));
+    };
+    if elems.is_empty() {
+        return Err(Error::new(value.span(), "this names no error; leave it out, or name one"));
+    }
+    elems.iter().map(|element| text(element, "the code of an error in quotes").cloned()).collect()
 }
 
 fn retries(value: &Expr) -> Result<u32> {

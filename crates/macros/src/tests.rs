@@ -74,7 +74,7 @@ fn options_that_mean_nothing_are_refused_where_they_stand() {
         (
             "retry = 3",
             "unknown option; the options of a task are `name`, `output`, `outputs`, `retries`, `delay`, `backoff`, \
-             `jitter`, `max_delay`, `timeout`, `on_error`",
+             `jitter`, `max_delay`, `max_time`, `retry_on`, `not_on`, `timeout`, `on_error`",
             "retry",
         ),
         ("retries", "write `retries = ...`", "retries"),
@@ -97,10 +97,15 @@ fn options_that_mean_nothing_are_refused_where_they_stand() {
         ("timeout = \"30\"", a_duration, "\"30\""),
         ("timeout = \"0s\"", a_duration, "\"0s\""),
         ("timeout = 30", "expected a duration in quotes, such as \"30s\"", "30"),
+        ("delay = \"1s\"", "this is about further attempts: add `retries = 1` or more", "delay"),
+        ("retry_on = [\"timeout\"]", "this is about further attempts: add `retries = 1` or more", "retry_on"),
+        ("retries = 1, max_time = \"0s\"", a_duration, "\"0s\""),
+        ("retries = 1, not_on = []", "this names no error; leave it out, or name one", "[]"),
+        ("retries = 1, not_on = [3]", "expected the code of an error in quotes", "3"),
         (
-            "delay = \"1s\"",
-            "this is about the wait before another attempt: add `retries = 1` or more",
-            "delay",
+            "retries = 1, retry_on = \"timeout\"",
+            "expected a list of errors, such as `[\"timeout\", \"message ~ try again\"]`",
+            "\"timeout\"",
         ),
         (
             "retries = 1, backoff = 0.5",

@@ -87,6 +87,8 @@ pub static ROWS: &[Row] = &[
     get("/pipelines/{id}/status", On(Read)),
     get("/runs", Listing(Read)),
     get("/runs/{id}", OfRun(Read)),
+    // The run of the test has no such step.
+    Row { answers: &[200, 404], ..get("/runs/{id}/steps/{step}/items", OfRun(Read)) },
     // The run has ended: there is nothing to control any more.
     post("/runs/{id}/cancel", OfRun(Execute), None, &[409]),
     post("/runs/{id}/pause", OfRun(Execute), None, &[409]),

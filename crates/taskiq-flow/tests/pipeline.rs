@@ -274,3 +274,26 @@ fn nothing_is_registered_for_a_pipeline_that_is_refused() {
     assert!(Pipeline::dataflow("p").task(add).task(add).build_with(&registry).is_err());
     assert!(registry.names().is_empty());
 }
+
+#[task(retries = 4, max_time = "5m", retry_on = ["rate_limited", "http:5*"], not_on = ["message ~ never"])]
+async fn fetch(url: String) -> String {
+    url
+}
+
+#[test]
+fn rules_about_errors_are_written_as_a_file_would_have_them() {
+    let rules = json!({
+        "max_attempts": 5, "max_time": "5m", "retry_on": ["rate_limited", "http:5*"], "not_on": ["message ~ never"]
+    });
+    let pipeline = Pipeline::dataflow("p").task(fetch).build().unwrap();
+    same(&pipeline.source["tasks"][0]["retry"], rules.clone());
+    let policy = pipeline.tasks[0].retry.clone();
+    let again = Pipeline::dataflow("p")
+        .task(expr("e", "1"))
+        .retry(policy.clone())
+        .step_timeout(Duration::from_secs(30))
+        .build()
+        .unwrap();
+    assert_eq!((&again.tasks[0].retry, again.tasks[0].timeout), (&policy, Some(Duration::from_secs(30))));
+    same(&again.source["step_timeout"], json!("30s"));
+}

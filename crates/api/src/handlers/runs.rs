@@ -6,7 +6,7 @@ use axum::{Extension, Json};
 use http::{StatusCode, Uri};
 use serde::Deserialize;
 use taskiq_flow_core::id::{PipelineId, RunId};
-use taskiq_flow_core::run::RunStatus;
+use taskiq_flow_core::run::{ItemFilter, RunStatus, StepStatus};
 use taskiq_flow_security::{Permission, Resource};
 use taskiq_flow_store::RunFilter;
 use utoipa::openapi::Schema;
@@ -14,7 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{Allowed, Caller, OnRun, run_location};
 use crate::input::{AnyBody, OptionalBody, Params, field, limit, one_of};
-use crate::model::{Accepted, LogList, RunDocument, RunList, SignalTaken};
+use crate::model::{Accepted, ItemList, LogList, RunDocument, RunList, SignalTaken};
 use crate::problem::Problem;
 use crate::service::runs::{self, Control};
 use crate::state::AppState;
@@ -39,6 +39,20 @@ pub(crate) struct RunQuery {
     cursor: Option<String>,
 }
 
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ItemQuery {
+    /// Only in this state.
+    #[param(schema_with = step_states)]
+    status: Option<String>,
+    /// At most so many; 100 unless said.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
+    limit: Option<String>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Cancellation {
@@ -48,6 +62,10 @@ pub(crate) struct Cancellation {
 
 fn states() -> Schema {
     one_of("Only in this state.", RunStatus::ALL.map(RunStatus::as_str))
+}
+
+fn step_states() -> Schema {
+    one_of("Only in this state.", StepStatus::ALL.map(StepStatus::as_str))
 }
 
 /// Runs of the pipelines the caller may read, newest first.
@@ -85,6 +103,34 @@ pub(crate) async fn get_run(
     Extension(run): OnRun,
 ) -> Result<Json<RunDocument>, Problem> {
     Ok(Json(runs::show(&state, &permit, &run).await?))
+}
+
+/// The items of a map, filter, reduce or group of a run, with their values, in the order of the list.
+#[utoipa::path(
+    get, path = "/runs/{id}/steps/{step}/items", tag = "runs",
+    params(
+        ("id" = String, Path, description = "The run"),
+        ("step" = String, Path, description = "The step, or an item that has items itself, such as `rows[3]`"),
+        ItemQuery,
+    ),
+    responses((status = 200, body = ItemList)),
+)]
+pub(crate) async fn get_step_items(
+    State(state): State<AppState>,
+    Extension(permit): Allowed,
+    Extension(run): OnRun,
+    path: Path<(String, String)>,
+    Params(query): Params<ItemQuery>,
+) -> Result<Json<ItemList>, Problem> {
+    let Path((_, step)) = path;
+    let filter = ItemFilter {
+        status: field("status", query.status.as_deref(), |text| text.parse::<StepStatus>())?,
+        after: field("cursor", query.cursor.as_deref(), |text| {
+            text.parse::<u32>().map_err(|_| "is no cursor of this list")
+        })?,
+        limit: limit(query.limit.as_deref())?,
+    };
+    Ok(Json(runs::items(&state, &permit, &run, &step, filter).await?))
 }
 
 /// What the attempts of a run printed beside their values.

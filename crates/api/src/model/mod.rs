@@ -8,7 +8,7 @@ mod security;
 pub(crate) use pipeline::{
     CriticalPathDocument, ParallelGroups, PipelineDocument, PipelineList, PipelineRow, Registration,
 };
-pub(crate) use run::{Accepted, EventList, Finished, LogList, RunDocument, RunList, SignalTaken};
+pub(crate) use run::{Accepted, EventList, Finished, ItemList, LogList, RunDocument, RunList, SignalTaken};
 pub(crate) use schedule::{ScheduleDocument, ScheduleList};
 pub(crate) use security::{
     AclDocument, AclList, AclRow, IssuedKeyDocument, KeyDocument, KeyList, RevocationDocument, RevocationList,

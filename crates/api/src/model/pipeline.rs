@@ -153,7 +153,7 @@ impl PipelineRow {
             version: registered.version,
             task_count: count,
             node_count: count,
-            edge_count: wires.filter(|wire| matches!(wire.source, Source::Output { .. })).count(),
+            edge_count: wires.filter(|wire| wire.source.step().is_some()).count(),
             has_dag: count > 0,
             last_run: last_run.map(|run| LastRun {
                 run_id: run.run_id,
@@ -222,7 +222,7 @@ fn inputs_schema(plan: &Plan) -> Value {
     let needed: Vec<&str> = wires
         .filter_map(|wire| match &wire.source {
             Source::Parameter { name, .. } => Some(name.as_ref()),
-            Source::Output { .. } => None,
+            Source::Output { .. } | Source::ItemErrors { .. } => None,
         })
         .collect();
     let required: Vec<_> = plan.parameters().iter().filter(|name| needed.contains(&name.as_str())).collect();

@@ -1,11 +1,12 @@
 //! Runs, their steps, events and logs.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 use taskiq_flow_core::id::{PipelineId, RunId};
-use taskiq_flow_core::run::{EventView, ItemView, RunError, RunStatus, RunView, StepView};
+use taskiq_flow_core::run::{EventView, ItemPage, ItemView, RunError, RunStatus, RunView, StepView};
 use taskiq_flow_core::time::Timestamp;
 use taskiq_flow_engine::RunSummaryView;
 use taskiq_flow_store::{StepLog, Trigger};
@@ -68,7 +69,11 @@ pub(crate) struct StepDocument {
     /// The signal that ends it, while it waits for one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) waits_for: Option<String>,
-    /// Of a map, filter, reduce or group that has started: its items.
+    /// Of a map, filter, reduce or group that has started: how many of its items are in which state.
+    #[schema(value_type = Object)]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) item_counts: BTreeMap<&'static str, u32>,
+    /// The first 100 of those; `GET /runs/{id}/steps/{step}/items` has all, with their values.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) items: Vec<ItemDocument>,
 }
@@ -93,10 +98,40 @@ pub(crate) struct ItemDocument {
     /// What the last attempt said if it failed.
     #[schema(value_type = Option<String>)]
     pub(crate) error: Option<Arc<str>>,
+    /// The code of that error, such as `exit:3` or `http:503`.
+    #[schema(value_type = Option<String>)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) code: Option<Arc<str>>,
     /// Why it was skipped or cancelled.
     #[schema(value_type = Option<String>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<Arc<str>>,
+}
+
+/// Items of a step.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ItemList {
+    /// In the order of the list.
+    pub(crate) items: Vec<DetailDocument>,
+    /// How many items of the step are in which state.
+    #[schema(value_type = Object)]
+    pub(crate) counts: BTreeMap<&'static str, u32>,
+    /// What to ask for the next page with; null: this was the last.
+    pub(crate) next_cursor: Option<String>,
+}
+
+/// An item of a step, with its value.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Item)]
+pub(crate) struct DetailDocument {
+    /// The name of its step run, such as `square[3]`.
+    #[schema(value_type = String)]
+    pub(crate) step: Arc<str>,
+    #[serde(flatten)]
+    pub(crate) state: ItemDocument,
+    /// Its value, where it has one.
+    #[schema(value_type = Option<Value>)]
+    pub(crate) result: Option<Arc<Value>>,
 }
 
 /// A run that was accepted, or that a request changed.
@@ -238,7 +273,20 @@ impl From<RunView> for RunDocument {
 impl From<StepView> for StepDocument {
     fn from(step: StepView) -> Self {
         let items = step.items.into_iter().map(Into::into).collect();
-        Self { id: step.id, kind: step.kind, state: step.state.into(), waits_for: step.waits_for, items }
+        let StepView { id, kind, state, waits_for, item_counts, .. } = step;
+        Self { id, kind, state: state.into(), waits_for, item_counts, items }
+    }
+}
+
+impl From<ItemPage> for ItemList {
+    fn from(page: ItemPage) -> Self {
+        let items = page.items.into_iter().map(|item| DetailDocument {
+            step: item.name,
+            state: item.state.into(),
+            result: item.result,
+        });
+        let next_cursor = page.next.map(|place| place.to_string());
+        Self { items: items.collect(), counts: page.counts, next_cursor }
     }
 }
 
@@ -252,6 +300,7 @@ impl From<ItemView> for ItemDocument {
             finished_at: item.finished_at,
             duration_ms: item.duration_ms,
             error: item.error,
+            code: item.code,
             reason: item.reason,
         }
     }

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 use taskiq_flow_core::id::{PipelineId, RunId};
-use taskiq_flow_core::run::RunStatus;
+use taskiq_flow_core::run::{ItemFilter, RunStatus};
 use taskiq_flow_engine::{ControlError, Submission, Submitted};
 use taskiq_flow_security::policy::Resource;
 use taskiq_flow_security::{Admission, Permission, Permit, Principal};
 use taskiq_flow_store::{RunFilter, RunRecord, Trigger};
 
 use super::{pipelines, quota};
-use crate::model::{Accepted, EventList, Finished, LogList, RunDocument, RunList};
+use crate::model::{Accepted, EventList, Finished, ItemList, LogList, RunDocument, RunList};
 use crate::problem::Problem;
 use crate::state::AppState;
 
@@ -131,6 +131,18 @@ pub(crate) async fn show(
 ) -> Result<RunDocument, Problem> {
     check(permit, record)?;
     Ok(state.engine().run(record.run_id).await?.into())
+}
+
+/// A page of the items of one of its steps.
+pub(crate) async fn items(
+    state: &AppState,
+    permit: &Permit,
+    record: &RunRecord,
+    step: &str,
+    filter: ItemFilter,
+) -> Result<ItemList, Problem> {
+    check(permit, record)?;
+    Ok(state.engine().items(record.run_id, step, filter).await?.into())
 }
 
 /// What is done to a run.

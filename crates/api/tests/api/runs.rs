@@ -119,3 +119,32 @@ async fn logs_are_those_of_the_attempts() {
     let run = server.run("diamond", json!({})).await;
     assert_eq!(server.get(&format!("/runs/{run}/logs")).await.json(), json!({"logs": []}));
 }
+
+#[tokio::test]
+async fn the_items_of_a_step_are_read_in_pages() {
+    let server = server().await;
+    let definition = json!({"tasks": [{
+        "name": "rows", "map": {"over": "xs", "expression": "10 / item", "on_item_error": "collect"}
+    }]});
+    assert_eq!(server.post("/pipelines/items", definition).await.status, 201);
+    let run = server.run("items", json!({"xs": [1, "two", 5]})).await;
+    let items = |query: &str| format!("/runs/{run}/steps/rows/items{query}");
+    let first = server.get(&items("?limit=2")).await.json();
+    assert_eq!(first["counts"], json!({"completed": 2, "failed": 1}));
+    assert_eq!(first["items"][0]["step"], "rows[0]");
+    assert_eq!(first["items"][0]["result"], 10.0);
+    assert_eq!(first["items"][1]["status"], "failed");
+    assert_eq!(first["items"][1]["code"], "expression");
+    let cursor = first["next_cursor"].as_str().unwrap();
+    let second = server.get(&items(&format!("?limit=2&cursor={cursor}"))).await.json();
+    assert_eq!((&second["items"][0]["index"], &second["next_cursor"]), (&json!(2), &Value::Null));
+    let failed = server.get(&items("?status=failed")).await.json();
+    assert_eq!(failed["items"].as_array().map(Vec::len), Some(1));
+    let shown = server.get(&format!("/runs/{run}")).await.json();
+    assert_eq!(shown["status"], "completed");
+    assert_eq!(shown["result"]["rows_errors"][0]["index"], 1);
+    assert_eq!(shown["steps"][0]["item_counts"], json!({"completed": 2, "failed": 1}));
+    assert_eq!(server.get(&items("?status=odd")).await.status, 422);
+    assert_eq!(server.get(&items("?cursor=odd")).await.status, 422);
+    assert_eq!(server.get(&format!("/runs/{run}/steps/nothing/items")).await.status, 404);
+}

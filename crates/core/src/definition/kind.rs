@@ -157,8 +157,22 @@ pub struct MapSpec {
     pub item: String,
     /// At most so many items at once.
     pub max_parallel: Option<NonZeroU32>,
+    /// What the failure of an item does.
+    pub on_item_error: OnItemError,
     /// What is done with an item.
     pub body: Box<Body>,
+}
+
+/// What the failure of an item does to its map or filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnItemError {
+    /// The map fails with it; items under way are cancelled.
+    #[default]
+    Fail,
+    /// The others go on; the item is left out of the value.
+    Skip,
+    /// The others go on; the value has null in its place. Not of a filter, which leaves out what is not true.
+    Collect,
 }
 
 /// A fold over a list.
@@ -245,6 +259,11 @@ impl TaskKind {
             Self::Wait(WaitSpec { until: WaitFor::Signal(name), .. }) => Some(name),
             _ => None,
         }
+    }
+
+    /// Whether it is a wait, or has one inside.
+    pub fn waits(&self) -> bool {
+        matches!(self, Self::Wait(_)) || self.inner().iter().any(|body| body.kind.waits())
     }
 
     /// The bodies inside this one: of a map and the like its body, of a group its members.

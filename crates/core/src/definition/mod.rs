@@ -3,15 +3,17 @@
 //! A definition that exists is well-formed: it was built by the [loader](crate::load) or by the builder, and both
 //! end in [`Plan::new`](crate::plan::Plan::new), which checks the wiring.
 
+mod error_rule;
 mod kind;
 mod pipeline;
 mod retry;
 mod schema;
 mod task;
 
+pub use error_rule::{BadErrorRule, ErrorRule};
 pub use kind::{
-    Argument, Body, CommandSpec, GroupMember, HttpMethod, HttpResponse, HttpSpec, MapSpec, ReduceSpec,
-    TaskKind, TaskiqSpec, WaitFor, WaitSpec,
+    Argument, Body, CommandSpec, GroupMember, HttpMethod, HttpResponse, HttpSpec, MapSpec, OnItemError,
+    ReduceSpec, TaskKind, TaskiqSpec, WaitFor, WaitSpec,
 };
 pub use pipeline::{OnError, Pipeline, ScheduleSpec, Style, Timing};
 pub use retry::RetryPolicy;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Body, OnError, RetryPolicy};
+use super::{Body, OnError, OnItemError, RetryPolicy, TaskKind};
 use crate::expr::Expr;
 
 /// One task of a pipeline. Each run of the pipeline has one step for it.
@@ -23,6 +23,8 @@ pub struct Task {
     pub when: Option<Expr>,
     /// The longest one attempt may take; inside a map, filter, reduce or group: the attempt of one item.
     pub timeout: Option<Duration>,
+    /// The longest the whole step may take from its first start, with all its attempts and items.
+    pub total_timeout: Option<Duration>,
     /// How often and how soon a failed attempt is repeated; inside a map and the like: of one item.
     pub retry: RetryPolicy,
     /// Overrides the pipeline's rule for a failure of this task.
@@ -52,9 +54,20 @@ impl Task {
             inputs: Vec::new(),
             when: None,
             timeout: None,
+            total_timeout: None,
             retry: RetryPolicy::default(),
             on_error: None,
         }
+    }
+}
+
+impl Task {
+    /// The name of a further output, of a map that goes on past failed items: the list of what went wrong with which.
+    pub fn errors_output(&self) -> Option<String> {
+        let (TaskKind::Map(spec) | TaskKind::Filter(spec)) = &self.body.kind else { return None };
+        let tolerant = spec.on_item_error != OnItemError::Fail;
+        let output = self.outputs.first().filter(|_| tolerant && self.outputs.len() == 1)?;
+        Some(format!("{output}_errors"))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::definition::{Body, GroupMember, MapSpec, ReduceSpec, TaskKind, WaitFor, WaitSpec};
+use crate::definition::{Body, GroupMember, MapSpec, OnItemError, ReduceSpec, TaskKind, WaitFor, WaitSpec};
 use crate::diagnostic::nearest;
 use crate::document::{Key, Node};
 
@@ -10,6 +10,10 @@ use super::chain::VALUE;
 use super::pipeline::MAX_PARALLEL;
 use super::reader::{Fields, Reader, listed};
 use super::scope::{KINDS, Scope};
+
+/// What `on_item_error` may say; of a filter all but the last, as it leaves out what is not true.
+const ON_ITEM_ERROR: &[(&str, OnItemError)] =
+    &[("fail", OnItemError::Fail), ("skip", OnItemError::Skip), ("collect", OnItemError::Collect)];
 
 impl Reader<'_> {
     /// A mapping with one kind, `with:` and `further` fields.
@@ -53,8 +57,8 @@ impl Reader<'_> {
             "taskiq" => self.taskiq(node, scope).map(TaskKind::Taskiq),
             "pipeline" => self.pipeline_id(node).map(TaskKind::Pipeline),
             "wait" => self.wait(node).map(TaskKind::Wait),
-            "map" => self.map(node, "a map", scope).map(TaskKind::Map),
-            "filter" => self.map(node, "a filter", scope).map(TaskKind::Filter),
+            "map" => self.map(node, "a map", ON_ITEM_ERROR, scope).map(TaskKind::Map),
+            "filter" => self.map(node, "a filter", &ON_ITEM_ERROR[..2], scope).map(TaskKind::Filter),
             "reduce" => self.reduce(node, scope).map(TaskKind::Reduce),
             _ => self.group(node, scope).map(TaskKind::Group),
         }
@@ -141,15 +145,28 @@ impl Reader<'_> {
         }
     }
 
-    fn map(&mut self, node: &Node, what: &str, scope: &mut Scope) -> Option<MapSpec> {
+    fn map(
+        &mut self,
+        node: &Node,
+        what: &str,
+        rules: &[(&'static str, OnItemError)],
+        scope: &mut Scope,
+    ) -> Option<MapSpec> {
         let help = "write `{ over: names, as: name, expression: ... }`";
         let fields = self.mapping(node, &format!("{what} (a mapping)"), help)?;
         let over = self.over(fields, scope);
         let item = self.bound_name(fields, "as", if scope.chained { VALUE } else { "item" });
         let max_parallel = fields.get("max_parallel").and_then(|count| self.count_up_to(count, MAX_PARALLEL));
-        let further = ["over", "as", "max_parallel"];
+        let rule = fields.get("on_item_error").and_then(|rule| self.choice(rule, rules));
+        let further = ["over", "as", "max_parallel", "on_item_error"];
         let body = self.bound_body(fields, what, &further, scope, item.iter());
-        Some(MapSpec { over: over?, item: item?, max_parallel, body: Box::new(body?) })
+        Some(MapSpec {
+            over: over?,
+            item: item?,
+            max_parallel,
+            on_item_error: rule.unwrap_or_default(),
+            body: Box::new(body?),
+        })
     }
 
     fn reduce(&mut self, node: &Node, scope: &mut Scope) -> Option<ReduceSpec> {

@@ -24,8 +24,8 @@
 //! fix; a pipeline that loads has been through [`Plan::new`], so its wiring is sound.
 //!
 //! Fields of a pipeline: `id`, `description`, `inputs`, `tasks` or `steps`, `outputs`, `on_error`, `max_parallel`,
-//! `timeout`, `schedule`. Fields of a task: `name`, `description`, one kind, `inputs`, `optional_inputs`, `output` or
-//! `outputs`, `when`, `timeout`, `retry`, `on_error`, `with`. A step of the chained style has no inputs and outputs:
+//! `timeout`, `schedule`, and for its tasks `retry` and `step_timeout`. Fields of a task: `name`, `description`, one kind, `inputs`, `optional_inputs`, `output` or
+//! `outputs`, `when`, `timeout`, `total_timeout`, `retry`, `on_error`, `with`. A step of the chained style has no inputs and outputs:
 //! it is given `value`, what the step before it made; the first one is given the pipeline's parameters.
 
 mod chain;
@@ -34,6 +34,7 @@ mod http;
 mod kind;
 mod pipeline;
 mod reader;
+mod retry;
 mod scope;
 mod task;
 mod taskiq;

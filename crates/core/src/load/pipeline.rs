@@ -9,7 +9,7 @@ use crate::id::PipelineId;
 use crate::time::Timestamp;
 
 use super::MAX_TASKS;
-use super::reader::{Fields, Reader, listed};
+use super::reader::{Defaults, Fields, Reader, listed};
 
 const PIPELINE_FIELDS: &[&str] = &[
     "id",
@@ -21,6 +21,8 @@ const PIPELINE_FIELDS: &[&str] = &[
     "on_error",
     "max_parallel",
     "timeout",
+    "retry",
+    "step_timeout",
     "schedule",
 ];
 
@@ -55,6 +57,10 @@ impl Reader<'_> {
         let timeout = fields.get("timeout").and_then(|timeout| self.time_limit(timeout));
         let description = fields.get("description").and_then(|text| self.text(text)).map(str::to_owned);
         let schedules = fields.get("schedule").map(|schedule| self.schedules(schedule)).unwrap_or_default();
+        self.defaults = Defaults {
+            retry: fields.get("retry").and_then(|retry| self.retry(retry)).unwrap_or_default(),
+            step_timeout: fields.get("step_timeout").and_then(|timeout| self.time_limit(timeout)),
+        };
         let (style, tasks) = self.tasks_or_steps(fields, inputs.as_ref())?;
         Some(Pipeline {
             id: id?,

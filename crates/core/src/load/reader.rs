@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use crate::definition::RetryPolicy;
 use crate::diagnostic::{Diagnostic, nearest};
 use crate::document::{Document, Key, Node, NodeValue};
 use crate::expr::{Expr, ExprError, Template};
@@ -22,6 +23,15 @@ pub(super) struct Reader<'d> {
     errors: Vec<Diagnostic>,
     /// Mistakes found, those beyond the limit included.
     count: usize,
+    /// What the pipeline at hand says for those of its tasks that say nothing.
+    pub(super) defaults: Defaults,
+}
+
+/// What a pipeline says for its tasks.
+#[derive(Default)]
+pub(super) struct Defaults {
+    pub(super) retry: RetryPolicy,
+    pub(super) step_timeout: Option<Duration>,
 }
 
 /// A mapping whose keys are known.
@@ -45,7 +55,7 @@ impl<'n> Fields<'n> {
 
 impl<'d> Reader<'d> {
     pub(super) fn new(document: &'d Document) -> Self {
-        Self { document, errors: Vec::new(), count: 0 }
+        Self { document, errors: Vec::new(), count: 0, defaults: Defaults::default() }
     }
 
     pub(super) fn document(&self) -> &'d Document {

@@ -4,26 +4,20 @@ use std::collections::HashSet;
 
 use serde_json::Map;
 
-use crate::definition::{Body, Input, RetryPolicy, Task};
+use crate::definition::{Body, Input, Task, TaskKind, WaitFor, WaitSpec};
 use crate::document::{Node, NodeValue};
 use crate::expr::Expr;
+use crate::time::format_duration;
 
 use super::pipeline::ON_ERROR;
 use super::reader::{Fields, Reader};
 use super::scope::{KINDS, Scope};
 
 /// The fields that tasks and steps share, apart from the kinds.
-const SHARED_FIELDS: &[&str] = &["name", "description", "when", "timeout", "retry", "on_error", "with"];
+const SHARED_FIELDS: &[&str] =
+    &["name", "description", "when", "timeout", "total_timeout", "retry", "on_error", "with"];
 
 const WIRING_FIELDS: &[&str] = &["inputs", "optional_inputs", "output", "outputs"];
-
-const RETRY_FIELDS: &[&str] = &["max_attempts", "delay", "backoff", "jitter", "max_delay"];
-
-/// The most attempts of one step.
-const MAX_ATTEMPTS: u32 = 1000;
-
-/// The most by which the wait between attempts grows each time.
-const MAX_BACKOFF: f64 = 1000.0;
 
 impl Reader<'_> {
     /// A task of the dataflow style.
@@ -162,8 +156,23 @@ impl Reader<'_> {
         let with = self.constants(fields.get("with"));
         task.body.with = with.into_iter().chain(std::mem::take(&mut task.body.with)).collect::<Map<_, _>>();
         task.when = fields.get("when").and_then(|when| self.checked_expr(when, scope));
-        task.timeout = fields.get("timeout").and_then(|timeout| self.time_limit(timeout));
-        task.retry = fields.get("retry").and_then(|retry| self.retry(retry)).unwrap_or_default();
+        task.timeout = match fields.get("timeout") {
+            Some(timeout) => self.time_limit(timeout),
+            None => self.defaults.step_timeout.filter(|_| !task.body.kind.waits()),
+        };
+        task.total_timeout = fields.get("total_timeout").and_then(|timeout| self.time_limit(timeout));
+        if let (TaskKind::Wait(WaitSpec { until: WaitFor::Duration(duration), .. }), Some(limit)) =
+            (&task.body.kind, task.timeout.into_iter().chain(task.total_timeout).min())
+            && *duration > limit
+        {
+            let place = fields.get("timeout").or(fields.get("total_timeout")).unwrap_or(fields.node);
+            let message = format!("the wait takes {}, which is longer", format_duration(*duration));
+            self.wrong(place, message, "leave the limit out: a wait for a duration ends by itself");
+        }
+        task.retry = match fields.get("retry") {
+            Some(retry) => self.retry(retry).unwrap_or_default(),
+            None => self.defaults.retry.clone(),
+        };
         task.on_error = fields.get("on_error").and_then(|rule| self.choice(rule, ON_ERROR));
     }
 
@@ -220,40 +229,5 @@ impl Reader<'_> {
             }
             (None, None) => None,
         }
-    }
-
-    fn retry(&mut self, node: &Node) -> Option<RetryPolicy> {
-        if let NodeValue::Number(number) = &node.value {
-            let help = format!("write `retry: {{ max_attempts: {number} }}`; the first attempt counts");
-            self.wrong_type(node, "a retry policy (a mapping)", &help);
-            return None;
-        }
-        let fields = self.fields(node, "a retry policy", RETRY_FIELDS)?;
-        let mut policy = RetryPolicy::default();
-        match fields.get("max_attempts").map(|count| self.count_up_to(count, MAX_ATTEMPTS)) {
-            Some(count) => policy.max_attempts = count.unwrap_or(policy.max_attempts),
-            None => {
-                self.missing(fields, "max_attempts", "say how many attempts there are, the first included")
-            }
-        }
-        if let Some(delay) = fields.get("delay").and_then(|delay| self.duration(delay)) {
-            policy.delay = delay;
-        }
-        if let Some(delay) = fields.get("max_delay").and_then(|delay| self.duration(delay)) {
-            policy.max_delay = delay;
-        }
-        if let Some(jitter) = fields.get("jitter").and_then(|jitter| self.flag(jitter)) {
-            policy.jitter = jitter;
-        }
-        if let Some(node) = fields.get("backoff")
-            && let Some(backoff) = self.number(node)
-        {
-            if !(1.0..=MAX_BACKOFF).contains(&backoff) {
-                let message = format!("expected a number from 1 to {MAX_BACKOFF}");
-                self.wrong(node, message, "1 keeps the delay the same, 2 doubles it each time");
-            }
-            policy.backoff = backoff;
-        }
-        Some(policy)
     }
 }

@@ -160,11 +160,6 @@ fn at<'a>(task: &'a Task, path: &[u32]) -> &'a Body {
 fn needs_room(kind: &TaskKind) -> bool {
     !matches!(
         kind,
-        TaskKind::Map(_)
-            | TaskKind::Filter(_)
-            | TaskKind::Reduce(_)
-            | TaskKind::Group(_)
-            | TaskKind::Wait(_)
-            | TaskKind::Pipeline(_)
+        TaskKind::Map(_) | TaskKind::Filter(_) | TaskKind::Reduce(_) | TaskKind::Group(_) | TaskKind::Wait(_)
     )
 }

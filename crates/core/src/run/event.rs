@@ -62,6 +62,9 @@ pub enum Fact {
         error: Arc<str>,
         timed_out: bool,
         will_retry: bool,
+        /// What programs tell the error by, such as `exit:3`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        code: Option<Arc<str>>,
     },
     #[serde(rename = "StepRetryEvent")]
     StepRetry {

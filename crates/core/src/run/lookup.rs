@@ -1,6 +1,7 @@
 //! Looking things up in a run: names, bodies, and the values of inputs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -53,6 +54,12 @@ impl Run {
             return format!("{parent_name}.{name}").into();
         }
         format!("{parent_name}[{}]", unit.place).into()
+    }
+
+    /// How long a wait may take: until its own end, or the limit of its task where that is shorter.
+    pub(super) fn wait_limit(&self, id: u32) -> Option<Duration> {
+        let TaskKind::Wait(wait) = &self.body(id).kind else { return None };
+        wait.limit().into_iter().chain(self.task(id).timeout).min()
     }
 
     /// How many items of a composite may be under way at once.
@@ -144,6 +151,10 @@ impl Run {
     pub(super) fn resolve(&self, source: &Source) -> Option<Arc<Value>> {
         match source {
             Source::Parameter { place, .. } => self.parameters.get(*place as usize)?.clone(),
+            Source::ItemErrors { step } => {
+                let done = self.units[*step as usize].status.has_value();
+                done.then(|| Arc::new(self.item_errors(*step)))
+            }
             Source::Output { step, part } => {
                 let unit = &self.units[*step as usize];
                 let value = unit.value.as_ref()?;

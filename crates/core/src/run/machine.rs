@@ -3,6 +3,7 @@
 mod begin;
 mod end;
 mod stop;
+mod timers;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,8 +15,8 @@ use super::error::{IllegalEvent, RunError};
 use super::event::{Event, Fact};
 use super::state::Run;
 use super::status::{RunStatus, StepStatus};
-use super::work::{Failure, Outcome, Work};
-use crate::definition::{TaskKind, WaitFor};
+use super::work::{Outcome, Work};
+use crate::definition::TaskKind;
 use crate::plan::index;
 use crate::time::Timestamp;
 
@@ -42,11 +43,18 @@ pub enum Input {
         /// How long it took.
         duration: Duration,
     },
+    /// A worker has taken up an attempt: its time limit counts from now on. Need not be told where there is none.
+    Began {
+        /// The step run.
+        step_run: u32,
+        /// The attempt.
+        attempt: u32,
+    },
     /// The time of a [`Command::Timer`] has come.
     Timer {
         /// The step run.
         step_run: u32,
-        /// The attempt.
+        /// The attempt; 0: the whole step.
         attempt: u32,
     },
     /// The time of a [`Command::RunTimer`] has come.
@@ -86,7 +94,7 @@ pub enum Command {
     Timer {
         /// The step run.
         step_run: u32,
-        /// The attempt.
+        /// The attempt; 0: the whole step.
         attempt: u32,
         /// When.
         at: Timestamp,
@@ -120,6 +128,7 @@ impl Run {
             Input::Finished { step_run, attempt, outcome, duration } => {
                 turn.finished(step_run, attempt, outcome, duration)?;
             }
+            Input::Began { step_run, attempt } => turn.began(step_run, attempt),
             Input::Timer { step_run, attempt } => turn.timer(step_run, attempt)?,
             Input::RunTimer => turn.run_timer()?,
             Input::Signal { name, value } => turn.take_signal(name, value)?,
@@ -152,6 +161,9 @@ impl Run {
         if turn.run.started_at.is_some() && !turn.run.status.is_terminal() {
             turn.set_run_timer();
             for id in 0..index(turn.run.units.len()) {
+                if !turn.run.units[id as usize].status.is_terminal() {
+                    turn.set_step_timer(id);
+                }
                 turn.recover_step(id)?;
             }
             turn.advance()?;
@@ -234,42 +246,6 @@ impl Turn<'_> {
         }
     }
 
-    /// A time that has not come yet is waited for again: a timer may hold less than the whole wait, and clocks differ.
-    fn timer(&mut self, id: u32, attempt: u32) -> Result<(), IllegalEvent> {
-        let Some(unit) = self.run.units.get(id as usize) else { return Ok(()) };
-        if unit.status == StepStatus::Retrying && unit.attempt + 1 == attempt {
-            match unit.retry_at {
-                Some(at) if at > self.now => self.set_timer(id, attempt, at),
-                // The start of the attempt is the fact; that its time has come is none.
-                Some(_) => {
-                    self.run.units[id as usize].retry_at = None;
-                    self.run.ready(id);
-                }
-                // It is in line already.
-                None => {}
-            }
-            return Ok(());
-        }
-        if unit.status != StepStatus::Running || unit.attempt != attempt {
-            return Ok(());
-        }
-        let since = unit.started_at.unwrap_or(self.now);
-        let TaskKind::Wait(wait) = &self.run.body(id).kind else { return Ok(()) };
-        let Some(limit) = wait.limit() else { return Ok(()) };
-        if since.plus(limit) > self.now {
-            self.set_timer(id, attempt, since.plus(limit));
-            return Ok(());
-        }
-        let waited = self.now.since(since);
-        match &wait.until {
-            WaitFor::Duration(_) => self.complete(id, Arc::default(), waited),
-            WaitFor::Signal(name) => {
-                let failure = Failure::timeout(format!("no signal `{name}` came in time"));
-                self.fail(id, &failure, waited)
-            }
-        }
-    }
-
     fn set_timer(&mut self, step_run: u32, attempt: u32, at: Timestamp) {
         self.effects.commands.push(Command::Timer { step_run, attempt, at });
     }
@@ -297,8 +273,8 @@ impl Turn<'_> {
         let unit = &self.run.units[id as usize];
         match unit.status {
             StepStatus::Retrying => {
-                let (attempt, at) = (unit.attempt + 1, unit.retry_at.unwrap_or(self.now));
-                self.run.units[id as usize].retry_at = Some(at);
+                let (attempt, at) = (unit.attempt + 1, unit.due_at.unwrap_or(self.now));
+                self.run.units[id as usize].due_at = Some(at);
                 self.set_timer(id, attempt, at);
                 Ok(())
             }

@@ -7,6 +7,7 @@
 
 mod error;
 mod event;
+mod items;
 mod line;
 mod lookup;
 mod machine;
@@ -17,10 +18,11 @@ mod work;
 
 pub use error::{IllegalEvent, RunError};
 pub use event::{Event, EventView, Fact, StepRef};
+pub use items::{ItemDetail, ItemFilter, ItemPage};
 pub use machine::{Command, Effects, Input, MAX_WAITING_SIGNALS};
 pub use state::Run;
 pub use status::{RunStatus, StepStatus};
-pub use view::{ItemView, RunView, StepView};
+pub use view::{ItemView, RunView, SHOWN_ITEMS, StepView};
 pub use work::{Failure, FailureKind, Outcome, Work};
 
 #[cfg(test)]

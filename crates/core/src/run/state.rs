@@ -8,9 +8,10 @@ use serde_json::{Map, Value};
 
 use super::error::{IllegalEvent, RunError};
 use super::event::{Event, Fact, StepRef};
+use super::items::has_failed;
 use super::line::Line;
 use super::status::{RunStatus, StepStatus};
-use crate::definition::TaskKind;
+use crate::definition::{OnItemError, TaskKind};
 use crate::id::RunId;
 use crate::plan::{Plan, index};
 use crate::time::Timestamp;
@@ -27,7 +28,7 @@ pub struct Run {
     pub(super) units: Vec<Unit>,
     /// Step runs that have their inputs and need room to start.
     pub(super) ready_work: Line,
-    /// Step runs that have their inputs and need no room: composites, waits, sub-pipelines.
+    /// Step runs that have their inputs and need no room: composites and waits.
     pub(super) ready_free: Line,
     /// How many attempts that need room are under way.
     pub(super) occupied: u32,
@@ -64,14 +65,19 @@ pub(super) struct Unit {
     /// Steps it needs that are not in a terminal state.
     pub(super) waiting: u32,
     pub(super) queued_at: Option<Timestamp>,
+    /// When its first attempt started.
+    pub(super) first_started_at: Option<Timestamp>,
     pub(super) started_at: Option<Timestamp>,
     pub(super) finished_at: Option<Timestamp>,
     pub(super) duration_ms: Option<u64>,
-    pub(super) retry_at: Option<Timestamp>,
+    /// While it waits for its next attempt: when that is due. While an attempt is under way: when it is given up.
+    /// The start of an attempt is the fact, not this.
+    pub(super) due_at: Option<Timestamp>,
     pub(super) value: Option<Arc<Value>>,
     /// Of a step with several outputs: the value of each, in the order of the task's outputs.
     pub(super) parts: Vec<Arc<Value>>,
     pub(super) error: Option<Arc<str>>,
+    pub(super) code: Option<Arc<str>>,
     pub(super) reason: Option<Arc<str>>,
     pub(super) items: Option<Box<Items>>,
 }
@@ -170,7 +176,12 @@ impl Run {
     /// The values of the steps that have one, by index: what a retry of the run need not do again.
     pub fn finished_steps(&self) -> Vec<(u32, Arc<Value>)> {
         let steps = self.units.iter().take(self.plan.steps().len());
-        let valued = steps.filter(|unit| unit.status.has_value());
+        // The errors of items are no part of the value; where somebody uses them, the step is done again.
+        let used = |unit: &&Unit| {
+            let failed = self.items_of(unit).iter().any(|item| has_failed(item.status));
+            failed && self.plan.uses_errors_of(unit.place)
+        };
+        let valued = steps.filter(|unit| unit.status.has_value()).filter(|unit| !used(unit));
         valued.filter_map(|unit| Some((unit.place, unit.value.clone()?))).collect()
     }
 
@@ -266,27 +277,30 @@ impl Run {
                 self.units[id as usize].value = Some(Arc::clone(result));
                 self.settle(id, status, Some(*duration_ms), at);
             }
-            Fact::StepError { error, timed_out, will_retry, duration_ms, attempt, .. } => {
+            Fact::StepError { error, timed_out, will_retry, duration_ms, attempt, code, .. } => {
                 let unit = &mut self.units[id as usize];
                 unit.error = Some(Arc::clone(error));
+                unit.code.clone_from(code);
                 unit.failures += 1;
                 if *will_retry {
                     self.vacate(id);
                     self.units[id as usize].status = StepStatus::Retrying;
                 } else {
-                    self.error.get_or_insert_with(|| RunError {
-                        step: Some(Arc::clone(&step.step)),
-                        attempt: Some(*attempt),
-                        message: Arc::clone(error),
-                        timed_out: *timed_out,
-                    });
+                    if !self.is_absorbed(id) {
+                        self.error.get_or_insert_with(|| RunError {
+                            step: Some(Arc::clone(&step.step)),
+                            attempt: Some(*attempt),
+                            message: Arc::clone(error),
+                            timed_out: *timed_out,
+                        });
+                    }
                     let status = if *timed_out { StepStatus::TimedOut } else { StepStatus::Failed };
                     self.settle(id, status, Some(*duration_ms), at);
                 }
             }
             Fact::StepRetry { wait_ms, .. } => {
                 let wait = std::time::Duration::from_millis(*wait_ms);
-                self.units[id as usize].retry_at = Some(at.plus(wait));
+                self.units[id as usize].due_at = Some(at.plus(wait));
             }
             Fact::StepSkip { reason, .. } => {
                 self.units[id as usize].reason = Some(Arc::clone(reason));
@@ -310,7 +324,8 @@ impl Run {
         unit.status = StepStatus::Running;
         unit.attempt = attempt;
         unit.started_at = Some(at);
-        unit.retry_at = None;
+        unit.first_started_at.get_or_insert(at);
+        unit.due_at = None;
         if unit.parent.is_some() {
             unit.name = Some(Arc::clone(&step.step));
         }
@@ -344,6 +359,7 @@ impl Run {
         unit.finished_at = Some(at);
         if status.has_value() {
             unit.error = None;
+            unit.code = None;
         }
         let (parent, place, value) = (unit.parent, unit.place, unit.value.clone());
         if let Some(items) = unit.items.take() {
@@ -356,7 +372,8 @@ impl Run {
             if items.accumulator.is_some() && value.is_some() {
                 items.accumulator = value;
             }
-            if status.has_value() {
+            let goes_on = has_failed(status) && self.item_rule(parent) != OnItemError::Fail;
+            if status.has_value() || goes_on {
                 self.queue_next_item(parent, at);
             }
             return;
@@ -488,13 +505,15 @@ impl Unit {
             failures: 0,
             waiting,
             queued_at: None,
+            first_started_at: None,
             started_at: None,
             finished_at: None,
             duration_ms: None,
-            retry_at: None,
+            due_at: None,
             value: None,
             parts: Vec::new(),
             error: None,
+            code: None,
             reason: None,
             items: None,
         }

@@ -77,6 +77,20 @@ impl RunStatus {
 }
 
 impl StepStatus {
+    /// Every state, in the order of life.
+    pub const ALL: [Self; 10] = [
+        Self::Pending,
+        Self::Queued,
+        Self::Running,
+        Self::Retrying,
+        Self::Completed,
+        Self::Failed,
+        Self::Skipped,
+        Self::Cancelled,
+        Self::TimedOut,
+        Self::Cached,
+    ];
+
     /// Whether nothing can change any more.
     pub fn is_terminal(self) -> bool {
         self.has_value() || matches!(self, Self::Failed | Self::Skipped | Self::Cancelled | Self::TimedOut)
@@ -114,6 +128,22 @@ impl FromStr for RunStatus {
 
     fn from_str(text: &str) -> Result<Self, UnknownStatus> {
         Self::ALL.into_iter().find(|status| status.as_str() == text).ok_or(UnknownStatus)
+    }
+}
+
+/// A text that names no state of a step.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "not a step status; one of pending, queued, running, retrying, completed, failed, skipped, cancelled, timed_out, \
+     cached"
+)]
+pub struct UnknownStepStatus;
+
+impl FromStr for StepStatus {
+    type Err = UnknownStepStatus;
+
+    fn from_str(text: &str) -> Result<Self, UnknownStepStatus> {
+        Self::ALL.into_iter().find(|status| status.as_str() == text).ok_or(UnknownStepStatus)
     }
 }
 

@@ -2,7 +2,9 @@
 
 mod driver;
 mod inside;
+mod items;
 mod properties;
+mod retries;
 mod timers;
 
 use std::num::NonZeroU32;
@@ -12,8 +14,8 @@ use serde_json::json;
 
 use super::{Fact, Failure, Input, Outcome, RunStatus, StepStatus};
 use crate::definition::{
-    GroupMember, Input as TaskInput, MapSpec, OnError, ReduceSpec, RetryPolicy, Style, TaskKind, WaitFor,
-    WaitSpec,
+    GroupMember, Input as TaskInput, MapSpec, OnError, OnItemError, ReduceSpec, RetryPolicy, Style, TaskKind,
+    WaitFor, WaitSpec,
 };
 use crate::expr::Expr;
 use driver::{World, expression, pipeline, task};
@@ -23,7 +25,13 @@ fn expr(text: &str) -> TaskKind {
 }
 
 fn map(over: &str, item: &str, body: TaskKind) -> MapSpec {
-    MapSpec { over: over.into(), item: item.into(), max_parallel: None, body: Box::new(body.into()) }
+    MapSpec {
+        over: over.into(),
+        item: item.into(),
+        max_parallel: None,
+        on_item_error: OnItemError::Fail,
+        body: Box::new(body.into()),
+    }
 }
 
 fn statuses(world: &World) -> Vec<(String, StepStatus)> {

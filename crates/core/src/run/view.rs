@@ -1,15 +1,20 @@
 //! A run as it is shown.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::Value;
 
 use super::error::RunError;
+use super::items::counts;
 use super::state::{Run, Unit};
 use super::status::{RunStatus, StepStatus};
 use crate::id::{PipelineId, RunId};
 use crate::time::Timestamp;
+
+/// The most items of a step that are shown with it; [`Run::items`] has them all.
+pub const SHOWN_ITEMS: usize = 100;
 
 /// A run as it is shown.
 #[derive(Debug, Clone, Serialize)]
@@ -54,7 +59,10 @@ pub struct StepView {
     /// The signal that ends it, while it waits for one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<String>,
-    /// Of a map, filter, reduce or group that has started: its items.
+    /// Of a map, filter, reduce or group that has started: how many of its items are in which state.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub item_counts: BTreeMap<&'static str, u32>,
+    /// Of those the first [`SHOWN_ITEMS`].
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub items: Vec<ItemView>,
 }
@@ -77,6 +85,9 @@ pub struct ItemView {
     pub duration_ms: Option<u64>,
     /// What the last attempt said if it failed.
     pub error: Option<Arc<str>>,
+    /// The code of that error, such as `exit:3`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<Arc<str>>,
     /// Why it was skipped or cancelled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<Arc<str>>,
@@ -128,10 +139,8 @@ impl Run {
     }
 
     fn step_view(&self, name: &Arc<str>, unit: &Unit) -> StepView {
-        let items = unit.items.as_ref().map(|items| {
-            let range = items.first as usize..(items.first + items.count) as usize;
-            self.units[range].iter().map(|item| item_view(item, Some(item.place))).collect()
-        });
+        let items = self.items_of(unit);
+        let shown = items.iter().take(SHOWN_ITEMS).map(|item| item_view(item, Some(item.place))).collect();
         let kind = &self.plan.steps()[unit.place as usize].task.body.kind;
         let waits_for =
             kind.awaited_signal().filter(|_| unit.status == StepStatus::Running).map(str::to_owned);
@@ -140,12 +149,13 @@ impl Run {
             kind: kind.name(),
             state: item_view(unit, None),
             waits_for,
-            items: items.unwrap_or_default(),
+            item_counts: counts(items.iter()),
+            items: shown,
         }
     }
 }
 
-fn item_view(unit: &Unit, index: Option<u32>) -> ItemView {
+pub(super) fn item_view(unit: &Unit, index: Option<u32>) -> ItemView {
     ItemView {
         index,
         status: unit.status,
@@ -154,6 +164,7 @@ fn item_view(unit: &Unit, index: Option<u32>) -> ItemView {
         finished_at: unit.finished_at,
         duration_ms: unit.duration_ms,
         error: unit.error.clone(),
+        code: unit.code.clone(),
         reason: unit.reason.clone(),
     }
 }

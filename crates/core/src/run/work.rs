@@ -11,6 +11,9 @@ use crate::expr::Inputs;
 use crate::id::{PipelineId, RunId};
 use crate::plan::PlanBody;
 
+/// The code of an attempt that took too long.
+const TIMEOUT: &str = "timeout";
+
 /// One attempt of a step run, with all it needs.
 #[derive(Debug, Clone)]
 pub struct Work {
@@ -48,6 +51,8 @@ pub struct Failure {
     pub message: String,
     /// What sort of failure it is.
     pub kind: FailureKind,
+    /// What programs tell it by, such as `exit:3` or `http:503`; the guide lists them. None: `error`.
+    pub code: Option<Arc<str>>,
 }
 
 /// What sort of failure it is.
@@ -86,16 +91,27 @@ impl Work {
 impl Failure {
     /// A failure that may be transient: another attempt may succeed.
     pub fn error(message: impl Into<String>) -> Self {
-        Self { message: message.into(), kind: FailureKind::Error }
+        Self { message: message.into(), kind: FailureKind::Error, code: None }
     }
 
     /// A permanent failure: no further attempt would succeed.
     pub fn permanent(message: impl Into<String>) -> Self {
-        Self { message: message.into(), kind: FailureKind::Permanent }
+        Self { message: message.into(), kind: FailureKind::Permanent, code: None }
     }
 
     /// An attempt that took too long.
     pub fn timeout(message: impl Into<String>) -> Self {
-        Self { message: message.into(), kind: FailureKind::Timeout }
+        Self { message: message.into(), kind: FailureKind::Timeout, code: None }.code(TIMEOUT)
+    }
+
+    /// The same, with a code.
+    #[must_use]
+    pub fn code(self, code: impl Into<Arc<str>>) -> Self {
+        Self { code: Some(code.into()), ..self }
+    }
+
+    /// The code that rules about errors see.
+    pub fn code_or_error(&self) -> &str {
+        self.code.as_deref().unwrap_or("error")
     }
 }

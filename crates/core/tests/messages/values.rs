@@ -153,6 +153,69 @@ error: expected a number from 1 to 1000
 }
 
 #[test]
+fn rules_about_errors_that_can_never_hold() {
+    check(
+        r#"
+id: p
+retry: { max_attempts: 2, retry_on: [] }
+step_timeout: 0s
+tasks:
+  - { name: a, expression: 1, retry: { max_attempts: 2, retry_on: timeout } }
+  - { name: b, expression: 1, retry: { max_attempts: 2, retry_on: ["http:5xx"], not_on: [busy now] } }
+  - { name: c, expression: 1, retry: { max_attempts: 2, max_tiem: 1m } }
+"#
+        .trim_start(),
+        r#"
+error: `retry_on` names no error
+ --> p.yaml:2:37
+  |
+2 | retry: { max_attempts: 2, retry_on: [] }
+  |                                     ^^
+  |
+  = help: leave it out, or name one
+
+error: expected a duration of at least 1ms
+ --> p.yaml:3:15
+  |
+3 | step_timeout: 0s
+  |               ^^
+  |
+  = help: leave the field out for no limit
+
+error: expected a list of errors, found text
+ --> p.yaml:5:67
+  |
+5 |   - { name: a, expression: 1, retry: { max_attempts: 2, retry_on: timeout } }
+  |                                                                   ^^^^^^^
+  |
+  = help: write `retry_on: [timeout, "http:5*", "message ~ try again"]`
+
+error: no error has the code `http:5xx`
+ --> p.yaml:6:68
+  |
+6 |   - { name: b, expression: 1, retry: { max_attempts: 2, retry_on: ["http:5xx"], not_on: [busy now] } }
+  |                                                                    ^^^^^^^^^^
+  |
+  = help: write a status such as `http:503`, `http:5*` for all that begin with 5, or `http:request` where no answer came
+
+error: `busy now` is no code of an error
+ --> p.yaml:6:90
+  |
+6 |   - { name: b, expression: 1, retry: { max_attempts: 2, retry_on: ["http:5xx"], not_on: [busy now] } }
+  |                                                                                          ^^^^^^^^
+  |
+  = help: write a code such as `exit:3`, `http:5*`, `timeout` or `panic`, or `message ~ some text`
+
+error: unknown field `max_tiem` in a retry policy
+ --> p.yaml:7:57
+  |
+7 |   - { name: c, expression: 1, retry: { max_attempts: 2, max_tiem: 1m } }
+  |                                                         ^^^^^^^^ did you mean `max_time`?
+"#,
+    );
+}
+
+#[test]
 fn a_bad_schema() {
     check(
         r#"
@@ -340,6 +403,44 @@ error: this is not YAML: while parsing a block collection, did not find expected
   |    ^
   |
   = help: look here and above for a bracket or quote that is not closed, or a line that is indented otherwise
+"#,
+    );
+}
+
+#[test]
+fn limits_and_rules_that_a_step_cannot_have() {
+    check(
+        r#"
+id: p
+inputs: { xs: {} }
+tasks:
+  - { name: a, wait: { duration: 1h }, timeout: 5m }
+  - { name: b, filter: { over: xs, expression: item, on_item_error: collect } }
+  - { name: c, map: { over: xs, expression: item, on_item_error: sikp } }
+"#
+        .trim_start(),
+        r#"
+error: the wait takes 1h, which is longer
+ --> p.yaml:4:49
+  |
+4 |   - { name: a, wait: { duration: 1h }, timeout: 5m }
+  |                                                 ^^
+  |
+  = help: leave the limit out: a wait for a duration ends by itself
+
+error: expected one of `fail`, `skip`
+ --> p.yaml:5:69
+  |
+5 |   - { name: b, filter: { over: xs, expression: item, on_item_error: collect } }
+  |                                                                     ^^^^^^^
+
+error: expected one of `fail`, `skip`, `collect`
+ --> p.yaml:6:66
+  |
+6 |   - { name: c, map: { over: xs, expression: item, on_item_error: sikp } }
+  |                                                                  ^^^^
+  |
+  = help: did you mean `skip`?
 "#,
     );
 }

@@ -195,3 +195,35 @@ error: `rows` is no input of step `step-3`
 "#,
     );
 }
+
+#[test]
+fn the_errors_of_a_map_have_a_name_that_is_taken() {
+    check(
+        r#"
+id: p
+inputs: { xs: {}, a_errors: {} }
+tasks:
+  - { name: a, map: { over: xs, expression: item, on_item_error: skip } }
+  - { name: b, map: { over: xs, expression: item, on_item_error: skip }, output: rows }
+  - { name: c, expression: 1, output: rows_errors }
+"#
+        .trim_start(),
+        r#"
+error: output `a_errors` of task `a` has the name of a parameter
+ --> p.yaml:4:13
+  |
+4 |   - { name: a, map: { over: xs, expression: item, on_item_error: skip } }
+  |             ^
+  |
+  = help: rename the output, or remove `a_errors` from the pipeline's `inputs:`
+
+error: output `rows_errors` is made by two tasks: `b` and `c`
+ --> p.yaml:6:39
+  |
+6 |   - { name: c, expression: 1, output: rows_errors }
+  |                                       ^^^^^^^^^^^
+  |
+  = help: give one of them another output name
+"#,
+    );
+}

@@ -4,6 +4,7 @@
 //! variables. It reads its inputs as one JSON object and prints its value as JSON. When the attempt is stopped the
 //! whole group is asked to end, and killed a second later.
 
+use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -56,7 +57,7 @@ impl CommandExecutor {
             Err(failure) => return Execution::failed(failure),
         };
         let Some(child) = running.child.as_mut() else {
-            return Execution::failed(Failure::error("the process was not started"));
+            return Execution::failed(Failure::error("the process was not started").code("command:start"));
         };
         let stdin = child.stdin.take();
         let stdout = child.stdout.take();
@@ -81,7 +82,7 @@ impl CommandExecutor {
         let log = String::from_utf8_lossy(&log).into_owned();
         let outcome = match status {
             Ok(status) => outcome(status, output, &log),
-            Err(error) => Err(Failure::error(format!("the process was lost: {error}"))),
+            Err(error) => Err(Failure::error(format!("the process was lost: {error}")).code("command:lost")),
         };
         let outcome = match outcome {
             Ok(value) => Outcome::Completed(std::sync::Arc::new(value)),
@@ -92,7 +93,7 @@ impl CommandExecutor {
 
     fn start(&self, spec: &CommandSpec, work: &Work) -> Result<Running, Failure> {
         let Some((program, arguments)) = spec.argv.split_first() else {
-            return Err(Failure::permanent("the command is empty"));
+            return Err(Failure::permanent("the command is empty").code("command:start"));
         };
         let mut command = Command::new(program);
         command.args(arguments).env_clear().process_group(0).kill_on_drop(true);
@@ -101,7 +102,7 @@ impl CommandExecutor {
             if name.starts_with(OWN_PREFIX) {
                 let message =
                     format!("`pass_env: {name}` is refused: it could hold the server's own secrets");
-                return Err(Failure::permanent(message));
+                return Err(Failure::permanent(message).code("command:start"));
             }
         }
         let passed = PASSED_ON.into_iter().chain(spec.pass_env.iter().map(String::as_str));
@@ -150,27 +151,30 @@ fn signal(group: Option<Pid>, signal: Signal) {
 
 fn not_started(spec: &CommandSpec, program: &str, error: &std::io::Error) -> Failure {
     let missing = error.kind() == std::io::ErrorKind::NotFound;
-    match &spec.cwd {
+    let failure = match &spec.cwd {
         Some(cwd) if missing && !cwd.is_dir() => {
             Failure::permanent(format!("the working directory `{}` does not exist", cwd.display()))
         }
         _ if missing => Failure::permanent(format!("there is no program `{program}` on the server's PATH")),
         _ => Failure::error(format!("`{program}` could not be started: {error}")),
-    }
+    };
+    failure.code("command:start")
 }
 
 /// The value of a process that has ended.
 fn outcome(status: ExitStatus, output: Result<Vec<u8>, Failure>, log: &str) -> Result<Value, Failure> {
     if !status.success() {
-        let mut message = match status.code() {
-            Some(code) => format!("exited with status {code}"),
-            None => format!("was ended: {status}"),
+        let (mut message, code) = match status.code() {
+            Some(code) => (format!("exited with status {code}"), format!("exit:{code}")),
+            None => {
+                (format!("was ended: {status}"), format!("signal:{}", status.signal().unwrap_or_default()))
+            }
         };
         if let Some(last) = log.lines().map(str::trim).rfind(|line| !line.is_empty()) {
             message.push_str(": ");
             message.extend(last.chars().take(SHOWN));
         }
-        return Err(Failure::error(message));
+        return Err(Failure::error(message).code(code));
     }
     let output = output?;
     if output.iter().all(u8::is_ascii_whitespace) {
@@ -182,6 +186,7 @@ fn outcome(status: ExitStatus, output: Result<Vec<u8>, Failure>, log: &str) -> R
             "what it printed on standard output is not one JSON value: {error}; it starts with {start:?}. Print only \
              the value there, and everything else on standard error"
         ))
+        .code("output")
     })
 }
 
@@ -191,11 +196,12 @@ async fn head(pipe: Option<impl AsyncRead + Unpin>, limit: usize) -> Result<Vec<
     let Some(mut pipe) = pipe else { return Ok(bytes) };
     let mut within = (&mut pipe).take(limit as u64 + 1);
     let read = within.read_to_end(&mut bytes).await;
-    read.map_err(|error| Failure::error(format!("its output could not be read: {error}")))?;
+    read.map_err(|error| Failure::error(format!("its output could not be read: {error}")).code("output"))?;
     if bytes.len() > limit {
         // The rest is thrown away, so that the process is not held up for ever.
         let _ = tokio::io::copy(&mut pipe, &mut tokio::io::sink()).await;
-        return Err(Failure::permanent(format!("printed more than {limit} bytes on standard output")));
+        let message = format!("printed more than {limit} bytes on standard output");
+        return Err(Failure::permanent(message).code("output"));
     }
     Ok(bytes)
 }

@@ -34,8 +34,10 @@ impl HttpExecutor {
 
     pub(super) async fn execute(&self, spec: &HttpSpec, work: &Work) -> Result<Value, Failure> {
         let request = self.request(spec, work)?;
-        let failed =
-            |error: reqwest::Error| Failure::error(format!("the request failed: {}", causes(&error)));
+        let failed = |error: reqwest::Error| {
+            let code = if error.is_timeout() { "timeout" } else { "http:request" };
+            Failure::error(format!("the request failed: {}", causes(&error))).code(code)
+        };
         let mut response = self.client.execute(request).await.map_err(failed)?;
         let status = response.status();
         let headers = response.headers().clone();
@@ -43,7 +45,7 @@ impl HttpExecutor {
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
             if bytes.len() + chunk.len() > self.max_body {
                 let message = format!("the answer is longer than {} bytes", self.max_body);
-                return Err(Failure::permanent(message));
+                return Err(Failure::permanent(message).code("output"));
             }
             bytes.extend_from_slice(&chunk);
         }
@@ -62,14 +64,15 @@ impl HttpExecutor {
     }
 
     fn request(&self, spec: &HttpSpec, work: &Work) -> Result<reqwest::Request, Failure> {
-        let wrong =
-            |what: &str, error: &dyn std::fmt::Display| Failure::permanent(format!("{what}: {error}"));
+        let wrong = |what: &str, error: &dyn std::fmt::Display| {
+            Failure::permanent(format!("{what}: {error}")).code("input")
+        };
         let pieces = spec.url.render_pieces(&work.inputs).map_err(|error| wrong("url", &error))?;
         address::check(&pieces).map_err(|error| wrong("url", &error))?;
         let text: String = pieces.iter().map(Piece::as_str).collect();
         let mut url = Url::parse(&text).map_err(|error| wrong("url", &error))?;
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(Failure::permanent("url: only http:// and https:// are possible"));
+            return Err(Failure::permanent("url: only http:// and https:// are possible").code("input"));
         }
         Reach::Internal.check(&url).map_err(|error| wrong("url", &error))?;
         for (name, template) in &spec.query {
@@ -111,7 +114,8 @@ fn refused(status: StatusCode) -> Failure {
             status,
             StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS
         );
-    if later { Failure::error(message) } else { Failure::permanent(message) }
+    let failure = if later { Failure::error(message) } else { Failure::permanent(message) };
+    failure.code(format!("http:{}", status.as_u16()))
 }
 
 fn method(method: HttpMethod) -> Method {

@@ -8,7 +8,7 @@ mod http;
 use std::sync::Arc;
 
 use serde_json::Value;
-use taskiq_flow_broker::{TaskCall, TaskContext, TaskRegistry};
+use taskiq_flow_broker::{TaskCall, TaskContext, TaskError, TaskRegistry};
 use taskiq_flow_core::definition::TaskKind;
 use taskiq_flow_core::run::{Failure, Outcome, Work};
 use tokio_util::task::TaskTracker;
@@ -70,7 +70,7 @@ impl Executors {
         match &work.body().kind {
             TaskKind::Expression(expr) => {
                 let value = expr.evaluate(&work.inputs);
-                value.map_err(|error| Failure::permanent(error.to_string())).into()
+                value.map_err(|error| Failure::permanent(error.to_string()).code("expression")).into()
             }
             TaskKind::Command(spec) => self.command.execute(spec, work).await,
             TaskKind::Http(spec) => self.http.execute(spec, work).await.into(),
@@ -92,10 +92,16 @@ impl Executors {
         };
         let called = self.registry.call(name, TaskCall { inputs: work.inputs.clone(), context }).await;
         let called = called.ok_or_else(|| {
-            Failure::permanent(format!("no Rust task `{name}` is registered in this program"))
+            let message = format!("no Rust task `{name}` is registered in this program");
+            Failure::permanent(message).code("unknown_task")
         })?;
         called.map_err(|error| {
-            if error.retryable { Failure::error(error.message) } else { Failure::permanent(error.message) }
+            let TaskError { message, retryable, code } = error;
+            let failure = if retryable { Failure::error(message) } else { Failure::permanent(message) };
+            match code {
+                Some(code) => failure.code(code),
+                None => failure,
+            }
         })
     }
 }

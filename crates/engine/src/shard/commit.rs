@@ -23,7 +23,18 @@ const LONGEST_TIMER: Duration = Duration::from_secs(86_400 * 300);
 impl Shard {
     /// Whether all that was decided is durable, or was refused for good. If not, the engine is stopping.
     pub(super) async fn commit(&mut self, turn: Turn) -> bool {
-        let Turn { mut created, mut changed, .. } = turn;
+        let Turn { mut created, changed, .. } = turn;
+        // What only sets timers has nothing that must be durable first.
+        let (silent, mut changed): (Vec<_>, Vec<_>) =
+            changed.into_iter().partition(|changed| changed.events.is_empty() && changed.logs.is_empty());
+        for Changed { run_id, commands, .. } in silent {
+            for command in commands {
+                self.carry_out(run_id, command).await;
+            }
+        }
+        if created.is_empty() && changed.is_empty() {
+            return true;
+        }
         let mut pause = PAUSES.0;
         let (answers, appended) = loop {
             let writes = self.writes(&created, &changed);
@@ -195,7 +206,7 @@ impl Shard {
                 let lost = lost(&work);
                 if let Err(error) = self.broker.publish(*work).await {
                     self.inflight.leave(&(run_id, lost.step_run, lost.attempt));
-                    let outcome = Outcome::Failed(Failure::error(error.to_string()));
+                    let outcome = Outcome::Failed(Failure::error(error.to_string()).code("broker"));
                     self.again.push(Message::Finished(Box::new(Finished { outcome, ..lost })));
                 }
             }

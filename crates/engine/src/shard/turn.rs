@@ -109,6 +109,12 @@ impl Shard {
                 });
                 turn.controls.push((reply, answer));
             }
+            Message::Began { run_id, step_run, attempt } => {
+                if let Some(driven) = self.runs.get_mut(&run_id) {
+                    let effects = driven.run.handle(Input::Began { step_run, attempt }, self.clock.now());
+                    self.add(run_id, effects, turn);
+                }
+            }
             Message::Finished(finished) => self.finished(*finished, turn),
             Message::Drain { .. } => {
                 self.draining = true;
@@ -248,6 +254,10 @@ impl Shard {
             Message::View { run_id, reply } => {
                 let view = self.runs.get(&run_id).map(|driven| Box::new(driven.run.view()));
                 let _ = reply.send(view);
+            }
+            Message::Items { run_id, step, filter, reply } => {
+                let page = self.runs.get(&run_id).map(|driven| driven.run.items(&step, filter));
+                let _ = reply.send(page);
             }
             Message::Drain { reply } => drop(reply.send(())),
             _ => {}

@@ -60,21 +60,34 @@ async fn a_process_sees_few_variables_and_never_the_servers_secrets() {
 #[tokio::test]
 async fn failures_say_what_happened() {
     let cases = [
-        (shell("echo first >&2; echo why >&2; exit 3", json!({})), "exited with status 3: why"),
-        (shell("kill -9 $$", json!({})), "was ended: signal: 9"),
-        (shell("echo hello", json!({})), "is not one JSON value"),
+        (shell("echo first >&2; echo why >&2; exit 3", json!({})), "exited with status 3: why", "exit:3"),
+        (shell("kill -9 $$", json!({})), "was ended: signal: 9", "signal:9"),
+        (shell("echo hello", json!({})), "is not one JSON value", "output"),
         (
             json!({"id": "p", "tasks": [{"name": "t", "command": ["no-such-program-here"]}]}),
             "no program `no-such-program-here`",
+            "command:start",
         ),
         (
             json!({"id": "p", "tasks": [{"name": "t", "command": {"argv": ["true"], "cwd": "/no/such/dir"}}]}),
             "working directory `/no/such/dir`",
+            "command:start",
         ),
     ];
-    for (definition, expected) in cases {
-        let message = error_of(definition).await;
+    for (definition, expected, code) in cases {
+        let view = engine(definition).await.run("p", json!({})).await;
+        let message = view.error.unwrap().message;
         assert!(message.contains(expected), "{message}");
+        assert_eq!(view.steps[0].state.code.as_deref(), Some(code), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn rules_about_errors_see_how_a_process_ended() {
+    let retry = json!({"retry": {"max_attempts": 3, "delay": "1ms", "retry_on": ["exit:75"]}});
+    for (status, attempts) in [(75, 3), (76, 1)] {
+        let view = engine(shell(&format!("exit {status}"), retry.clone())).await.run("p", json!({})).await;
+        assert_eq!(view.steps[0].state.attempt, attempts, "exit {status}");
     }
 }
 
@@ -198,6 +211,8 @@ async fn a_status_of_400_or_more_is_a_failure_unless_the_whole_answer_is_wanted(
         json!({"id": "p", "tasks": [{"name": "t", "http": http}]})
     };
     assert_eq!(error_of(http(json!({}))).await, "the service answered 404 Not Found");
+    let failed = engine(http(json!({}))).await.run("p", json!({})).await;
+    assert_eq!(failed.steps[0].state.code.as_deref(), Some("http:404"));
     let view = engine(http(json!({"response": "full"}))).await.run("p", json!({})).await;
     let value = &view.result.unwrap()["t"];
     assert_eq!((&value["status"], &value["body"]), (&json!(404), &json!("nothing")));

@@ -5,6 +5,7 @@
 mod bounds;
 mod commands;
 mod control;
+mod deadlines;
 mod faulty;
 mod hardships;
 mod hostile;

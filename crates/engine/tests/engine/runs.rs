@@ -91,7 +91,7 @@ async fn registered_tasks_are_called_retried_and_their_panics_caught() {
         async move {
             assert_eq!(call.inputs.get("n").map(|n| (**n).clone()), Some(json!(5)));
             match seen.fetch_add(1, Ordering::SeqCst) {
-                0 => Err(TaskError::new("not yet")),
+                0 => Err(TaskError::new("not yet").code("not_ready")),
                 1 => panic!("oh"),
                 _ => Ok(json!(call.context.attempt)),
             }
@@ -107,7 +107,9 @@ async fn registered_tasks_are_called_retried_and_their_panics_caught() {
     let kinds: Vec<_> = fixture.engine.events(view.run_id, 0, 100).await.unwrap();
     let errors: Vec<_> =
         kinds.iter().filter(|event| event.event.fact.type_name() == "StepErrorEvent").collect();
-    assert_eq!(errors.len(), 2);
+    let codes: Vec<_> =
+        errors.iter().map(|event| serde_json::to_value(event).unwrap()["code"].clone()).collect();
+    assert_eq!(codes, [json!("not_ready"), json!("panic")]);
 }
 
 #[tokio::test]

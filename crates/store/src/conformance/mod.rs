@@ -214,6 +214,7 @@ fn every_fact() -> Vec<Event> {
             error: "it broke".into(),
             timed_out: false,
             will_retry: true,
+            code: Some("exit:1".into()),
         },
         Fact::StepRetry { step: step(), attempt: 2, max_attempts: 2, wait_ms: 100, error: "it broke".into() },
         Fact::StepSkip { step: step(), reason: "`when` is false".into() },

@@ -64,7 +64,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use taskiq_flow_broker::TaskRegistry;
-use taskiq_flow_core::definition::{self, OnError, ScheduleSpec, Timing};
+use taskiq_flow_core::definition::{self, OnError, RetryPolicy, ScheduleSpec, Timing};
 use taskiq_flow_core::diagnostic::{Diagnostic, Diagnostics, SourceText};
 use taskiq_flow_core::document::Document;
 use taskiq_flow_core::load::load_document;
@@ -148,6 +148,16 @@ impl<Style> PipelineBuilder<Style> {
     /// The longest a run may take.
     pub fn timeout(self, limit: Duration) -> Self {
         self.field("timeout", format_duration(limit))
+    }
+
+    /// How often and how soon a failed attempt is repeated, of tasks that do not say it themselves.
+    pub fn retry(self, policy: RetryPolicy) -> Self {
+        self.field("retry", spec::retry(&policy))
+    }
+
+    /// The longest an attempt may take, of tasks that do not say it themselves and do not wait.
+    pub fn step_timeout(self, limit: Duration) -> Self {
+        self.field("step_timeout", format_duration(limit))
     }
 
     /// When the pipeline runs by itself.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use taskiq_flow_core::definition::{OnError, RetryPolicy};
+use taskiq_flow_core::definition::{ErrorRule, OnError, OnItemError, RetryPolicy};
 use taskiq_flow_core::time::format_duration;
 
 use crate::task::{TaskDef, TaskInfo};
@@ -147,6 +147,11 @@ impl TaskSpec {
         self.set("timeout", format_duration(limit))
     }
 
+    /// The longest the whole step may take, with all its attempts and items.
+    pub fn total_timeout(self, limit: Duration) -> Self {
+        self.set("total_timeout", format_duration(limit))
+    }
+
     /// So many attempts more when one fails, with the usual waits between them.
     pub fn retries(self, count: u32) -> Self {
         self.set("retry", json!({ "max_attempts": u64::from(count) + 1 }))
@@ -154,14 +159,7 @@ impl TaskSpec {
 
     /// How often and how soon a failed attempt is repeated.
     pub fn retry(self, policy: RetryPolicy) -> Self {
-        let policy = json!({
-            "max_attempts": policy.max_attempts,
-            "delay": format_duration(policy.delay),
-            "backoff": policy.backoff,
-            "jitter": policy.jitter,
-            "max_delay": format_duration(policy.max_delay),
-        });
-        self.set("retry", policy)
+        self.set("retry", retry(&policy))
     }
 
     /// What its failure does to the rest of the run.
@@ -182,6 +180,17 @@ impl TaskSpec {
     /// At most so many items of a map or filter at once.
     pub fn max_parallel(self, count: u32) -> Self {
         self.within("max_parallel", count)
+    }
+
+    /// What the failure of an item of a map or filter does. Unless it fails the map, there is a further output, called
+    /// as the task's with `_errors` behind it: what went wrong with which item.
+    pub fn on_item_error(self, rule: OnItemError) -> Self {
+        let rule = match rule {
+            OnItemError::Fail => "fail",
+            OnItemError::Skip => "skip",
+            OnItemError::Collect => "collect",
+        };
+        self.within("on_item_error", rule)
     }
 
     pub(super) fn rust_tasks(&self) -> impl Iterator<Item = &Arc<dyn TaskDef>> {
@@ -369,6 +378,27 @@ impl<T: TaskDef> From<T> for TaskSpec {
         spec.rust.push(Arc::new(task));
         spec
     }
+}
+
+pub(super) fn retry(policy: &RetryPolicy) -> Value {
+    let mut fields = json!({
+        "max_attempts": policy.max_attempts,
+        "delay": format_duration(policy.delay),
+        "backoff": policy.backoff,
+        "jitter": policy.jitter,
+        "max_delay": format_duration(policy.max_delay),
+    });
+    let rules = |rules: &[ErrorRule]| rules.iter().map(ErrorRule::as_str).collect::<Value>();
+    if let Some(limit) = policy.max_time {
+        fields["max_time"] = format_duration(limit).into();
+    }
+    if let Some(only) = &policy.retry_on {
+        fields["retry_on"] = rules(only);
+    }
+    if !policy.not_on.is_empty() {
+        fields["not_on"] = rules(&policy.not_on);
+    }
+    fields
 }
 
 pub(super) fn on_error(rule: OnError) -> &'static str {

@@ -33,6 +33,10 @@ struct Retry {
     backoff: Option<f64>,
     jitter: Option<bool>,
     max_delay: Option<u64>,
+    max_time: Option<u64>,
+    /// Empty: as the loader has it.
+    retry_on: &'static [&'static str],
+    not_on: &'static [&'static str],
 }
 
 impl TaskInfo {
@@ -80,7 +84,31 @@ impl TaskInfo {
         jitter: Option<bool>,
         max_delay: Option<u64>,
     ) -> Self {
-        self.retry = Some(Retry { max_attempts, delay, backoff, jitter, max_delay });
+        self.retry = Some(Retry {
+            max_attempts,
+            delay,
+            backoff,
+            jitter,
+            max_delay,
+            max_time: None,
+            retry_on: &[],
+            not_on: &[],
+        });
+        self
+    }
+
+    #[doc(hidden)]
+    pub const fn retry_rules(
+        mut self,
+        max_time: Option<u64>,
+        retry_on: &'static [&'static str],
+        not_on: &'static [&'static str],
+    ) -> Self {
+        if let Some(retry) = &mut self.retry {
+            retry.max_time = max_time;
+            retry.retry_on = retry_on;
+            retry.not_on = not_on;
+        }
         self
     }
 
@@ -140,12 +168,16 @@ impl InputInfo {
 impl Retry {
     fn to_json(&self) -> Map<String, Value> {
         let millis = |millis: u64| Value::from(format_duration(Duration::from_millis(millis)));
+        let rules = |rules: &'static [&'static str]| (!rules.is_empty()).then(|| Value::from(rules.to_vec()));
         let fields = [
             ("max_attempts", Some(json!(self.max_attempts))),
             ("delay", self.delay.map(millis)),
             ("backoff", self.backoff.map(Value::from)),
             ("jitter", self.jitter.map(Value::from)),
             ("max_delay", self.max_delay.map(millis)),
+            ("max_time", self.max_time.map(millis)),
+            ("retry_on", rules(self.retry_on)),
+            ("not_on", rules(self.not_on)),
         ];
         fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
     }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{Command, Turn, millis};
 use crate::definition::{TaskKind, WaitFor};
-use crate::plan::{Source, index};
+use crate::plan::index;
 use crate::run::error::IllegalEvent;
 use crate::run::event::Fact;
 use crate::run::status::RunStatus;
@@ -69,9 +69,12 @@ impl Turn<'_> {
                 "{items} items are too many: one run may have {MAX_ITEMS}, those of all its steps together; split \
                  the list over several runs"
             );
-            return self.fail(id, &Failure::permanent(message), Duration::ZERO);
+            return self.fail(id, &Failure::permanent(message).code("input"), Duration::ZERO);
         }
         self.step_start(id, attempt, items)?;
+        if attempt == 1 {
+            self.set_step_timer(id);
+        }
         match items {
             Some(_) => self.complete_composites(Some(id)),
             None => self.set_going(id),
@@ -101,7 +104,7 @@ impl Turn<'_> {
     pub(super) fn reason_against(&self, id: u32) -> Option<Result<String, Failure>> {
         let step = &self.run.plan.steps()[id as usize];
         for wire in step.wires.iter().filter(|wire| !wire.optional) {
-            if let Source::Output { step: source, .. } = wire.source
+            if let Some(source) = wire.source.step()
                 && !self.run.units[source as usize].status.has_value()
             {
                 return Some(Ok(self.needs(source)));
@@ -111,7 +114,9 @@ impl Turn<'_> {
         match when.is_true(&self.run.inputs(id)) {
             Ok(true) => None,
             Ok(false) => Some(Ok(format!("`when: {}` is not true", when.source()))),
-            Err(error) => Some(Err(Failure::permanent(format!("`when: {}`: {error}", when.source())))),
+            Err(error) => Some(Err(
+                Failure::permanent(format!("`when: {}`: {error}", when.source())).code("expression")
+            )),
         }
     }
 
@@ -143,7 +148,7 @@ impl Turn<'_> {
         {
             return self.complete(id, value, self.now.since(since));
         }
-        if let Some(limit) = wait.limit() {
+        if let Some(limit) = self.run.wait_limit(id) {
             self.set_timer(id, attempt, since.plus(limit));
         }
         Ok(())
@@ -164,5 +169,5 @@ fn not_a_list(kind: &TaskKind, value: Option<&Value>) -> Failure {
         Some(Value::Array(_)) => "a list",
         Some(Value::Object(_)) => "an object",
     };
-    Failure::permanent(format!("`{over}` must be a list for `{}`, and is {found}", kind.name()))
+    Failure::permanent(format!("`{over}` must be a list for `{}`, and is {found}", kind.name())).code("input")
 }

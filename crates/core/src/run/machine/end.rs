@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::{Turn, millis};
-use crate::definition::{OnError, Style, TaskKind};
+use crate::definition::{OnError, OnItemError, Style, TaskKind};
 use crate::plan::Source;
 use crate::run::error::IllegalEvent;
 use crate::run::event::Fact;
@@ -21,9 +21,8 @@ impl Turn<'_> {
             return None;
         }
         let missing = outputs.iter().find(|output| value.get(output.as_str()).is_none())?;
-        Some(Failure::permanent(format!(
-            "its value has no `{missing}`: it must be an object with every output"
-        )))
+        let message = format!("its value has no `{missing}`: it must be an object with every output");
+        Some(Failure::permanent(message).code("output"))
     }
 
     pub(super) fn complete(
@@ -76,6 +75,9 @@ impl Turn<'_> {
                 let names = members.iter().map(|member| member.name.clone().unwrap_or_default());
                 Value::Object(names.zip(values).collect::<Map<_, _>>())
             }
+            TaskKind::Map(spec) if spec.on_item_error == OnItemError::Skip => {
+                units.iter().filter_map(|unit| unit.value.as_deref().cloned()).collect()
+            }
             _ => Value::Array(values.collect()),
         }
     }
@@ -91,10 +93,18 @@ impl Turn<'_> {
         let retry = self.run.task(id).retry.clone();
         let max_attempts = retry.max_attempts.get();
         let composite = unit.items.is_some();
-        let will_retry =
-            failure.kind != FailureKind::Permanent && !composite && unit.failures + 1 < max_attempts;
         let error: Arc<str> = failure.message.as_str().into();
         let wait = retry.wait_after(unit.failures + 1, self.random(id, attempt));
+        let began = unit.first_started_at.unwrap_or(self.now);
+        let last = retry.max_time.map(|most| began.plus(most)).into_iter().chain(self.end_of_step(id)).min();
+        let in_time = last.is_none_or(|last| self.now.plus(wait) <= last);
+        let permanent = failure.kind == FailureKind::Permanent;
+        // What failed before an attempt was made, such as `when`, would fail the same way again.
+        let attempted = unit.status == StepStatus::Running && !composite;
+        let will_retry = attempted
+            && unit.failures + 1 < max_attempts
+            && in_time
+            && retry.repeats(failure.code_or_error(), &failure.message, permanent);
         self.record(Fact::StepError {
             step: self.run.step_ref(id),
             attempt,
@@ -103,6 +113,7 @@ impl Turn<'_> {
             error: Arc::clone(&error),
             timed_out: failure.kind == FailureKind::Timeout,
             will_retry,
+            code: failure.code.clone(),
         })?;
         if will_retry {
             let (attempt, wait_ms) = (attempt + 1, millis(wait));
@@ -113,6 +124,9 @@ impl Turn<'_> {
             return Ok(());
         }
         match self.run.units[id as usize].parent {
+            Some(parent) if self.run.item_rule(parent) != OnItemError::Fail => {
+                self.complete_composites(Some(parent))
+            }
             Some(parent) => {
                 self.stop_items(parent, "an item before it failed")?;
                 let message = format!("{}: {}", self.run.name(id), failure.message);

@@ -86,7 +86,7 @@ impl Turn<'_> {
     /// Cancels a step run that is under way or between attempts.
     pub(super) fn stop(&mut self, id: u32, reason: &Arc<str>) -> Result<(), IllegalEvent> {
         let unit = &self.run.units[id as usize];
-        if !matches!(unit.status, StepStatus::Running | StepStatus::Retrying) {
+        if !is_live(unit.status) {
             return Ok(());
         }
         if unit.status == StepStatus::Running && unit.items.is_none() {
@@ -95,4 +95,9 @@ impl Turn<'_> {
         let step = self.run.step_ref(id);
         self.record(Fact::StepCancel { step, reason: Arc::clone(reason) })
     }
+}
+
+/// Whether something goes on for it in the world, or will.
+fn is_live(status: StepStatus) -> bool {
+    matches!(status, StepStatus::Running | StepStatus::Retrying)
 }

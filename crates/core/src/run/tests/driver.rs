@@ -186,6 +186,11 @@ impl World {
         }
     }
 
+    /// Loses everything but the log, and takes the run up again.
+    pub(super) fn crash(&mut self) {
+        self.crash_with(self.events.len());
+    }
+
     /// Loses everything but the first events of the log, and takes the run up again. One without any has not started.
     pub(super) fn crash_with(&mut self, kept: usize) {
         self.dispatched.clear();

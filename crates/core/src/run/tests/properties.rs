@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use super::driver::{World, pipeline, task};
 use super::{expr, map};
 use crate::definition::{
-    Body, GroupMember, Input as TaskInput, MapSpec, OnError, Pipeline, ReduceSpec, RetryPolicy, TaskKind,
-    WaitFor, WaitSpec,
+    Body, GroupMember, Input as TaskInput, MapSpec, OnError, OnItemError, Pipeline, ReduceSpec, RetryPolicy,
+    TaskKind, WaitFor, WaitSpec,
 };
 use crate::expr::Expr;
 use crate::run::line::Line;
@@ -38,6 +38,8 @@ enum Move {
     Timers,
     UnsteadyTimers,
     Signal(usize),
+    /// A worker says that it has taken up an attempt.
+    Began(usize),
     Crash,
     /// What was decided last was not written yet.
     CrashBeforeWrite,
@@ -59,6 +61,7 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
         1 => Just(Move::Timers),
         2 => Just(Move::UnsteadyTimers),
         5 => place().prop_map(Move::Signal),
+        4 => place().prop_map(Move::Began),
         4 => Just(Move::Crash),
         3 => Just(Move::CrashBeforeWrite),
         2 => Just(Move::Pause),
@@ -81,7 +84,13 @@ fn bodies() -> impl Strategy<Value = TaskKind> {
         1 => (0..2_usize, any::<bool>()).prop_map(signal),
     ];
     leaf.prop_recursive(2, 8, 3, |inner| {
-        let spec = (inner.clone(), 0..3_u32).prop_map(|(body, most)| MapSpec {
+        let rule = prop_oneof![
+            2 => Just(OnItemError::Fail),
+            1 => Just(OnItemError::Skip),
+            1 => Just(OnItemError::Collect),
+        ];
+        let spec = (inner.clone(), 0..3_u32, rule).prop_map(|(body, most, on_item_error)| MapSpec {
+            on_item_error,
             max_parallel: NonZeroU32::new(most),
             ..map("list", "x", body)
         });
@@ -125,8 +134,14 @@ fn pipelines() -> impl Strategy<Value = Pipeline> {
                 let mut made = task(&format!("t{place}"), kind);
                 made.inputs = vec![TaskInput::required("list")];
                 made.inputs.extend(before.map(|name| TaskInput { optional, ..TaskInput::required(name) }));
-                made.retry =
-                    RetryPolicy { max_attempts: NonZeroU32::new(attempts).unwrap(), ..Default::default() };
+                made.retry = RetryPolicy {
+                    max_attempts: NonZeroU32::new(attempts).unwrap(),
+                    max_time: (needs % 3 == 0).then_some(Duration::from_secs(2)),
+                    not_on: if needs % 5 == 0 { vec!["exit:1".parse().unwrap()] } else { Vec::new() },
+                    ..Default::default()
+                };
+                made.timeout = (needs % 4 == 0).then_some(Duration::from_secs(15));
+                made.total_timeout = (needs % 7 == 0).then_some(Duration::from_secs(25));
                 made.when = guarded.then(|| Expr::compile("false").unwrap());
                 made.on_error = rule;
                 tasks.push(made);
@@ -176,7 +191,10 @@ impl Play {
         let possible = |wanted| if status == wanted { Ok(()) } else { Err(()) };
         match step {
             Move::Finish(place) => self.report(*place, Outcome::Completed(json!(1).into())),
-            Move::Fail(place) => self.report(*place, Outcome::Failed(Failure::error("failed"))),
+            Move::Fail(place) => {
+                let failure = Failure::error("failed").code(format!("exit:{}", place % 3));
+                self.report(*place, Outcome::Failed(failure));
+            }
             Move::TimeOut(place) => self.report(*place, Outcome::Failed(Failure::timeout("too long"))),
             Move::FailForGood(place) => self.report(*place, Outcome::Failed(Failure::permanent("failed"))),
             Move::Late(place) => {
@@ -203,6 +221,12 @@ impl Play {
                 let name = SIGNALS[place % SIGNALS.len()].into();
                 let taken = self.world.input(Input::Signal { name, value: Arc::new(json!("said")) });
                 assert_eq!(taken.is_err(), status.is_terminal());
+            }
+            Move::Began(place) => {
+                if let Some(work) = self.pick(*place) {
+                    let began = Input::Began { step_run: work.step_run, attempt: work.attempt };
+                    self.world.input(began).unwrap();
+                }
             }
             Move::Crash => self.crash(self.world.events().len()),
             Move::CrashBeforeWrite => {
@@ -370,8 +394,7 @@ fn check_units(world: &World) {
                 assert!(open, "{name} has items that go on");
             }
             StepStatus::Running if is_wait => {
-                let TaskKind::Wait(wait) = kind else { unreachable!() };
-                let timed = wait.limit().is_none() || world.awaits(id, unit.attempt);
+                let timed = run.wait_limit(id).is_none() || world.awaits(id, unit.attempt);
                 assert!(timed, "{name} waits for its time");
             }
             StepStatus::Running => {
