@@ -91,6 +91,10 @@ impl Worker {
         {
             let (run_id, step_run, attempt) = key;
             let _ = inner.shards.send(run_id, Message::Began { run_id, step_run, attempt }).await;
+            drop(inner);
+            // The shard, just woken, may stand in the slot that only this thread serves. A task that never lets go of the
+            // thread would keep it there.
+            tokio::task::yield_now().await;
         }
         let started = Instant::now();
         let execution = tokio::select! {

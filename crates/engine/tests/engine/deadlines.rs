@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use taskiq_flow_broker::{Broker, InMemoryBroker};
@@ -22,7 +22,8 @@ async fn a_task_that_never_lets_go_does_not_hold_its_run_up() {
         let (release, end) = (Arc::clone(&release), Arc::clone(&end));
         async move {
             // It never awaits, so that nothing can interrupt it.
-            while !release.load(Ordering::SeqCst) {
+            let began = Instant::now();
+            while !release.load(Ordering::SeqCst) && began.elapsed() < Duration::from_secs(60) {
                 std::thread::sleep(Duration::from_millis(5));
             }
             end.fetch_add(1, Ordering::SeqCst);
