@@ -77,7 +77,7 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     async fn logs(&self, id: RunId) -> Result<Vec<StepLog>, StoreError>;
 
     /// How long steps took, in milliseconds: by task name, of the last `runs` finished runs that have the step, oldest
-    /// first. Some hundred are kept of each task. They go with their pipeline.
+    /// first. Some hundred are kept of each task. They go with their pipeline. A crash may lose those of the last second.
     async fn durations(
         &self,
         pipeline: &PipelineId,

@@ -9,6 +9,7 @@ mod deadlines;
 mod faulty;
 mod hardships;
 mod hostile;
+mod old_files;
 mod recovery;
 mod runs;
 mod support;

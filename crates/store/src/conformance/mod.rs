@@ -189,7 +189,7 @@ fn odd_values() -> Value {
 }
 
 /// One event of each kind.
-fn every_fact() -> Vec<Event> {
+pub(crate) fn every_fact() -> Vec<Event> {
     let step =
         || StepRef { step_run: 3, step_index: 1, step: "square[2]".into(), task_name: "square".into() };
     let error =

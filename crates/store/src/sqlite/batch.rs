@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, params};
 use taskiq_flow_core::id::{PipelineId, RunId};
@@ -20,13 +21,16 @@ use crate::rules::{check_fence, follow, keep_duration};
 const MAX_HEADS: usize = 65_536;
 /// Most pipelines whose durations are remembered.
 const MAX_MEASURED: usize = 1024;
+/// Runs of a pipeline after which their durations are written, and the time after which those of any run are.
+const MEASURED_TOGETHER: u32 = 16;
+const MEASURED_AFTER: Duration = Duration::from_secs(1);
 
 /// What the writer remembers from one transaction to the next, so that it need not read it again. The file has no other
 /// writer. After a failure it is forgotten.
 #[derive(Default)]
 pub(super) struct Memory {
     heads: HashMap<RunId, Head>,
-    measured: HashMap<PipelineId, HashMap<Arc<str>, Measured>>,
+    measured: HashMap<PipelineId, OfPipeline>,
 }
 
 /// What must be known of a run to add to it.
@@ -52,14 +56,30 @@ struct Start {
     created_at: Timestamp,
 }
 
+/// What was measured of a pipeline. It is written now and then: for one run in many it would cost more than the run.
+#[derive(Default)]
+struct OfPipeline {
+    tasks: HashMap<Arc<str>, Measured>,
+    /// Runs since it was written.
+    runs: u32,
+    /// When it was written.
+    written: Option<Instant>,
+}
+
 #[derive(Default)]
 struct Measured {
     kept: VecDeque<u64>,
     changed: bool,
 }
 
-/// A transaction under way. Rows in `runs` and `durations` are written once, by [`Batch::flush`], however many writes
-/// are about them.
+impl OfPipeline {
+    fn is_due(&self) -> bool {
+        self.runs >= MEASURED_TOGETHER
+            || self.written.is_none_or(|written| written.elapsed() >= MEASURED_AFTER)
+    }
+}
+
+/// A transaction under way. Rows in `runs` are written once, by [`Batch::flush`], however many writes are about them.
 pub(super) struct Batch<'a> {
     pub(super) connection: &'a Connection,
     memory: &'a mut Memory,
@@ -191,10 +211,12 @@ impl<'a> Batch<'a> {
             Ok(last_seq) => last_seq,
             Err(error) => return Ok(Err(error)),
         };
-        if more.span.is_some() {
+        if !more.events.is_empty() {
             let mut insert =
                 self.connection.prepare_cached("INSERT INTO events (run, last, body) VALUES (?1, ?2, ?3)")?;
-            insert.execute(params![run_id.as_bytes(), integer(last_seq), more.events])?;
+            for row in &more.events {
+                insert.execute(params![run_id.as_bytes(), integer(row.last), row.body])?;
+            }
         }
         if let Some(logs) = &more.logs {
             let mut insert =
@@ -224,14 +246,16 @@ impl<'a> Batch<'a> {
             let measured = lookup::durations(self.connection, &pipeline)?;
             let measured =
                 measured.into_iter().map(|(task, kept)| (task.into(), Measured { kept, changed: false }));
-            self.memory.measured.insert(pipeline.clone(), measured.collect());
+            let of_pipeline = OfPipeline { tasks: measured.collect(), ..OfPipeline::default() };
+            self.memory.measured.insert(pipeline.clone(), of_pipeline);
         }
         let of_pipeline = self.memory.measured.entry(pipeline.clone()).or_default();
+        of_pipeline.runs += 1;
         for (task, millis) in durations {
-            if !of_pipeline.contains_key(task) {
-                of_pipeline.insert(Arc::clone(task), Measured::default());
+            if !of_pipeline.tasks.contains_key(task) {
+                of_pipeline.tasks.insert(Arc::clone(task), Measured::default());
             }
-            if let Some(measured) = of_pipeline.get_mut(task) {
+            if let Some(measured) = of_pipeline.tasks.get_mut(task) {
                 keep_duration(&mut measured.kept, *millis);
                 measured.changed = true;
             }
@@ -240,7 +264,7 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    /// Writes what has been put off. After this the tables say all there is.
+    /// Writes what has been put off. After this the tables say all there is of runs.
     pub(super) fn flush(&mut self) -> Result<(), Fault> {
         let mut insert = self.connection.prepare_cached(
             "INSERT INTO runs (id, status, started_at, finished_at, outcome,
@@ -286,18 +310,41 @@ impl<'a> Batch<'a> {
     }
 
     fn flush_durations(&mut self) -> Result<(), Fault> {
+        if self.memory.measured.len() > MAX_MEASURED {
+            return self.write_all_durations();
+        }
+        for pipeline in std::mem::take(&mut self.measured) {
+            if self.memory.measured.get(&pipeline).is_some_and(OfPipeline::is_due) {
+                self.write_durations(&pipeline)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what was measured of all pipelines and not written yet.
+    pub(super) fn write_all_durations(&mut self) -> Result<(), Fault> {
+        let pipelines: Vec<PipelineId> = self.memory.measured.keys().cloned().collect();
+        pipelines.iter().try_for_each(|pipeline| self.write_durations(pipeline))
+    }
+
+    fn write_durations(&mut self, pipeline: &PipelineId) -> Result<(), Fault> {
+        let Some(of_pipeline) = self.memory.measured.get_mut(pipeline) else { return Ok(()) };
         let mut put = self.connection.prepare_cached(
             "INSERT INTO durations (pipeline, task, millis) VALUES (?1, ?2, ?3)
              ON CONFLICT (pipeline, task) DO UPDATE SET millis = excluded.millis",
         )?;
-        for pipeline in std::mem::take(&mut self.measured) {
-            let Some(tasks) = self.memory.measured.get_mut(&pipeline) else { continue };
-            for (task, measured) in tasks.iter_mut().filter(|(_, measured)| measured.changed) {
-                put.execute(params![pipeline.as_str(), task, codec::durations_to_blob(&measured.kept)])?;
-                measured.changed = false;
-            }
+        for (task, measured) in of_pipeline.tasks.iter_mut().filter(|(_, measured)| measured.changed) {
+            put.execute(params![pipeline.as_str(), task, codec::durations_to_blob(&measured.kept)])?;
+            measured.changed = false;
         }
+        (of_pipeline.runs, of_pipeline.written) = (0, Some(Instant::now()));
         Ok(())
+    }
+
+    /// The durations of each task of a pipeline, by name.
+    pub(super) fn durations(&mut self, pipeline: &PipelineId) -> Result<Vec<(String, VecDeque<u64>)>, Fault> {
+        self.write_durations(pipeline)?;
+        lookup::durations(self.connection, pipeline)
     }
 
     /// Gives runs that nobody holds to `owner`.

@@ -13,6 +13,7 @@ use taskiq_flow_core::time::Timestamp;
 
 use super::beside::{PreparedBeside, PreparedFiring};
 use super::fault::Fault;
+use super::log::{self, LogRow};
 use crate::error::WriteError;
 use crate::records::{Append, Fence, Firing, Origin, RunRecord, RunSummary, RunWrite, Trigger};
 use crate::rules::Span;
@@ -49,7 +50,7 @@ pub(super) struct More {
     pub(super) run_id: RunId,
     pub(super) fence: Fence,
     pub(super) span: Option<Span>,
-    pub(super) events: Vec<u8>,
+    pub(super) events: Vec<LogRow>,
     pub(super) logs: Option<Vec<u8>>,
     pub(super) outline: Outline,
     pub(super) durations: Vec<(Arc<str>, u64)>,
@@ -141,11 +142,15 @@ impl Prepared {
     fn append(append: Append) -> Result<Result<Self, WriteError>, Fault> {
         let Append { run_id, fence, events, logs, summary, durations, beside } = append;
         let span = Span::of(&events);
-        let events = if events.is_empty() { Vec::new() } else { to_json(&events[..])? };
+        let events = match log::rows(run_id, &events)? {
+            Ok(rows) => rows,
+            Err(error) => return Ok(Err(error)),
+        };
         let logs = if logs.is_empty() { None } else { Some(to_json(&logs)?) };
         let outline = Outline::of(&summary)?;
-        let checked = check_size(run_id, &events)
-            .and_then(|()| logs.as_ref().map_or(Ok(()), |logs| check_size(run_id, logs)))
+        let checked = logs
+            .as_ref()
+            .map_or(Ok(()), |logs| check_size(run_id, logs))
             .and_then(|()| outline.check_size(run_id));
         if let Err(error) = checked {
             return Ok(Err(error));
@@ -309,6 +314,12 @@ pub(super) fn from_json<T: DeserializeOwned>(json: &[u8], what: &dyn Fn() -> Str
 /// Refuses a write whose document is larger or deeper than what can be read back.
 pub(super) fn check_size(run_id: RunId, json: &[u8]) -> Result<(), WriteError> {
     excess(json).map_or(Ok(()), |(unit, limit)| Err(WriteError::TooLarge { run_id, unit, limit }))
+}
+
+/// Refuses a write of which a row is larger than what can be kept.
+pub(super) fn check_bytes(run_id: RunId, row: &[u8]) -> Result<(), WriteError> {
+    let large = row.len() > MAX_BYTES;
+    if large { Err(WriteError::TooLarge { run_id, unit: "bytes", limit: MAX_BYTES }) } else { Ok(()) }
 }
 
 /// Of what a document has too much, and how much is allowed.

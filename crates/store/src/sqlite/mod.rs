@@ -7,6 +7,7 @@ mod batch;
 mod beside;
 mod codec;
 mod fault;
+mod log;
 mod lookup;
 mod open;
 mod reader;
@@ -179,7 +180,8 @@ impl Store for SqliteStore {
         runs: usize,
     ) -> Result<Vec<(String, Vec<u64>)>, StoreError> {
         let pipeline = pipeline.clone();
-        let all = self.readers.read(move |connection| lookup::durations(connection, &pipeline)).await?;
+        // The writer has what it did not write yet.
+        let all = self.writer.carry_out(move |batch| batch.durations(&pipeline)).await?;
         Ok(all.into_iter().map(|(task, kept)| (task, newest_durations(&kept, runs))).collect())
     }
 

@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 
 use super::codec::{self, from_json, integer, status_code};
 use super::fault::Fault;
+use super::log;
 use super::lookup;
 use crate::error::StoreError;
 use crate::records::{PipelineRecord, RunFilter, RunRecord, ScheduleRecord, SecurityRecord, StepLog};
@@ -174,10 +175,8 @@ pub(super) fn events(
     while events.len() < limit
         && let Some(row) = rows.next()?
     {
-        let body: Vec<Event> = from_json(codec::blob(row, 0)?, &|| format!("the log of run {id}"))?;
-        events.extend(body.into_iter().filter(|event| event.seq > after_seq));
+        log::read(id, codec::blob(row, 0)?, after_seq, limit, &mut events)?;
     }
-    events.truncate(limit);
     Ok(events)
 }
 

@@ -139,6 +139,10 @@ impl Thread {
             }
             self.carry_out(&mut waiting);
         }
+        if let Err(fault) = self.commit_durations() {
+            let error = fault.at(&self.path);
+            tracing::warn!(%error, "what was measured of the last runs could not be kept");
+        }
         // Leaves one file behind instead of two. Not doing so loses nothing.
         if let Err(error) = self.connection.pragma_update(None, "wal_checkpoint", "TRUNCATE") {
             tracing::debug!(path = %self.path.display(), %error, "the log could not be folded into the file");
@@ -162,6 +166,12 @@ impl Thread {
             }
             Ok(()) => operations.for_each(|operation| operation.settle(Ok(()))),
         }
+    }
+
+    fn commit_durations(&mut self) -> Result<(), Fault> {
+        let transaction = self.connection.transaction()?;
+        Batch::new(&transaction, &mut self.memory).write_all_durations()?;
+        Ok(transaction.commit()?)
     }
 
     fn commit(&mut self, operations: &mut [Box<dyn Operation>]) -> Result<(), Fault> {

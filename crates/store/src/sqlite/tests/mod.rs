@@ -3,6 +3,7 @@
 mod crash;
 mod files;
 mod model;
+mod old;
 mod writing;
 
 use std::path::Path;

@@ -1,0 +1,61 @@
+//! Files of earlier programs, as those wrote them, with what they read of them.
+//!
+//! `schema-2` is of the last program that kept events as JSON: five runs of an engine, one of which has a row of 271
+//! events.
+
+use serde_json::Value;
+
+use super::*;
+
+const FILE: &[u8] = include_bytes!("old/schema-2.db");
+const EXPECTED: &str = include_str!("old/schema-2.json");
+
+fn assert_same(found: impl serde::Serialize, expected: &Value, what: &str) {
+    assert_eq!(serde_json::to_value(found).unwrap(), *expected, "{what}");
+}
+
+#[tokio::test]
+async fn all_that_was_kept_is_read_back() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("t.db");
+    std::fs::write(&path, FILE).unwrap();
+    let expected: Value = serde_json::from_str(EXPECTED).unwrap();
+    let store = open(&path, Durability::Strict);
+    for run in expected["runs"].as_array().unwrap() {
+        let id: RunId = run["record"]["run_id"].as_str().unwrap().parse().unwrap();
+        assert_same(store.run(id).await.unwrap(), &run["record"], "a run");
+        assert_same(store.logs(id).await.unwrap(), &run["logs"], "its logs");
+        let events = run["events"].as_array().unwrap();
+        assert_same(store.events(id, 0, 10_000).await.unwrap(), &run["events"], "its events");
+        for after in (0..=events.len()).step_by(50) {
+            let page = &events[after..events.len().min(after + 7)];
+            assert_same(store.events(id, after as u64, 7).await.unwrap(), &Value::from(page), "a page");
+        }
+    }
+    assert_same(store.schedules().await.unwrap(), &expected["schedules"], "schedules");
+    assert_same(store.security_records().await.unwrap(), &expected["security"], "security records");
+    assert_same(store.pipelines().await.unwrap(), &expected["pipelines"], "definitions");
+    let durations = store.durations(&"sums".parse().unwrap(), 50).await.unwrap();
+    assert_same(durations, &expected["durations"], "durations");
+}
+
+/// A log that was begun by one program and continued by another.
+#[tokio::test]
+async fn runs_under_way_go_on() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("t.db");
+    std::fs::write(&path, FILE).unwrap();
+    let store = open(&path, Durability::Strict);
+    let claimed = store.claim(Uuid::now_v7(), Timestamp::now(), 10).await.unwrap();
+    assert_eq!(claimed.len(), 2);
+    for (run, fence) in claimed {
+        let before = store.events(run.run_id, 0, 1000).await.unwrap();
+        let more = crate::conformance::append(run.run_id, fence, run.last_seq + 1..=run.last_seq + 3);
+        let answers = store.write(vec![RunWrite::Append(Box::new(more))]).await.unwrap();
+        assert!(answers[0].is_ok(), "{answers:?}");
+        let after = store.events(run.run_id, 0, 1000).await.unwrap();
+        assert_same(&after[..before.len()], &serde_json::to_value(&before).unwrap(), "what was there");
+        assert_eq!(after.len(), before.len() + 3);
+        assert_eq!(store.events(run.run_id, run.last_seq - 1, 2).await.unwrap().len(), 2, "across both");
+    }
+}
