@@ -1,11 +1,12 @@
 //! From the text of a pipeline file to the answers about its graph. No durability is involved.
 
 use std::hint::black_box;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use taskiq_flow_bench::{layered_yaml, mistaken_yaml};
-use taskiq_flow_core::dag::DagFormat;
+use taskiq_flow_core::dag::{Cost, DagFormat, median};
 use taskiq_flow_core::document::Format;
 use taskiq_flow_core::load::load_text;
 use taskiq_flow_core::plan::Plan;
@@ -25,7 +26,7 @@ fn load(text: &str) -> Plan {
 fn definition(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("definition");
     group.sample_size(20);
-    for tasks in [100, 1_000, 10_000] {
+    for tasks in [100, 1_000, 10_000, 100_000] {
         let text = layered_yaml(tasks);
         group.bench_with_input(BenchmarkId::new("load", tasks), &text, |b, text| {
             b.iter(|| load(black_box(text)))
@@ -46,6 +47,24 @@ fn definition(criterion: &mut Criterion) {
                 );
             },
         );
+    }
+    for tasks in [100, 10_000, 100_000] {
+        let plan = load(&layered_yaml(tasks));
+        let dag = plan.dag();
+        let costs: Vec<Cost> = (0..tasks as u64)
+            .map(|task| Cost::of_work((0..20).map(|run| 10 + task % 7 + run % 5).collect()))
+            .collect();
+        group.bench_function(BenchmarkId::new("forecast", tasks), |b| {
+            b.iter(|| dag.forecast(black_box(&costs), &[], NonZeroU32::new(8)))
+        });
+        let weights: Vec<u64> = costs.iter().map(|cost| median(cost.samples.clone())).collect();
+        group.bench_function(BenchmarkId::new("critical path by duration, speed up", tasks), |b| {
+            b.iter(|| (dag.critical_path(Some(black_box(&weights))), dag.speed_up(&weights)))
+        });
+        let jobs = dag.typical_jobs(&costs, &[]);
+        group.bench_function(BenchmarkId::new("speed up with 8 workers", tasks), |b| {
+            b.iter(|| dag.speed_up_with(black_box(&jobs), NonZeroU32::new(8)))
+        });
     }
     let mistaken = mistaken_yaml(3_000);
     group.bench_with_input(BenchmarkId::new("mistakes", 3_000), &mistaken, |b, text| {

@@ -174,3 +174,34 @@ async fn completions_are_scripts() {
         assert!(exit.code == Some(0) && exit.stdout.contains("taskiq-flow"), "{shell}: {}", exit.output());
     }
 }
+
+#[tokio::test]
+async fn dag_says_what_more_workers_would_do() {
+    let cli = Cli::new(PROGRAM);
+    cli.file("diamond.yaml", DIAMOND);
+    cli.file("known.json", r#"{"top": 1000, "left": [60000, 60000, 61000], "right": 30000, "bottom": 500}"#);
+    let rounds = cli.run(["dag", "diamond.yaml", "--what-if", "1"]).await;
+    assert_eq!(rounds.code, Some(0), "{}", rounds.output());
+    assert!(
+        rounds.stdout.starts_with("4 with 1 worker; 4 of work, 3 along the critical path\n"),
+        "{}",
+        rounds.stdout
+    );
+    let known = cli.run(["dag", "diamond.yaml", "--what-if", "2", "--durations", "known.json"]).await;
+    let lines: Vec<Vec<&str>> = known.stdout.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert!(known.stdout.starts_with("1m1s500ms with 2 workers; 1m31s500ms of work"), "{}", known.output());
+    assert_eq!(lines[2], ["left", "1m", "0s", "30s"]);
+    assert_eq!(lines[5], ["right", "30s", "30s", "-"]);
+    cli.file("partly.json", r#"{"top": 1000}"#);
+    let partly = cli.run(["dag", "diamond.yaml", "--what-if", "2", "--durations", "partly.json"]).await;
+    assert!(partly.code == Some(0) && partly.stderr.contains("left, right, bottom"), "{}", partly.output());
+    for (text, word) in
+        [(r#"{"tpo": 1}"#, "tpo"), (r#"{"top": "1s"}"#, "milliseconds"), ("[]", "JSON object")]
+    {
+        cli.file("bad.json", text);
+        let exit = cli.run(["dag", "diamond.yaml", "--what-if", "2", "--durations", "bad.json"]).await;
+        assert!(exit.code == Some(2) && exit.stderr.contains(word), "{text}: {}", exit.output());
+    }
+    let none = cli.run(["dag", "diamond.yaml", "--what-if", "0"]).await;
+    assert_eq!(none.code, Some(2), "{}", none.output());
+}

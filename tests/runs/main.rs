@@ -5,6 +5,7 @@
 mod control;
 mod events;
 mod examples;
+mod forecast;
 mod parameters;
 mod recovery;
 mod support;

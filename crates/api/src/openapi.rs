@@ -37,6 +37,8 @@ use crate::{docs, handlers, model, ui, ws};
         handlers::analysis::get_dag_dot,
         handlers::analysis::get_critical_path,
         handlers::analysis::get_parallel_groups,
+        handlers::analysis::get_what_if,
+        handlers::analysis::get_run_estimate,
         handlers::runs::list_runs,
         handlers::runs::get_run,
         handlers::runs::get_step_items,

@@ -7,6 +7,7 @@ pub mod definition;
 pub mod diagnostic;
 pub mod document;
 pub mod expr;
+pub mod forecast;
 pub mod id;
 pub mod load;
 pub mod plan;

@@ -83,12 +83,14 @@ pub static ROWS: &[Row] = &[
     get("/dag/{id}/critical-path", On(Read)),
     get("/pipelines/{id}/parallel-groups", On(Read)),
     get("/dag/{id}/parallel-groups", On(Read)),
+    get("/pipelines/{id}/what-if", On(Read)),
     post("/pipelines/{id}/execute", On(Execute), Some(r#"{"parameters": {"selftest": 1}}"#), &[422]),
     get("/pipelines/{id}/status", On(Read)),
     get("/runs", Listing(Read)),
     get("/runs/{id}", OfRun(Read)),
     // The run of the test has no such step.
     Row { answers: &[200, 404], ..get("/runs/{id}/steps/{step}/items", OfRun(Read)) },
+    get("/runs/{id}/estimate", OfRun(Read)),
     // The run has ended: there is nothing to control any more.
     post("/runs/{id}/cancel", OfRun(Execute), None, &[409]),
     post("/runs/{id}/pause", OfRun(Execute), None, &[409]),

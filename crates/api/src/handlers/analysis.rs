@@ -1,5 +1,7 @@
 //! The graph of a pipeline and what follows from it.
 
+use std::num::NonZeroU32;
+
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
@@ -12,15 +14,17 @@ use taskiq_flow_core::id::RunId;
 use utoipa::IntoParams;
 use utoipa::openapi::Schema;
 
-use super::Allowed;
+use super::{Allowed, OnRun};
 use crate::accept::preferred;
 use crate::input::{Params, field, one_of};
-use crate::model::{CriticalPathDocument, ParallelGroups};
+use crate::model::{CriticalPathDocument, EstimateDocument, ParallelGroups, WhatIfDocument};
 use crate::problem::Problem;
-use crate::service::pipelines;
+use crate::service::{forecasts, pipelines};
 use crate::state::AppState;
 
 const JSON: &str = "application/json";
+/// The most workers that are asked about; more than there can be steps and items changes nothing.
+const MAX_WORKERS: u32 = 100_000;
 /// A drawing brings its own styles and nothing else.
 const DRAWING_POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'",
@@ -45,6 +49,15 @@ pub(crate) struct WeightQuery {
     /// `edges` counts edges; `duration` adds up the medians of measured durations.
     #[param(schema_with = weights)]
     weight: Option<String>,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct WorkersQuery {
+    /// Attempts under way at once; unless said, as many as a run of the pipeline may have.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 100000)]
+    workers: Option<String>,
 }
 
 /// The graph of a pipeline.
@@ -102,6 +115,41 @@ pub(crate) async fn get_critical_path(
         _ => Err("expected edges or duration"),
     })?;
     Ok(Json(pipelines::critical_path(&state, &permit, by_duration.unwrap_or(false)).await?))
+}
+
+/// What a run takes with a number of workers.
+///
+/// By what its steps and their items took in the last hundred runs, started in the order in which the engine starts them.
+/// Nothing else is taken to use the workers; skipped steps and retries are not foreseen.
+#[utoipa::path(
+    get, path = "/pipelines/{id}/what-if", tag = "graphs", params(("id" = String, Path, description = "The pipeline"), WorkersQuery),
+    responses((status = 200, body = WhatIfDocument)),
+)]
+pub(crate) async fn get_what_if(
+    State(state): State<AppState>,
+    Extension(permit): Allowed,
+    Params(query): Params<WorkersQuery>,
+) -> Result<Json<WhatIfDocument>, Problem> {
+    let workers = field("workers", query.workers.as_deref(), |text| match text.parse() {
+        Ok(workers @ 1..=MAX_WORKERS) => Ok(workers),
+        _ => Err(format!("expected a whole number from 1 to {MAX_WORKERS}")),
+    })?;
+    Ok(Json(forecasts::what_if(&state, &permit, workers.and_then(NonZeroU32::new)).await?))
+}
+
+/// When a run will have ended.
+///
+/// By what its steps and their items took in the last hundred runs of the pipeline, and how far the run has got.
+#[utoipa::path(
+    get, path = "/runs/{id}/estimate", tag = "runs", params(("id" = String, Path, description = "The run")),
+    responses((status = 200, body = EstimateDocument)),
+)]
+pub(crate) async fn get_run_estimate(
+    State(state): State<AppState>,
+    Extension(permit): Allowed,
+    Extension(run): OnRun,
+) -> Result<Json<EstimateDocument>, Problem> {
+    Ok(Json(forecasts::estimate(&state, &permit, &run).await?))
 }
 
 /// The tasks that can run at once, level by level.

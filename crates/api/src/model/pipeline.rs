@@ -12,6 +12,8 @@ use taskiq_flow_engine::{Registered, RunSummaryView};
 use taskiq_flow_store::Origin;
 use utoipa::ToSchema;
 
+use super::SpeedUpDocument;
+
 /// A page of pipelines.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct PipelineList {
@@ -130,6 +132,8 @@ pub(crate) struct CriticalPathDocument {
     /// The same in edges, when edges were counted.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) slack_edges: BTreeMap<String, u64>,
+    /// What to speed up first, with nothing but the edges to hold a task up. Empty when edges were counted.
+    pub(crate) speed_up: Vec<SpeedUpDocument>,
 }
 
 /// What can run at once.

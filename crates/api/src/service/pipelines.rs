@@ -9,7 +9,7 @@ use taskiq_flow_core::definition::{Body, Pipeline, TaskKind};
 use taskiq_flow_core::id::{PipelineId, RunId};
 use taskiq_flow_core::load::load_json;
 use taskiq_flow_core::run::StepStatus;
-use taskiq_flow_engine::{ControlError, Registered};
+use taskiq_flow_engine::{ControlError, Registered, named_gains};
 use taskiq_flow_security::guard::Guard;
 use taskiq_flow_security::{Admission, Permission, Permit, Principal, Resource};
 use taskiq_flow_store::{Origin, RunRecord};
@@ -124,6 +124,7 @@ pub(crate) async fn critical_path(
         false => None,
     };
     let found = dag.critical_path(weights.as_deref());
+    let gains = weights.map(|weights| dag.speed_up(&weights)).unwrap_or_default();
     let names = |nodes: &[u32]| -> Vec<String> {
         nodes.iter().filter_map(|node| Some(dag.nodes().get(*node as usize)?.id.clone())).collect()
     };
@@ -138,6 +139,7 @@ pub(crate) async fn critical_path(
         duration_ms: found.duration_ms,
         slack_ms,
         slack_edges,
+        speed_up: named_gains(dag, gains).into_iter().map(Into::into).collect(),
     })
 }
 

@@ -186,7 +186,8 @@ async function open(id) {
 async function refresh() {
   const run = await get(`/runs/${shownRun}`);
   at("run-name").textContent = `Run ${run.run_id}`;
-  at("run-status").replaceChildren(status(run.status), ` ${run.steps_completed} of ${run.total_steps} steps`);
+  const ends = run.status === "running" ? await ending() : "";
+  at("run-status").replaceChildren(status(run.status), ` ${run.steps_completed} of ${run.total_steps} steps${ends}`);
   if (run.error) at("run-status").append(element("div", `${run.error.step ? `${run.error.step}: ` : ""}${run.error.message}`, { class: "failed" }));
   const outcome = run.result ?? (Object.keys(run.outputs ?? {}).length ? run.outputs : null);
   at("outcome").hidden = outcome === null;
@@ -210,6 +211,14 @@ async function refresh() {
     button.addEventListener("click", () => control(action));
     return button;
   }));
+}
+
+// When the shown run will have ended, as far as earlier runs tell.
+async function ending() {
+  const { finish_at, low, high } = await get(`/runs/${shownRun}/estimate`).catch(() => ({}));
+  const time = (text) => new Date(text).toLocaleTimeString();
+  if (!finish_at) return "";
+  return `, ends about ${time(finish_at)}${low && time(low) !== time(high) ? ` (${time(low)} to ${time(high)})` : ""}`;
 }
 
 at("signal").addEventListener("submit", async (event) => {

@@ -7,6 +7,7 @@ mod attacks;
 mod bodies;
 mod events;
 mod explain;
+mod forecasts;
 mod frame;
 mod graphs;
 mod openapi;

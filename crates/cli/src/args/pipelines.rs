@@ -1,5 +1,6 @@
 //! What `run`, `check` and `dag` can be asked for: they need pipeline files and no server.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -47,6 +48,14 @@ pub(crate) struct DagArgs {
     /// How to draw it
     #[arg(long, value_enum, default_value_t = DagFormat::Ascii)]
     pub(crate) format: DagFormat,
+    /// Say instead what a run takes with so many workers, what could be later, and what to speed up first: a table, or with
+    /// --format json an object
+    #[arg(long, value_name = "WORKERS")]
+    pub(crate) what_if: Option<NonZeroU32>,
+    /// With --what-if: what the tasks take, in milliseconds: a JSON object {task: number or list of numbers}, or what
+    /// GET /pipelines/{id}/what-if of a server answers [default: every task takes one round]
+    #[arg(long, value_name = "FILE", requires = "what_if")]
+    pub(crate) durations: Option<PathBuf>,
     /// Which pipeline, where the file defines several
     #[arg(long, value_name = "ID")]
     pub(crate) id: Option<String>,

@@ -1,5 +1,7 @@
 //! `dag`: the graph of a pipeline.
 
+mod what_if;
+
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -34,6 +36,9 @@ pub(crate) fn run(args: &DagArgs) -> Result<ExitCode, Failure> {
     let plan = Plan::new(Arc::new(pipeline)).map_err(|errors| {
         Failure::wrong(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
     })?;
+    if let Some(workers) = args.what_if {
+        return what_if::run(&plan, workers, args.durations.as_deref(), args.format);
+    }
     let format = match args.format {
         DagFormat::Ascii => Format::Ascii,
         DagFormat::Json => Format::Json,

@@ -75,11 +75,18 @@ async fn list(args: RunsListArgs) -> Result<ExitCode, Failure> {
 
 async fn show(args: RunsShowArgs) -> Result<ExitCode, Failure> {
     let id = args.id.to_string();
-    let run = Remote::new(&args.remote)?.call(Method::GET, &["runs", &id], None).await?;
+    let remote = Remote::new(&args.remote)?;
+    let run = remote.call(Method::GET, &["runs", &id], None).await?;
     if args.json {
         print_json(&run);
         return Ok(ExitCode::SUCCESS);
     }
+    let estimate = match run["status"].as_str() {
+        Some("queued" | "running" | "paused") => {
+            remote.call(Method::GET, &["runs", &id, "estimate"], None).await?
+        }
+        _ => Value::Null,
+    };
     line(format!("run       {}", cell(&run["run_id"])));
     line(format!("pipeline  {}", cell(&run["pipeline_id"])));
     line(format!("status    {}", cell(&run["status"])));
@@ -92,6 +99,9 @@ async fn show(args: RunsShowArgs) -> Result<ExitCode, Failure> {
     }
     if !run["started_at"].is_null() {
         line(format!("took      {}", took(&run)));
+    }
+    if !estimate["finish_at"].is_null() {
+        line(format!("ends      {}", ending(&estimate)));
     }
     if !run["error"].is_null() {
         line(format!("error     {}", what_failed(&run["error"])));
@@ -188,6 +198,19 @@ fn took(run: &Value) -> String {
             format_duration(Duration::from_secs(Timestamp::now().since(started).as_secs()))
         ),
     }
+}
+
+/// When a run will have ended, as far as earlier runs tell.
+fn ending(estimate: &Value) -> String {
+    let band = match (&estimate["low"], &estimate["high"]) {
+        (Value::Null, _) | (_, Value::Null) => String::new(),
+        (low, high) => format!(", most likely {} to {}", cell(low), cell(high)),
+    };
+    let unmeasured = estimate["unmeasured"].as_array().filter(|steps| !steps.is_empty());
+    let later = unmeasured.map(|steps| {
+        format!("; later by what {} take", steps.iter().map(cell).collect::<Vec<_>>().join(", "))
+    });
+    format!("about {}{band}{}", cell(&estimate["finish_at"]), later.unwrap_or_default())
 }
 
 fn what_failed(error: &Value) -> String {

@@ -23,6 +23,7 @@
 mod adjacency;
 mod analysis;
 mod cycle;
+mod forecast;
 mod graph;
 mod render;
 
@@ -31,5 +32,6 @@ mod tests;
 
 pub use analysis::{CriticalPath, Weight};
 pub use cycle::{CycleError, find_cycle};
+pub use forecast::{Cost, Forecast, ItemCost, Job, MOST_DRAWN, Schedule, Stage, median};
 pub use graph::{Dag, DagEdge, DagError, DagNode};
 pub use render::{DagFormat, Rendered, UnknownFormat};

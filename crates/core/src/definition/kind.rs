@@ -266,6 +266,11 @@ impl TaskKind {
         matches!(self, Self::Wait(_)) || self.inner().iter().any(|body| body.kind.waits())
     }
 
+    /// Whether an attempt takes a worker, as against waiting for time, for people or for its own items.
+    pub fn takes_worker(&self) -> bool {
+        !matches!(self, Self::Map(_) | Self::Filter(_) | Self::Reduce(_) | Self::Group(_) | Self::Wait(_))
+    }
+
     /// The bodies inside this one: of a map and the like its body, of a group its members.
     pub fn inner(&self) -> Vec<&Body> {
         match self {

@@ -57,7 +57,7 @@ impl PlanBody {
         Self {
             step,
             inner: 0..0,
-            needs_room: needs_room(&body.kind),
+            needs_room: body.kind.takes_worker(),
             constants: constants
                 .map(|(name, value)| (name.as_str().into(), Arc::new(value.clone())))
                 .collect(),
@@ -155,11 +155,4 @@ fn at<'a>(task: &'a Task, path: &[u32]) -> &'a Body {
         TaskKind::Group(members) => members.get(*place as usize).map_or(body, |member| &member.body),
         _ => body,
     })
-}
-
-fn needs_room(kind: &TaskKind) -> bool {
-    !matches!(
-        kind,
-        TaskKind::Map(_) | TaskKind::Filter(_) | TaskKind::Reduce(_) | TaskKind::Group(_) | TaskKind::Wait(_)
-    )
 }

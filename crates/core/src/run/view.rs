@@ -10,6 +10,7 @@ use super::error::RunError;
 use super::items::counts;
 use super::state::{Run, Unit};
 use super::status::{RunStatus, StepStatus};
+use crate::forecast::{MEASURED_ITEMS, count_of_items, of_items};
 use crate::id::{PipelineId, RunId};
 use crate::time::Timestamp;
 
@@ -131,11 +132,24 @@ impl Run {
         self.units.iter().take(self.plan.steps().len()).map(|unit| unit.status)
     }
 
-    /// How long each step took whose value was made in this run, in milliseconds, by task name.
+    /// How long each step took whose value was made in this run, in milliseconds, by task name; and of steps with items
+    /// how many there were and how long some of them took, by the names of [`crate::forecast`].
     pub fn measured_durations(&self) -> Vec<(Arc<str>, u64)> {
-        let steps = self.plan.steps().iter().zip(&self.units);
-        let completed = steps.filter(|(_, unit)| unit.status == StepStatus::Completed);
-        completed.filter_map(|(step, unit)| Some((Arc::clone(&step.name), unit.duration_ms?))).collect()
+        let mut measured = Vec::new();
+        for (step, unit) in self.plan.steps().iter().zip(&self.units) {
+            let Some(millis) = unit.duration_ms.filter(|_| unit.status == StepStatus::Completed) else {
+                continue;
+            };
+            measured.push((Arc::clone(&step.name), millis));
+            let Some(items) = unit.items.as_ref().filter(|items| items.count > 0) else { continue };
+            measured.push((count_of_items(&step.name).into(), u64::from(items.count)));
+            let name: Arc<str> = of_items(&step.name).into();
+            let items = &self.units[items.first as usize..(items.first + items.count) as usize];
+            let apart = items.len().div_ceil(MEASURED_ITEMS).max(1);
+            let some = items.iter().step_by(apart).filter(|item| item.status == StepStatus::Completed);
+            measured.extend(some.filter_map(|item| Some((Arc::clone(&name), item.duration_ms?))));
+        }
+        measured
     }
 
     fn step_view(&self, name: &Arc<str>, unit: &Unit) -> StepView {

@@ -2,6 +2,7 @@
 
 mod analysis;
 mod drawings;
+mod forecast;
 mod model;
 mod scanners;
 

@@ -44,7 +44,7 @@ fn check_critical_path(dag: &Dag, weights: Option<&[u64]>) {
 }
 
 /// A graph whose definition order is none in which it could run.
-fn graphs(most: u32) -> impl Strategy<Value = Dag> {
+pub(super) fn graphs(most: u32) -> impl Strategy<Value = Dag> {
     (1..=most).prop_flat_map(|count| {
         let order = Just((0..count).collect::<Vec<u32>>()).prop_shuffle();
         let edges = proptest::collection::vec((0..count, 0..count), 0..(2 * count as usize));
