@@ -8,7 +8,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use taskiq_flow_core::definition::{
-    Argument, HttpMethod, HttpResponse, Input, OnError, Pipeline, Style, TaskKind, Timing, WaitFor,
+    Argument, HttpMethod, HttpResponse, Input, OnError, OnFull, Pipeline, Style, TaskKind, Timing, WaitFor,
 };
 use taskiq_flow_core::document::{Document, Format};
 use taskiq_flow_core::load::{MAX_TASKS, load_json, load_text};
@@ -133,6 +133,10 @@ inputs:
 outputs: [found, extra]
 on_error: continue
 max_parallel: 4
+priority: 7
+concurrency:
+  - { max: 1, key: "rows | length", on_full: skip }
+  - 3
 timeout: 1h30m
 schedule:
   - { id: often, interval: 5m, enabled: false, parameters: { rows: [] } }
@@ -168,6 +172,11 @@ tasks:
     assert_eq!(pipeline.description.as_deref(), Some("everything"));
     assert_eq!(pipeline.outputs.as_deref(), Some(&["found".to_owned(), "extra".to_owned()][..]));
     assert_eq!((pipeline.on_error, pipeline.max_parallel.unwrap().get()), (OnError::Continue, 4));
+    assert_eq!(pipeline.priority.get(), 7);
+    let [keyed, shared] = &pipeline.concurrency[..] else { panic!("{pipeline:?}") };
+    assert_eq!((keyed.max.get(), keyed.on_full), (1, OnFull::Skip));
+    assert_eq!(keyed.key.as_ref().unwrap().names(), ["rows"]);
+    assert_eq!((shared.max.get(), shared.on_full, shared.key.is_none()), (3, OnFull::Queue, true));
     assert_eq!(pipeline.timeout, Some(Duration::from_secs(5400)));
     assert_eq!(pipeline.schedules[0].timing, Timing::Interval(Duration::from_secs(300)));
     assert_eq!(

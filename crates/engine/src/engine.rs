@@ -10,6 +10,7 @@ use taskiq_flow_core::run::{Input, ItemFilter, ItemPage, RunStatus, RunView};
 use taskiq_flow_store::{RunRecord, RunSummary, StoreError, Trigger};
 use tokio::sync::oneshot;
 
+use crate::admission::Limit;
 use crate::catalog::{Registered, any_kind};
 use crate::error::{ControlError, SubmitError};
 use crate::handle::{Engine, Inner};
@@ -61,10 +62,12 @@ impl Engine {
         reuse: Vec<(u32, Arc<Value>)>,
         most: Option<usize>,
     ) -> Result<Submitted, SubmitError> {
-        let Submission { pipeline_id, parameters, idempotency_key, trigger } = submission;
+        let Submission { pipeline_id, parameters, idempotency_key, priority, trigger } = submission;
         let registered =
             self.pipeline(&pipeline_id).ok_or(SubmitError::UnknownPipeline(pipeline_id.clone()))?;
         let parameters = registered.plan.check_parameters(parameters).map_err(SubmitError::Parameters)?;
+        let limits =
+            Limit::of(&registered.plan, &parameters).map_err(|error| SubmitError::Parameters(vec![error]))?;
         self.check_runnable(&registered)?;
         let open = match (&trigger, most) {
             (Trigger::Step { .. }, _) => None,
@@ -78,6 +81,7 @@ impl Engine {
             version: registered.version,
             parameters: Arc::new(parameters),
             idempotency_key,
+            priority,
             trigger,
             reuse,
             created_at: self.0.clock.now(),
@@ -92,7 +96,7 @@ impl Engine {
         };
         let (reply, answer) = oneshot::channel();
         let run_id = record.run_id;
-        let new = NewRun { record, open, plan: Arc::clone(&registered.plan), reply };
+        let new = NewRun { record, open, limits, plan: Arc::clone(&registered.plan), reply };
         self.send(run_id, Message::Submit(Box::new(new))).await.map_err(|()| SubmitError::ShuttingDown)?;
         answer.await.map_err(|_| SubmitError::ShuttingDown)?
     }
@@ -216,6 +220,7 @@ impl Engine {
             pipeline_id: record.pipeline_id,
             parameters: Map::clone(&record.parameters),
             idempotency_key: None,
+            priority: None,
             trigger: Trigger::Retry { run_id, principal: principal.to_owned() },
         };
         Ok(self.submit_reusing(submission, reuse, most).await?)

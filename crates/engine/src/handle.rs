@@ -7,6 +7,7 @@ use taskiq_flow_store::Store;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admission::Admission;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::hub::EventHub;
@@ -34,6 +35,7 @@ pub(crate) struct Inner {
     pub(crate) scheduler: Scheduler,
     pub(crate) inflight: Inflight,
     pub(crate) open: OpenRuns,
+    pub(crate) admission: Admission,
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
+use taskiq_flow_core::definition::Priority;
 use taskiq_flow_core::id::RunId;
 use taskiq_flow_core::plan::Plan;
 use taskiq_flow_core::run::{Input, ItemFilter, ItemPage, Outcome, Run, RunView};
@@ -12,6 +13,7 @@ use taskiq_flow_store::{Fence, RunRecord, Trigger};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
+use crate::admission::Limit;
 use crate::error::{ControlError, SubmitError};
 use crate::open::OpenRun;
 use crate::submission::Submitted;
@@ -58,6 +60,7 @@ pub(crate) struct NewRun {
     pub(crate) record: RunRecord,
     /// None: it is not counted.
     pub(crate) open: Option<OpenRun>,
+    pub(crate) limits: Arc<[Limit]>,
     pub(crate) plan: Arc<Plan>,
     pub(crate) reply: oneshot::Sender<Result<Submitted, SubmitError>>,
 }
@@ -68,6 +71,8 @@ pub(crate) struct Adopted {
     pub(crate) run: Run,
     pub(crate) fence: Fence,
     pub(crate) reuse: Vec<(u32, Arc<Value>)>,
+    pub(crate) limits: Arc<[Limit]>,
+    pub(crate) priority: Option<Priority>,
     pub(crate) trigger: Trigger,
 }
 

@@ -4,6 +4,7 @@
 //! [`Engine`] is a handle. Behind it stand shards, each the only driver of its runs; workers, which carry out
 //! attempts; the [`hub`](EventHub), which tells watchers; and the scheduler. Nothing polls.
 
+mod admission;
 mod catalog;
 mod clock;
 mod engine;

@@ -12,6 +12,7 @@ use taskiq_flow_store::{
     Append, Beside, Fence, RunFilter, RunRecord, RunSummary, RunWrite, StepLog, StoreError, Trigger,
 };
 
+use crate::admission::Limit;
 use crate::error::ControlError;
 use crate::handle::{Engine, Inner};
 use crate::inbox::{Adopted, Message};
@@ -192,7 +193,10 @@ impl Engine {
         match rebuilt {
             Ok(run) => {
                 let unwanted = self.is_unwanted(&record.trigger).await?;
-                let adopted = Adopted { run, fence, reuse: record.reuse, trigger: record.trigger };
+                // They had a value when the run was accepted, and are made of the same parameters.
+                let limits = Limit::of(run.plan(), &record.parameters).unwrap_or_default();
+                let RunRecord { reuse, priority, trigger, .. } = record;
+                let adopted = Adopted { run, fence, reuse, limits, priority, trigger };
                 // The only error is that the engine is shutting down: the run is then taken up at the next start.
                 let _ = self.send(run_id, Message::Adopt(Box::new(adopted))).await;
                 if unwanted && let Err(error) = self.cancel(run_id, "the run that started it has ended").await

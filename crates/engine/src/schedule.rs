@@ -149,6 +149,7 @@ impl Engine {
             pipeline_id: record.pipeline_id,
             parameters: record.parameters,
             idempotency_key: None,
+            priority: None,
             trigger,
         };
         Ok(self.submit_within(submission, most).await?)

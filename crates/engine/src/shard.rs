@@ -22,6 +22,7 @@ use tokio_util::time::DelayQueue;
 use tokio_util::time::delay_queue::{Expired, Key};
 use uuid::Uuid;
 
+use crate::admission::{Admission, Place};
 use crate::clock::Clock;
 use crate::handle::Inner;
 use crate::hub::EventHub;
@@ -34,8 +35,6 @@ const BATCH: usize = 512;
 
 /// Starts the shards.
 pub(crate) fn spawn(inner: &Arc<Inner>, inboxes: Vec<mpsc::Receiver<Message>>) {
-    let shards = inboxes.len();
-    let queue = inner.options.max_queued_runs.div_ceil(shards).max(1);
     for (place, inbox) in inboxes.into_iter().enumerate() {
         let shard = Shard {
             engine: Arc::downgrade(inner),
@@ -45,14 +44,13 @@ pub(crate) fn spawn(inner: &Arc<Inner>, inboxes: Vec<mpsc::Receiver<Message>>) {
             hub: inner.hub.clone(),
             inflight: inner.inflight.clone(),
             open: inner.open.clone(),
+            admission: inner.admission.clone(),
             stop: inner.stop.clone(),
             owner: inner.shards.owner(),
             inbox,
-            room: room_of(place, shards, inner.options.max_concurrent_runs.max(1)),
-            max_queued: queue,
+            place,
             runs: HashMap::new(),
-            queue: VecDeque::new(),
-            under_way: 0,
+            starting: VecDeque::new(),
             timers: DelayQueue::new(),
             again: Vec::new(),
             draining: false,
@@ -70,17 +68,15 @@ struct Shard {
     hub: EventHub,
     inflight: Inflight,
     open: OpenRuns,
+    admission: Admission,
     stop: CancellationToken,
     owner: Uuid,
     inbox: mpsc::Receiver<Message>,
-    /// Runs that may be under way at once.
-    room: usize,
-    max_queued: usize,
+    /// Which of the shards this is.
+    place: usize,
     runs: HashMap<RunId, Driven>,
-    /// Runs that wait for room.
-    queue: VecDeque<RunId>,
-    /// Runs under way that take room.
-    under_way: usize,
+    /// Runs that have their place and have not started.
+    starting: VecDeque<RunId>,
     timers: DelayQueue<(RunId, Alarm)>,
     /// What the shard has to tell itself.
     again: Vec<Message>,
@@ -92,9 +88,8 @@ struct Driven {
     run: Run,
     fence: Fence,
     reuse: Vec<(u32, Arc<Value>)>,
-    /// Whether a step of another run waits for it: it then takes no room.
-    inner: bool,
-    takes_room: bool,
+    /// Its place among the runs under way, or in line; none: it is not to be carried out.
+    place: Option<Place>,
     /// That it is counted among the unfinished runs of its pipeline.
     _open: Option<OpenRun>,
     /// Its timers that have not rung. The key of one that has is given to another run's.
@@ -138,6 +133,7 @@ impl Shard {
                             alarms.push(Rung::from(expired));
                         }
                     }
+                    () = self.admission.wait(self.place) => {}
                     () = self.stop.cancelled() => return,
                 }
             }
@@ -151,30 +147,5 @@ impl From<Expired<(RunId, Alarm)>> for Rung {
         let key = expired.key();
         let (run_id, alarm) = expired.into_inner();
         Self { key, run_id, alarm }
-    }
-}
-
-/// The room of one shard: all together have `most`. There is a place for each shard, see [`shard_count`].
-fn room_of(place: usize, shards: usize, most: usize) -> usize {
-    most / shards + usize::from(place < most % shards)
-}
-
-/// How many shards there are to be: one without room would hold its runs up for ever.
-pub(crate) fn shard_count(wanted: usize, max_concurrent_runs: usize) -> usize {
-    wanted.min(max_concurrent_runs).max(1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_rooms_of_all_shards_are_what_was_asked_for() {
-        for (wanted, most) in [(1, 1), (8, 1), (2, 3), (3, 8), (4, 1024), (5, 7)] {
-            let shards = shard_count(wanted, most);
-            let rooms: Vec<_> = (0..shards).map(|place| room_of(place, shards, most)).collect();
-            assert_eq!(rooms.iter().sum::<usize>(), most, "{rooms:?}");
-            assert!(rooms.iter().all(|room| *room > 0), "{rooms:?}");
-        }
     }
 }

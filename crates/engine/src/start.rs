@@ -8,6 +8,7 @@ use taskiq_flow_store::{Origin, Store};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admission::Admission;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::error::{RegisterError, StartError};
@@ -38,7 +39,9 @@ impl Engine {
         let inflight = Inflight::default();
         let executors =
             Executors::new(&options, broker.registry().clone()).map_err(StartError::HttpClient)?;
-        let (shards, inboxes) = Shards::new(shard::shard_count(options.shards, options.max_concurrent_runs));
+        let count = options.shards.max(1);
+        let (shards, inboxes) = Shards::new(count);
+        let admission = Admission::new(count, options.max_concurrent_runs.max(1), options.max_queued_runs);
         let inner = Arc::new(Inner {
             catalog: Catalog::default(),
             scheduler: Scheduler::default(),
@@ -51,6 +54,7 @@ impl Engine {
             shards,
             inflight,
             open: OpenRuns::default(),
+            admission,
             stop,
         });
         inner.catalog.load(inner.store.as_ref()).await?;
@@ -66,6 +70,7 @@ impl Engine {
         shard::spawn(&engine.0, inboxes);
         worker::spawn(&engine.0, executors);
         engine.recover().await?;
+        engine.0.admission.open();
         if engine.0.options.schedules {
             schedule::spawn(&engine).await?;
         }

@@ -1,6 +1,7 @@
 //! What a caller asks for, and what it gets.
 
 use serde_json::{Map, Value};
+use taskiq_flow_core::definition::Priority;
 use taskiq_flow_core::id::{PipelineId, RunId};
 use taskiq_flow_core::run::RunStatus;
 use taskiq_flow_store::Trigger;
@@ -14,6 +15,8 @@ pub struct Submission {
     pub parameters: Map<String, Value>,
     /// The same key on the same pipeline gets the same run.
     pub idempotency_key: Option<String>,
+    /// How urgent it is; none: as its pipeline says.
+    pub priority: Option<Priority>,
     /// What asks for it.
     pub trigger: Trigger,
 }

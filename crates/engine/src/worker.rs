@@ -210,6 +210,7 @@ async fn submit_inner(
         parameters: work.inputs.to_json_object(),
         // An attempt that was lost in a crash finds the run it had started; a retry starts another.
         idempotency_key: Some(format!("step:{}:{}:{}", work.run_id, work.step_run, work.failures)),
+        priority: None,
         trigger: Trigger::Step { run_id: work.run_id, step_run: work.step_run },
     };
     loop {

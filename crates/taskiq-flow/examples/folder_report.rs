@@ -70,7 +70,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         Engine::start(store, Arc::new(broker), clock, EngineOptions::default(), vec![pipeline]).await?;
     let parameters = [("folder".to_owned(), json!(folder))].into_iter().collect();
     let trigger = Trigger::Request { principal: "example".to_owned() };
-    let run = engine.submit(Submission { pipeline_id, parameters, idempotency_key: None, trigger }).await?;
+    let run = engine
+        .submit(Submission { pipeline_id, parameters, idempotency_key: None, priority: None, trigger })
+        .await?;
     let Some(view) = engine.wait(run.run_id, Duration::from_secs(60)).await? else {
         return Err("the folder takes more than a minute to walk".into());
     };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use taskiq_flow::core::definition::{OnError, RetryPolicy, ScheduleSpec, Timing};
+use taskiq_flow::core::definition::{OnError, OnFull, RetryPolicy, ScheduleSpec, Timing};
 use taskiq_flow::core::load::load_json;
 use taskiq_flow::pipeline::{
     Pipeline, TaskSpec, command, expr, expression, filter, group, http, kind, map, reduce, sub_pipeline,
@@ -71,6 +71,9 @@ fn a_dataflow_is_written_as_a_file_would_be() {
         .outputs(["sum", "high"])
         .on_error(OnError::Continue)
         .max_parallel(8)
+        .priority(7)
+        .max_runs(4)
+        .max_runs_per("a", 1, OnFull::CancelOldest)
         .timeout(Duration::from_secs(3600))
         .schedule(ScheduleSpec {
             id: "nightly".into(),
@@ -119,6 +122,8 @@ fn a_dataflow_is_written_as_a_file_would_be() {
                 {"name": "python", "taskiq": {"task": "m:f", "args": ["a"]}, "inputs": ["a"]},
             ],
             "description": "everything", "outputs": ["sum", "high"], "on_error": "continue", "max_parallel": 8,
+            "priority": 7,
+            "concurrency": [{"max": 4}, {"max": 1, "key": "a", "on_full": "cancel_oldest"}],
             "timeout": "1h",
             "schedule": [{"id": "nightly", "cron": "0 2 * * *", "timezone": "UTC",
                 "parameters": {"a": 1, "numbers": []}, "enabled": false}],

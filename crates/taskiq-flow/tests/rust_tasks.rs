@@ -53,7 +53,8 @@ async fn run(pipeline: impl FnOnce(&InMemoryBroker) -> Definition, parameters: V
     let engine = engine.expect("the engine starts");
     let parameters = parameters.as_object().cloned().expect("parameters have names");
     let trigger = Trigger::Request { principal: "test".to_owned() };
-    let submission = Submission { pipeline_id: id, parameters, idempotency_key: None, trigger };
+    let submission =
+        Submission { pipeline_id: id, parameters, idempotency_key: None, priority: None, trigger };
     let run_id = engine.submit(submission).await.expect("the run is accepted").run_id;
     let view = engine.wait(run_id, Duration::from_secs(20)).await.expect("the run is known");
     engine.shutdown().await;

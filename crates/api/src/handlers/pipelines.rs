@@ -8,6 +8,7 @@ use axum::{Extension, Json};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use taskiq_flow_core::definition::Priority;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{Allowed, Caller, run_location};
@@ -51,6 +52,10 @@ pub(crate) struct Execution {
     #[serde(default)]
     #[schema(value_type = Object)]
     parameters: Map<String, Value>,
+    /// How urgent the run is among those that wait for room: 0 to 9, the higher the sooner. Without it the pipeline's;
+    /// more than that is for those who may administer the pipeline.
+    #[schema(minimum = 0, maximum = 9)]
+    priority: Option<u8>,
     /// Whether to answer once the run has ended.
     #[serde(default)]
     wait: bool,
@@ -115,7 +120,12 @@ pub(crate) async fn execute_pipeline(
     if !(0.0..=MAX_WAIT).contains(&timeout) {
         return Err(Problem::invalid_field("timeout", format!("expected seconds from 0 to {MAX_WAIT}")));
     }
-    let start = Start { parameters: execution.parameters, idempotency_key: idempotency_key(&headers)? };
+    let priority = execution.priority.map(Priority::try_from).transpose();
+    let start = Start {
+        parameters: execution.parameters,
+        idempotency_key: idempotency_key(&headers)?,
+        priority: priority.map_err(|error| Problem::invalid_field("priority", error.to_string()))?,
+    };
     let (pipeline_id, submitted) = runs::start(&state, &caller, &permit, start).await?;
     let run_id = submitted.run_id;
     let mut status = submitted.status;

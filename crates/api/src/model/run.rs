@@ -23,6 +23,9 @@ pub(crate) struct RunDocument {
     pub(crate) run_id: Option<RunId>,
     /// `registered` (never run), `queued`, `running`, `paused`, `completed`, `failed`, `cancelled` or `timed_out`.
     pub(crate) status: &'static str,
+    /// What a queued run waits for, such as the limit that is full.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) waits_for: Option<String>,
     /// Steps that are in a terminal state.
     pub(crate) steps_completed: u32,
     pub(crate) total_steps: u32,
@@ -238,6 +241,7 @@ impl RunDocument {
             pipeline_id,
             run_id: None,
             status: "registered",
+            waits_for: None,
             steps_completed: 0,
             total_steps: u32::try_from(steps).unwrap_or(u32::MAX),
             created_at: None,
@@ -257,6 +261,7 @@ impl From<RunView> for RunDocument {
             pipeline_id: run.pipeline_id,
             run_id: Some(run.run_id),
             status: run.status.as_str(),
+            waits_for: run.waits_for,
             steps_completed: run.steps_completed,
             total_steps: run.total_steps,
             created_at: Some(run.created_at),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Map, Value};
+use taskiq_flow_core::definition::Priority;
 use taskiq_flow_core::id::{PipelineId, RunId};
 use taskiq_flow_core::run::{ItemFilter, RunStatus};
 use taskiq_flow_engine::{ControlError, Submission, Submitted};
@@ -20,6 +21,7 @@ use crate::state::AppState;
 pub(crate) struct Start {
     pub(crate) parameters: Map<String, Value>,
     pub(crate) idempotency_key: Option<String>,
+    pub(crate) priority: Option<Priority>,
 }
 
 /// Starts a run of the pipeline that the permit is for.
@@ -31,10 +33,17 @@ pub(crate) async fn start(
 ) -> Result<(PipelineId, Submitted), Problem> {
     let registered = pipelines::of_permit(state, permit)?;
     let pipeline_id = registered.id().clone();
+    let own = registered.plan.pipeline().priority;
+    if start.priority.is_some_and(|priority| priority > own) && !administers(state, permit, &pipeline_id) {
+        let message =
+            format!("only who may administer the pipeline may go beyond its own priority, {}", own.get());
+        return Err(Problem::invalid_field("priority", message));
+    }
     let submission = Submission {
         pipeline_id: pipeline_id.clone(),
         parameters: start.parameters,
         idempotency_key: start.idempotency_key.map(|key| key_of(permit.principal(), &key)),
+        priority: start.priority,
         trigger: Trigger::Request { principal: permit.principal().id().to_owned() },
     };
     if let Some(key) =
@@ -46,6 +55,12 @@ pub(crate) async fn start(
     let most = quota::spend(state, caller, &registered, &submission.parameters).await?;
     let submitted = state.engine().submit_within(submission, most).await;
     Ok((pipeline_id, submitted.map_err(|error| quota::refused(state, caller, error))?))
+}
+
+fn administers(state: &AppState, permit: &Permit, pipeline: &PipelineId) -> bool {
+    let settings = state.guard().settings();
+    let resource = Resource::Pipeline(pipeline.as_str());
+    settings.policy().decide(permit.principal(), Permission::Admin, resource, jiff::Timestamp::now()).allowed
 }
 
 /// The caller's own key: two callers may choose the same one, and schedules and sub-pipelines find their runs by keys

@@ -33,6 +33,7 @@ async fn a_body_is_refused_for_what_it_is() {
     assert_eq!(send(json, "{\"wait\": 1}").await.fields(), ["wait"]);
     assert_eq!(send(json, "{\"timeout\": 301}").await.fields(), ["timeout"]);
     assert_eq!(send(json, "{\"timeout\": -1}").await.fields(), ["timeout"]);
+    assert_eq!(send(json, "{\"priority\": 10}").await.fields(), ["priority"]);
     assert_eq!(
         send(json, "{\"parameters\": {\"number\": \"x\", \"other\": 1}}").await.fields(),
         ["number", "other"]

@@ -96,6 +96,19 @@ async fn a_run_is_accepted_or_waited_for() {
 }
 
 #[tokio::test]
+async fn more_than_the_priority_of_the_pipeline_is_for_its_administrators() {
+    let server = server().await;
+    let with = |key: &'static str, priority: u8| {
+        let call = server.call(Method::POST, "/pipelines/diamond/execute").key(key);
+        call.json(&json!({"priority": priority})).send()
+    };
+    assert_eq!(with("runner-key", 5).await.status, 202);
+    let refused = with("runner-key", 6).await;
+    assert_eq!((refused.status, refused.fields()), (422, vec!["priority".to_owned()]));
+    assert_eq!(with("admin-key", 9).await.status, 202);
+}
+
+#[tokio::test]
 async fn who_may_start_and_not_read_is_told_no_result() {
     let server = server().await;
     let body = json!({"wait": true});

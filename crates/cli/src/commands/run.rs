@@ -126,7 +126,8 @@ async fn carry_out(
 ) -> Result<RunView, Failure> {
     let watcher = engine.watch(id.clone());
     let trigger = Trigger::Request { principal: "command line".to_owned() };
-    let submission = Submission { pipeline_id: id, parameters, idempotency_key: None, trigger };
+    let submission =
+        Submission { pipeline_id: id, parameters, idempotency_key: None, priority: None, trigger };
     let run_id = engine.submit(submission).await.map_err(refused)?.run_id;
     for (name, value) in signals {
         engine.signal(run_id, &name, value).await.map_err(Failure::wrong)?;

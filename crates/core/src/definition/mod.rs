@@ -3,6 +3,7 @@
 //! A definition that exists is well-formed: it was built by the [loader](crate::load) or by the builder, and both
 //! end in [`Plan::new`](crate::plan::Plan::new), which checks the wiring.
 
+mod concurrency;
 mod error_rule;
 mod kind;
 mod pipeline;
@@ -10,6 +11,7 @@ mod retry;
 mod schema;
 mod task;
 
+pub use concurrency::{Concurrency, OnFull, Priority, PriorityError};
 pub use error_rule::{BadErrorRule, ErrorRule};
 pub use kind::{
     Argument, Body, CommandSpec, GroupMember, HttpMethod, HttpResponse, HttpSpec, MapSpec, OnItemError,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::{InputSchema, Task};
+use super::{Concurrency, InputSchema, Priority, Task};
 use crate::id::PipelineId;
 use crate::time::Timestamp;
 
@@ -30,6 +30,10 @@ pub struct Pipeline {
     pub on_error: OnError,
     /// At most so many attempts of one run at once; none: as many as the engine has room for.
     pub max_parallel: Option<NonZeroU32>,
+    /// How urgent its runs are, unless one says otherwise.
+    pub priority: Priority,
+    /// How many of its runs may be under way at once; none: as many as the engine has room for.
+    pub concurrency: Vec<Concurrency>,
     /// The longest a run may take, from its start.
     pub timeout: Option<Duration>,
     /// When it runs by itself.

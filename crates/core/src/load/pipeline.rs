@@ -20,6 +20,8 @@ const PIPELINE_FIELDS: &[&str] = &[
     "outputs",
     "on_error",
     "max_parallel",
+    "priority",
+    "concurrency",
     "timeout",
     "retry",
     "step_timeout",
@@ -54,6 +56,8 @@ impl Reader<'_> {
         let on_error =
             fields.get("on_error").and_then(|rule| self.choice(rule, ON_ERROR)).unwrap_or_default();
         let max_parallel = fields.get("max_parallel").and_then(|count| self.count_up_to(count, MAX_PARALLEL));
+        let priority = fields.get("priority").and_then(|priority| self.priority(priority));
+        let concurrency = fields.get("concurrency").map(|limits| self.concurrency(limits, inputs.as_ref()));
         let timeout = fields.get("timeout").and_then(|timeout| self.time_limit(timeout));
         let description = fields.get("description").and_then(|text| self.text(text)).map(str::to_owned);
         let schedules = fields.get("schedule").map(|schedule| self.schedules(schedule)).unwrap_or_default();
@@ -71,6 +75,8 @@ impl Reader<'_> {
             style,
             on_error,
             max_parallel,
+            priority: priority.unwrap_or_default(),
+            concurrency: concurrency.unwrap_or_default(),
             timeout,
             schedules,
             source: node.to_json(),

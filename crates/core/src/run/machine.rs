@@ -71,6 +71,11 @@ pub enum Input {
         /// Why.
         reason: Arc<str>,
     },
+    /// It is not to be carried out: it ends before it has started.
+    Skip {
+        /// Why.
+        reason: Arc<str>,
+    },
     /// Nothing new is to be started.
     Pause,
     /// It is to go on.
@@ -133,6 +138,7 @@ impl Run {
             Input::RunTimer => turn.run_timer()?,
             Input::Signal { name, value } => turn.take_signal(name, value)?,
             Input::Cancel { reason } => turn.cancel(&reason)?,
+            Input::Skip { reason } => turn.only_from(RunStatus::Queued, Fact::PipelineSkip { reason })?,
             Input::Pause => turn.only_from(RunStatus::Running, Fact::PipelinePause)?,
             Input::Resume => turn.only_from(RunStatus::Paused, Fact::PipelineResume)?,
         }

@@ -26,6 +26,9 @@ pub struct RunView {
     pub run_id: RunId,
     /// The state.
     pub status: RunStatus,
+    /// What a queued run waits for, for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
     /// Steps that are in a terminal state.
     pub steps_completed: u32,
     /// Steps in all; items of a map and the like are not counted.
@@ -111,6 +114,7 @@ impl Run {
             pipeline_id: self.plan.pipeline().id.clone(),
             run_id: self.id,
             status: self.status,
+            waits_for: None,
             steps_completed: total_steps - self.open_steps,
             total_steps,
             created_at: self.created_at,

@@ -444,3 +444,66 @@ error: expected one of `fail`, `skip`, `collect`
 "#,
     );
 }
+
+#[test]
+fn limits_that_cannot_be() {
+    check(
+        r#"
+id: p
+inputs: { customer: {} }
+priority: 10
+concurrency:
+  - 0
+  - { max: 1, key: costumer, on_full: wait }
+  - { key: customer, maximum: 2 }
+tasks:
+  - { name: a, expression: 1 }
+"#
+        .trim_start(),
+        r#"
+error: a priority is a whole number from 0 to 9, the higher the sooner
+ --> p.yaml:3:11
+  |
+3 | priority: 10
+  |           ^^
+  |
+  = help: leave it out for 5, the middle
+
+error: expected a whole number from 1 to 1000000
+ --> p.yaml:5:5
+  |
+5 |   - 0
+  |     ^
+
+error: `costumer` is no parameter of the pipeline
+ --> p.yaml:6:20
+  |
+6 |   - { max: 1, key: costumer, on_full: wait }
+  |                    ^^^^^^^^
+  |
+  = help: the key of a limit is made of parameters: declare it under the pipeline's `inputs:`
+
+error: expected one of `queue`, `skip`, `cancel_oldest`
+ --> p.yaml:6:39
+  |
+6 |   - { max: 1, key: costumer, on_full: wait }
+  |                                       ^^^^
+
+error: missing field `max`
+ --> p.yaml:7:5
+  |
+7 |   - { key: customer, maximum: 2 }
+  |     ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+  |
+  = help: say how many runs may be under way at once
+
+error: unknown field `maximum` in a concurrency limit
+ --> p.yaml:7:22
+  |
+7 |   - { key: customer, maximum: 2 }
+  |                      ^^^^^^^
+  |
+  = help: its fields are `max`, `key`, `on_full`
+"#,
+    );
+}

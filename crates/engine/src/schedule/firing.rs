@@ -82,6 +82,7 @@ impl Engine {
             pipeline_id: record.pipeline_id.clone(),
             parameters: record.parameters.clone(),
             idempotency_key: Some(format!("schedule:{}:{due}", record.id)),
+            priority: None,
             trigger: Trigger::Schedule { id: record.id.clone(), fire_at: due },
         };
         match self.submit_within(submission, most).await {

@@ -10,7 +10,8 @@ use taskiq_flow_store::{Append, Beside, RunSummary, RunWrite, StoreError, WriteE
 
 use super::turn::{Changed, Created, Turn};
 use super::{Alarm, Shard};
-use crate::error::SubmitError;
+use crate::admission::Place;
+use crate::error::{ControlError, SubmitError};
 use crate::handle::Engine;
 use crate::inbox::{Finished, Message};
 use crate::submission::Submitted;
@@ -120,7 +121,7 @@ impl Shard {
             Ok(_) => {
                 metrics::counter!("taskiq_flow_runs_started_total", "pipeline_id" => record.pipeline_id.to_string())
                     .increment(1);
-                Ok(Submitted { run_id, status: RunStatus::Queued, created: true })
+                Ok(Submitted { run_id, status: self.make_way_for(run_id), created: true })
             }
             Err(error) => {
                 self.forget(run_id);
@@ -128,6 +129,28 @@ impl Shard {
             }
         };
         let _ = reply.send(answer);
+    }
+
+    /// Cancels the older runs that a new one takes the place of. The state of the new one: queued, unless it is not
+    /// to be carried out.
+    fn make_way_for(&self, run_id: RunId) -> RunStatus {
+        let Some(driven) = self.runs.get(&run_id) else { return RunStatus::Queued };
+        let superseded = driven.place.as_ref().map(Place::supersede).unwrap_or_default();
+        if !superseded.is_empty()
+            && let Some(inner) = self.engine.upgrade()
+        {
+            let engine = Engine(Arc::clone(&inner));
+            inner.tasks.spawn(async move {
+                for older in superseded {
+                    match engine.cancel(older, "a newer run took its place").await {
+                        Ok(()) | Err(ControlError::Illegal { .. } | ControlError::ShuttingDown) => {}
+                        Err(error) => tracing::warn!(run_id = %older, %error, "a run could not make way for a newer one"),
+                    }
+                }
+            });
+        }
+        let status = driven.run.status();
+        if status.is_terminal() { status } else { RunStatus::Queued }
     }
 
     async fn appended(&mut self, changed: Changed, answer: Result<Written, WriteError>) {
@@ -251,11 +274,6 @@ impl Shard {
         let Some(driven) = self.runs.remove(&run_id) else { return };
         for key in driven.timers {
             self.timers.try_remove(&key);
-        }
-        if driven.takes_room {
-            self.under_way -= 1;
-        } else if driven.run.times().0.is_none() {
-            self.queue.retain(|queued| *queued != run_id);
         }
         for waiter in driven.waiters {
             let _ = waiter.send(None);

@@ -1,13 +1,18 @@
 //! One turn of a shard: what has come in becomes decisions, which `commit` then makes durable and carries out.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
+use taskiq_flow_core::definition::Priority;
 use taskiq_flow_core::id::RunId;
-use taskiq_flow_core::run::{Command, Effects, Event, IllegalEvent, Input, Run};
+use taskiq_flow_core::plan::Plan;
+use taskiq_flow_core::run::{Command, Effects, Event, IllegalEvent, Input, Run, RunStatus};
+use taskiq_flow_core::time::Timestamp;
 use taskiq_flow_store::{Fence, RunRecord, StepLog, Trigger};
 use tokio::sync::oneshot;
 
 use super::{Alarm, Driven, Rung, Shard};
+use crate::admission::{Answer, Candidate, Limit, Place, Rank};
 use crate::error::{ControlError, SubmitError};
 use crate::inbox::{Adopted, Controlled, Finished, Message, NewRun};
 use crate::open::OpenRun;
@@ -125,85 +130,104 @@ impl Shard {
     }
 
     fn submit(&mut self, new: NewRun, turn: &mut Turn) {
-        let NewRun { record, open, plan, reply } = new;
-        let inner = matches!(record.trigger, Trigger::Step { .. });
-        // Those for which there is room start in this turn.
-        let may_queue = self.max_queued.saturating_add(self.room.saturating_sub(self.under_way));
-        if self.draining || (!inner && self.queue.len() >= may_queue) {
-            let error = if self.draining { SubmitError::ShuttingDown } else { SubmitError::Busy };
-            let _ = reply.send(Err(error));
+        let NewRun { record, open, limits, plan, reply } = new;
+        if self.draining {
+            let _ = reply.send(Err(SubmitError::ShuttingDown));
             return;
         }
-        let run = Run::new(plan, record.run_id, &record.parameters, record.created_at);
+        let run_id = record.run_id;
+        let candidate =
+            self.candidate(&plan, &record.trigger, record.priority, run_id, record.created_at, limits);
+        let (place, skip) = match self.admission.ask(candidate) {
+            Answer::Start(place) => {
+                self.starting.push_back(run_id);
+                (Some(place), None)
+            }
+            Answer::Wait(place) => (Some(place), None),
+            Answer::Skip(reason) => (None, Some(reason)),
+            Answer::Busy => {
+                let _ = reply.send(Err(SubmitError::Busy));
+                return;
+            }
+        };
+        let mut run = Run::new(plan, run_id, &record.parameters, record.created_at);
+        let skipped = skip.map(|reason| run.handle(Input::Skip { reason: reason.into() }, self.clock.now()));
         let fence = Fence { owner: self.owner, token: 1 };
-        self.drive(run, fence, record.reuse.clone(), inner, open);
+        self.drive(run, fence, record.reuse.clone(), place, open);
         turn.created.push(Created { record: Box::new(record), reply });
+        if let Some(effects) = skipped {
+            self.add(run_id, effects, turn);
+        }
     }
 
     fn adopt(&mut self, adopted: Adopted, turn: &mut Turn) {
-        let Adopted { mut run, fence, reuse, trigger } = adopted;
+        let Adopted { mut run, fence, reuse, limits, priority, trigger } = adopted;
         let inner = matches!(trigger, Trigger::Step { .. });
         let run_id = run.id();
         let effects = run.recover(self.clock.now());
         // Its log may have begun, with a signal that came early, without it.
         let started = run.times().0.is_some();
         let open = if inner { None } else { self.open.enter(&run.plan().pipeline().id, None) };
-        self.drive(run, fence, reuse, inner, open);
+        let candidate = self.candidate(run.plan(), &trigger, priority, run_id, run.created_at(), limits);
+        let place = if started {
+            self.admission.resume(&candidate)
+        } else {
+            let (place, starts) = self.admission.ask_again(&candidate);
+            if starts {
+                self.starting.push_back(run_id);
+            }
+            place
+        };
+        self.drive(run, fence, reuse, Some(place), open);
         if started {
-            self.queue.retain(|queued| *queued != run_id);
-            self.occupy(run_id);
             self.add(run_id, effects, turn);
         }
+    }
+
+    fn candidate(
+        &self,
+        plan: &Plan,
+        trigger: &Trigger,
+        priority: Option<Priority>,
+        run_id: RunId,
+        created_at: Timestamp,
+        limits: Arc<[Limit]>,
+    ) -> Candidate {
+        let inner = matches!(trigger, Trigger::Step { .. });
+        let priority = priority.unwrap_or(plan.pipeline().priority);
+        let rank = if inner { Rank::inner(created_at) } else { Rank::of(priority, created_at) };
+        Candidate { run_id, rank, limits, takes_room: !inner, shard: self.place }
     }
 
     fn drive(
         &mut self,
         run: Run,
         fence: Fence,
-        reuse: Vec<(u32, std::sync::Arc<serde_json::Value>)>,
-        inner: bool,
+        reuse: Vec<(u32, Arc<serde_json::Value>)>,
+        place: Option<Place>,
         open: Option<OpenRun>,
     ) {
         let run_id = run.id();
-        let driven = Driven {
-            run,
-            fence,
-            reuse,
-            inner,
-            takes_room: false,
-            _open: open,
-            timers: HashSet::new(),
-            waiters: Vec::new(),
-        };
+        let driven =
+            Driven { run, fence, reuse, place, _open: open, timers: HashSet::new(), waiters: Vec::new() };
         self.runs.insert(run_id, driven);
-        // What another run waits for goes first: it needs no room.
-        if inner { self.queue.push_front(run_id) } else { self.queue.push_back(run_id) }
     }
 
-    /// Starts runs for which there is room.
+    /// Starts the runs that have their place.
     fn let_in(&mut self, turn: &mut Turn) {
-        while !self.draining
-            && let Some(run_id) = self.queue.front().copied()
-        {
-            let inner = self.runs.get(&run_id).is_none_or(|driven| driven.inner);
-            if !inner && self.under_way >= self.room {
-                break;
-            }
-            self.queue.pop_front();
+        if self.draining {
+            return;
+        }
+        self.starting.extend(self.admission.admitted(self.place));
+        while let Some(run_id) = self.starting.pop_front() {
+            // One that was cancelled in the meantime gives its place back when that is durable.
             let Some(driven) = self.runs.get_mut(&run_id) else { continue };
+            if driven.run.status() != RunStatus::Queued {
+                continue;
+            }
             let reuse = std::mem::take(&mut driven.reuse);
             let effects = driven.run.handle(Input::Start { reuse }, self.clock.now());
-            self.occupy(run_id);
             self.add(run_id, effects, turn);
-        }
-    }
-
-    fn occupy(&mut self, run_id: RunId) {
-        if let Some(driven) = self.runs.get_mut(&run_id)
-            && !driven.inner
-        {
-            driven.takes_room = true;
-            self.under_way += 1;
         }
     }
 
@@ -252,7 +276,11 @@ impl Shard {
                 None => drop(reply.send(None)),
             },
             Message::View { run_id, reply } => {
-                let view = self.runs.get(&run_id).map(|driven| Box::new(driven.run.view()));
+                let view = self.runs.get(&run_id).map(|driven| {
+                    let mut view = Box::new(driven.run.view());
+                    view.waits_for = self.admission.waits_for(run_id);
+                    view
+                });
                 let _ = reply.send(view);
             }
             Message::Items { run_id, step, filter, reply } => {

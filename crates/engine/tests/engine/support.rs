@@ -43,6 +43,7 @@ pub(crate) fn request(pipeline: &str, parameters: Value) -> Submission {
         pipeline_id: pipeline.parse().unwrap(),
         parameters: object(parameters),
         idempotency_key: None,
+        priority: None,
         trigger: Trigger::Request { principal: "test".into() },
     }
 }

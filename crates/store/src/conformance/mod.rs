@@ -86,6 +86,7 @@ pub(crate) fn record(pipeline_id: &str, millis: i64) -> RunRecord {
         version: 1,
         parameters: Arc::new(Map::from_iter([("path".to_owned(), json!("README.md"))])),
         idempotency_key: None,
+        priority: None,
         trigger: Trigger::Request { principal: "ci".to_owned() },
         reuse: Vec::new(),
         created_at: at(millis),

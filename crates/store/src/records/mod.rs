@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use taskiq_flow_core::definition::Priority;
 use taskiq_flow_core::id::{PipelineId, RunId};
 use taskiq_flow_core::run::{Event, RunError, RunStatus};
 use taskiq_flow_core::time::Timestamp;
@@ -55,6 +56,9 @@ pub struct RunRecord {
     pub parameters: Arc<Map<String, Value>>,
     /// The key under which the same request gets the same run; unique per pipeline.
     pub idempotency_key: Option<String>,
+    /// How urgent it is, where the request said so; else its pipeline says it.
+    #[serde(default)]
+    pub priority: Option<Priority>,
     /// What asked for it.
     pub trigger: Trigger,
     /// Values of steps, by index, taken over from an earlier run.

@@ -7,6 +7,7 @@ use rusqlite::Row;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
+use taskiq_flow_core::definition::Priority;
 use taskiq_flow_core::id::{PipelineId, RunId};
 use taskiq_flow_core::run::{RunError, RunStatus};
 use taskiq_flow_core::time::Timestamp;
@@ -69,6 +70,8 @@ pub(super) struct Outline {
 #[derive(Serialize)]
 struct InputsRef<'a> {
     parameters: &'a Map<String, Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    priority: Option<Priority>,
     trigger: &'a Trigger,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     reuse: &'a [(u32, Arc<Value>)],
@@ -77,6 +80,8 @@ struct InputsRef<'a> {
 #[derive(Deserialize)]
 struct Inputs {
     parameters: Arc<Map<String, Value>>,
+    #[serde(default)]
+    priority: Option<Priority>,
     trigger: Trigger,
     #[serde(default)]
     reuse: Vec<(u32, Arc<Value>)>,
@@ -119,7 +124,12 @@ impl Prepared {
         replays: Option<(RunId, u32)>,
     ) -> Result<Result<Self, WriteError>, Fault> {
         let run_id = run.run_id;
-        let inputs = InputsRef { parameters: &run.parameters, trigger: &run.trigger, reuse: &run.reuse };
+        let inputs = InputsRef {
+            parameters: &run.parameters,
+            priority: run.priority,
+            trigger: &run.trigger,
+            reuse: &run.reuse,
+        };
         let inputs = to_json(&inputs)?;
         let outline = Outline::of(&run.summary)?;
         if let Err(error) = check_size(run_id, &inputs).and_then(|()| outline.check_size(run_id)) {
@@ -205,13 +215,14 @@ pub(super) fn read_record(run_id: RunId, row: &Row<'_>) -> Result<RunRecord, Fau
     let Outline { status, started_at, finished_at, outcome } = Outline::read(row, 4)?;
     let Outcome { error, result } =
         outcome.map_or(Ok(Outcome::default()), |outcome| from_json(&outcome, &what))?;
-    let Inputs { parameters, trigger, reuse } = from_json(blob(row, 8)?, &what)?;
+    let Inputs { parameters, priority, trigger, reuse } = from_json(blob(row, 8)?, &what)?;
     Ok(RunRecord {
         run_id,
         pipeline_id: pipeline_id(row, 0)?,
         version: row.get(1)?,
         parameters,
         idempotency_key: row.get(2)?,
+        priority,
         trigger,
         reuse,
         created_at: Timestamp::from_millis(row.get(3)?),

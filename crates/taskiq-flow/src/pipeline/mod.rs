@@ -64,7 +64,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use taskiq_flow_broker::TaskRegistry;
-use taskiq_flow_core::definition::{self, OnError, RetryPolicy, ScheduleSpec, Timing};
+use taskiq_flow_core::definition::{self, OnError, OnFull, RetryPolicy, ScheduleSpec, Timing};
 use taskiq_flow_core::diagnostic::{Diagnostic, Diagnostics, SourceText};
 use taskiq_flow_core::document::Document;
 use taskiq_flow_core::load::load_document;
@@ -143,6 +143,29 @@ impl<Style> PipelineBuilder<Style> {
     /// At most so many attempts of one run at once; at least 1.
     pub fn max_parallel(self, count: u32) -> Self {
         self.field("max_parallel", count)
+    }
+
+    /// How urgent its runs are: 0 to 9, the higher the sooner; else 5.
+    pub fn priority(self, priority: u8) -> Self {
+        self.field("priority", priority)
+    }
+
+    /// At most so many runs of the pipeline at once; further ones wait.
+    pub fn max_runs(self, count: u32) -> Self {
+        self.limit(json!({ "max": count }))
+    }
+
+    /// At most so many runs at once that have the same value of `key`, an expression over the parameters.
+    pub fn max_runs_per(self, key: impl Into<String>, count: u32, on_full: OnFull) -> Self {
+        self.limit(json!({ "max": count, "key": key.into(), "on_full": spec::on_full(on_full) }))
+    }
+
+    fn limit(mut self, limit: Value) -> Self {
+        match self.fields.get_mut("concurrency") {
+            Some(Value::Array(limits)) => limits.push(limit),
+            _ => drop(self.fields.insert("concurrency".to_owned(), json!([limit]))),
+        }
+        self
     }
 
     /// The longest a run may take.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use taskiq_flow_core::definition::{ErrorRule, OnError, OnItemError, RetryPolicy};
+use taskiq_flow_core::definition::{ErrorRule, OnError, OnFull, OnItemError, RetryPolicy};
 use taskiq_flow_core::time::format_duration;
 
 use crate::task::{TaskDef, TaskInfo};
@@ -399,6 +399,14 @@ pub(super) fn retry(policy: &RetryPolicy) -> Value {
         fields["not_on"] = rules(&policy.not_on);
     }
     fields
+}
+
+pub(super) fn on_full(rule: OnFull) -> &'static str {
+    match rule {
+        OnFull::Queue => "queue",
+        OnFull::Skip => "skip",
+        OnFull::CancelOldest => "cancel_oldest",
+    }
 }
 
 pub(super) fn on_error(rule: OnError) -> &'static str {

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::definition::{Input as TaskInput, InputSchema, OnError, Pipeline, Style, Task, TaskKind};
+use crate::definition::{
+    Input as TaskInput, InputSchema, OnError, Pipeline, Priority, Style, Task, TaskKind,
+};
 use crate::expr::Expr;
 use crate::id::RunId;
 use crate::plan::Plan;
@@ -36,6 +38,8 @@ pub(super) fn pipeline(tasks: Vec<Task>) -> Pipeline {
         style: Style::Dataflow,
         on_error: OnError::Fail,
         max_parallel: None,
+        priority: Priority::default(),
+        concurrency: Vec::new(),
         timeout: None,
         schedules: Vec::new(),
         source: Value::Null,
