@@ -150,6 +150,7 @@ async fn run(engine: &Engine, pipeline: &str) {
         pipeline_id: pipeline.parse().unwrap(),
         parameters,
         idempotency_key: None,
+        priority: None,
         trigger: Trigger::Request { principal: "bench".into() },
     };
     let run_id = engine.submit(submission).await.unwrap().run_id;
