@@ -13,6 +13,7 @@ mod runs;
 mod security;
 mod selftest;
 mod serve;
+mod simulate;
 
 /// The built program.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_taskiq-flow");

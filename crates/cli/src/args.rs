@@ -14,7 +14,7 @@ pub(crate) use self::audit::{
     AuditCommand, AuditKeygenArgs, AuditShowArgs, AuditVerifyArgs, ProveCheckArgs, ProveCommand,
     ProveConsistencyArgs, ProveInclusionArgs,
 };
-pub(crate) use self::pipelines::{CheckArgs, DagArgs, DagFormat, RunArgs};
+pub(crate) use self::pipelines::{CheckArgs, DagArgs, DagFormat, RunArgs, SimulateArgs};
 pub(crate) use self::runs::{
     RunsCancelArgs, RunsCommand, RunsControlArgs, RunsListArgs, RunsShowArgs, RunsSignalArgs, RunsWatchArgs,
     TriggerArgs,
@@ -42,6 +42,9 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Draw the graph of a pipeline
     Dag(DagArgs),
+    /// Play a pipeline in made-up worlds where tasks fail and servers die, and say what would become of it. No task is
+    /// carried out
+    Simulate(SimulateArgs),
     /// Start a run on a server
     Trigger(TriggerArgs),
     /// Look at the runs of a server, follow and control them

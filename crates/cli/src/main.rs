@@ -35,6 +35,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Run(args) => commands::run::run(args),
         Command::Check(args) => commands::check::run(&args),
         Command::Dag(args) => commands::dag::run(&args),
+        Command::Simulate(args) => commands::simulate::run(&args),
         Command::Trigger(args) => commands::trigger::run(args),
         Command::Runs(command) => commands::runs::run(command),
         Command::Key(command) => commands::key::run(command),

@@ -1,9 +1,11 @@
-//! What `run`, `check` and `dag` can be asked for: they need pipeline files and no server.
+//! What `run`, `check`, `dag` and `simulate` can be asked for: they need pipeline files and no server.
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
+use taskiq_flow_simulate::Faults;
 
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
@@ -59,6 +61,31 @@ pub(crate) struct DagArgs {
     /// Which pipeline, where the file defines several
     #[arg(long, value_name = "ID")]
     pub(crate) id: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SimulateArgs {
+    /// Pipeline file
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Which pipeline, where the file defines several
+    #[arg(long, value_name = "ID")]
+    pub(crate) id: Option<String>,
+    /// Where the made-up world begins; the same seed makes the same world [default: another one each time]
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+    /// How many runs, each with the next seed
+    #[arg(long, value_name = "K", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub(crate) runs: u32,
+    /// What does not go wrong
+    #[arg(long, value_name = "FAULT", value_delimiter = ',', value_parser = PossibleValuesParser::new(Faults::NAMES))]
+    pub(crate) without: Vec<String>,
+    /// Print all that happens in the world of the first seed
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) trace: bool,
+    /// Print the report as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

@@ -13,26 +13,7 @@ use crate::commands;
 use crate::output::{Failure, json, text};
 
 pub(crate) fn run(args: &DagArgs) -> Result<ExitCode, Failure> {
-    let mut pipelines = commands::pipelines([&args.file])?;
-    let ids = pipelines.iter().map(|pipeline| pipeline.id.to_string()).collect::<Vec<_>>().join(", ");
-    if let Some(id) = &args.id {
-        pipelines.retain(|pipeline| pipeline.id.as_str() == id);
-    }
-    let pipeline = match pipelines.len() {
-        1 => pipelines.remove(0),
-        0 => {
-            return Err(Failure::wrong(format!(
-                "{}: defines {ids}; name one of them with --id",
-                args.file.display()
-            )));
-        }
-        _ => {
-            return Err(Failure::wrong(format!(
-                "{}: defines {ids}; choose one with --id",
-                args.file.display()
-            )));
-        }
-    };
+    let pipeline = commands::one_pipeline(&args.file, args.id.as_deref())?;
     let plan = Plan::new(Arc::new(pipeline)).map_err(|errors| {
         Failure::wrong(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
     })?;

@@ -15,12 +15,14 @@ pub(crate) mod runs;
 pub(crate) mod security;
 pub(crate) mod selftest;
 pub(crate) mod serve;
+pub(crate) mod simulate;
 pub(crate) mod token;
 pub(crate) mod trigger;
 
 use std::path::Path;
 
 use taskiq_flow::config::{ConfigError, Loaded, Sources};
+use taskiq_flow::core::definition::Pipeline;
 use taskiq_flow::core::time::Timestamp;
 use taskiq_flow::{LoadError, load_files};
 
@@ -50,8 +52,23 @@ pub(crate) fn config_failure(error: &ConfigError) -> Failure {
 /// Loads pipelines, or says what is wrong with them.
 pub(crate) fn pipelines<P: AsRef<Path>>(
     paths: impl IntoIterator<Item = P>,
-) -> Result<Vec<taskiq_flow::core::definition::Pipeline>, Failure> {
+) -> Result<Vec<Pipeline>, Failure> {
     load_files(paths).map_err(|error| load_failure(&error))
+}
+
+/// The pipeline that a file defines; the one of that id, where it defines several.
+pub(crate) fn one_pipeline(file: &Path, id: Option<&str>) -> Result<Pipeline, Failure> {
+    let mut pipelines = pipelines([file])?;
+    let ids = pipelines.iter().map(|pipeline| pipeline.id.to_string()).collect::<Vec<_>>().join(", ");
+    if let Some(id) = id {
+        pipelines.retain(|pipeline| pipeline.id.as_str() == id);
+    }
+    let how = match pipelines.len() {
+        1 => return Ok(pipelines.remove(0)),
+        0 => "name",
+        _ => "choose",
+    };
+    Err(Failure::wrong(format!("{}: defines {ids}; {how} one of them with --id", file.display())))
 }
 
 pub(crate) fn load_failure(error: &LoadError) -> Failure {

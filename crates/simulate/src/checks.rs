@@ -1,0 +1,212 @@
+//! The promises, and what sees whether they are kept: it knows each run by its log and its commands alone.
+//!
+//! | promise | seen by |
+//! |---|---|
+//! | a run that was accepted is there | [`Violation::Lost`] |
+//! | the log has no gap, and nothing follows the end of a run | [`Violation::Log`] |
+//! | a step completes once, and is not carried out again once that is durable | [`Violation::Twice`] |
+//! | a step run has at most one live attempt, the one its log says | [`Violation::Attempts`] |
+//! | no more attempts at once than `max_parallel` says | [`Violation::Room`] |
+//! | an attempt that is over, or a driver that was superseded, changes nothing | [`Violation::Fence`] |
+//! | the log alone makes the state | [`Violation::Replay`] |
+//! | whatever happens, a run takes it | [`Violation::Refused`] |
+//! | a run with nothing under way has ended, is paused, or waits for a signal | [`Violation::Stuck`] |
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use taskiq_flow_core::definition::TaskKind;
+use taskiq_flow_core::id::RunId;
+use taskiq_flow_core::plan::Plan;
+use taskiq_flow_core::run::{Event, Fact, Work};
+
+/// A promise that was not kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Violation {
+    /// A run that was accepted is not there, or nobody drives it.
+    Lost(String),
+    /// A gap in a log, or something after the end of a run.
+    Log(String),
+    /// A step completed twice, or was carried out again after its end was durable.
+    Twice(String),
+    /// Two live attempts of a step run, or one that its log does not have.
+    Attempts(String),
+    /// More attempts at once than allowed.
+    Room(String),
+    /// Something that was superseded changed a run.
+    Fence(String),
+    /// The log comes to another state than the run had.
+    Replay(String),
+    /// A run refused what happened to it.
+    Refused(String),
+    /// A run that cannot go on.
+    Stuck(String),
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (promise, what) = match self {
+            Self::Lost(what) => ("a run was lost", what),
+            Self::Log(what) => ("the log is broken", what),
+            Self::Twice(what) => ("something was done twice", what),
+            Self::Attempts(what) => ("attempts are not as the log has them", what),
+            Self::Room(what) => ("too many attempts at once", what),
+            Self::Fence(what) => ("what was superseded changed a run", what),
+            Self::Replay(what) => ("the log does not make the state", what),
+            Self::Refused(what) => ("a run refused what happened to it", what),
+            Self::Stuck(what) => ("a run is stuck", what),
+        };
+        write!(f, "{promise}: {what}")
+    }
+}
+
+/// One run as its log and its commands show it.
+#[derive(Debug)]
+pub(crate) struct Witness {
+    run_id: RunId,
+    plan: Arc<Plan>,
+    last_seq: u64,
+    ended: bool,
+    completed: BTreeSet<u32>,
+    /// Step runs that their log has as running and that have no items: the attempt, and the place of their step.
+    running: BTreeMap<u32, (u32, u32)>,
+    /// Attempts that have been handed out and have neither reported nor been stopped; whether they take room.
+    live: BTreeMap<u32, (u32, bool)>,
+    /// Of each step: how often it was carried out, its items included.
+    pub(crate) attempts: Vec<u32>,
+}
+
+impl Witness {
+    pub(crate) fn new(run_id: RunId, plan: Arc<Plan>) -> Self {
+        let attempts = vec![0; plan.steps().len()];
+        Self {
+            run_id,
+            plan,
+            last_seq: 0,
+            ended: false,
+            completed: BTreeSet::new(),
+            running: BTreeMap::new(),
+            live: BTreeMap::new(),
+            attempts,
+        }
+    }
+
+    /// Sees events that have become durable.
+    pub(crate) fn durable(&mut self, events: &[Event]) -> Result<(), Violation> {
+        for event in events {
+            let name = event.fact.type_name();
+            if event.seq != self.last_seq + 1 {
+                let what = format!("{name} {} of run {} follows {}", event.seq, self.run_id, self.last_seq);
+                return Err(Violation::Log(what));
+            }
+            if self.ended {
+                return Err(Violation::Log(format!(
+                    "{name} {} of run {} comes after its end",
+                    event.seq, self.run_id
+                )));
+            }
+            self.last_seq = event.seq;
+            self.ended = event.fact.ends_run();
+            self.follow(&event.fact)?;
+        }
+        Ok(())
+    }
+
+    fn follow(&mut self, fact: &Fact) -> Result<(), Violation> {
+        let Some(step) = fact.step() else { return Ok(()) };
+        let id = step.step_run;
+        match fact {
+            Fact::StepStart { attempt, items: None, .. } => {
+                self.running.insert(id, (*attempt, step.step_index));
+            }
+            Fact::StepComplete { .. } => {
+                self.running.remove(&id);
+                if !self.completed.insert(id) {
+                    return Err(Violation::Twice(format!(
+                        "`{}` of run {} completed twice",
+                        step.step, self.run_id
+                    )));
+                }
+            }
+            Fact::StepError { .. } | Fact::StepSkip { .. } | Fact::StepCancel { .. } => {
+                self.running.remove(&id);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Sees an attempt that is handed out.
+    pub(crate) fn dispatched(&mut self, work: &Work) -> Result<(), Violation> {
+        let (id, step) = (work.step_run, &work.step);
+        if self.completed.contains(&id) {
+            let what =
+                format!("`{step}` of run {} is carried out again, and its end is durable", self.run_id);
+            return Err(Violation::Twice(what));
+        }
+        let logged = self.running.get(&id);
+        if logged.is_none_or(|(attempt, _)| *attempt != work.attempt) {
+            let what = format!(
+                "attempt {} of `{step}` of run {} is handed out, and its log has {logged:?}",
+                work.attempt, self.run_id
+            );
+            return Err(Violation::Attempts(what));
+        }
+        let takes_room = !matches!(work.body().kind, TaskKind::Pipeline(_));
+        if let Some((other, _)) = self.live.insert(id, (work.attempt, takes_room)) {
+            let what =
+                format!("attempts {other} and {} of `{step}` of run {} at once", work.attempt, self.run_id);
+            return Err(Violation::Attempts(what));
+        }
+        if let Some((_, place)) = logged
+            && let Some(count) = self.attempts.get_mut(*place as usize)
+        {
+            *count += 1;
+        }
+        let most = self.plan.pipeline().max_parallel.map_or(usize::MAX, |most| most.get() as usize);
+        let taken = self.live.values().filter(|(_, takes_room)| *takes_room).count();
+        if taken > most {
+            let what = format!("{taken} attempts of run {} with max_parallel: {most}", self.run_id);
+            return Err(Violation::Room(what));
+        }
+        Ok(())
+    }
+
+    /// Whether this is a live attempt.
+    pub(crate) fn is_live(&self, step_run: u32, attempt: u32) -> bool {
+        self.live.get(&step_run).is_some_and(|(live, _)| *live == attempt)
+    }
+
+    /// Sees an attempt report, or stop.
+    pub(crate) fn over(&mut self, step_run: u32, attempt: u32) {
+        if self.is_live(step_run, attempt) {
+            self.live.remove(&step_run);
+        }
+    }
+
+    /// Sees the driver die, and with it all it has handed out.
+    pub(crate) fn crashed(&mut self) {
+        self.live.clear();
+    }
+
+    pub(crate) fn has_live(&self) -> bool {
+        !self.live.is_empty()
+    }
+
+    pub(crate) fn last_seq(&self) -> u64 {
+        self.last_seq
+    }
+
+    /// The live attempts, and the step runs that wait, must be those that the log has as running; the steps that wait,
+    /// by their places.
+    pub(crate) fn waiting(&self) -> Result<Vec<u32>, Violation> {
+        if let Some(id) = self.live.keys().find(|id| !self.running.contains_key(id)) {
+            let what =
+                format!("step run {id} of run {} is under way, and its log does not have it", self.run_id);
+            return Err(Violation::Attempts(what));
+        }
+        let waits = self.running.iter().filter(|(id, _)| !self.live.contains_key(id));
+        Ok(waits.map(|(_, (_, place))| *place).collect())
+    }
+}
