@@ -17,9 +17,15 @@ pub use registry::{TaskCall, TaskContext, TaskError, TaskRegistry};
 /// Carries attempts from the owners of runs to workers.
 #[async_trait]
 pub trait Broker: Send + Sync + std::fmt::Debug + 'static {
-    /// Hands over an attempt. After return a worker will be given it at least once, unless the broker itself is
-    /// lost; the owner of the run publishes again under a new attempt number after a crash.
-    async fn publish(&self, work: Work) -> Result<(), BrokerError>;
+    /// Hands attempts over, and gives back those that it could not take. After return a worker will be given each of
+    /// the others at least once, unless the broker itself is lost; the owner of the run publishes again under a new
+    /// attempt number after a crash.
+    async fn publish(&self, work: Vec<Box<Work>>) -> Vec<(Box<Work>, BrokerError)>;
+
+    /// An attempt to carry out, if one can be had without waiting. A broker that has to ask somebody leaves it at none.
+    fn try_receive(&self) -> Option<Delivery> {
+        None
+    }
 
     /// Waits for an attempt to carry out. Cancel-safe: a delivery is either returned or stays with the broker.
     async fn receive(&self) -> Result<Delivery, BrokerError>;
@@ -28,8 +34,8 @@ pub trait Broker: Send + Sync + std::fmt::Debug + 'static {
     /// attempt calls this well before the lease ends.
     async fn extend(&self, delivery: &Delivery, lease: Duration) -> Result<(), BrokerError>;
 
-    /// Ends a delivery. After [`Settle::Ack`] it is not delivered again; after [`Settle::Requeue`] it is.
-    async fn settle(&self, delivery: Delivery, settle: Settle) -> Result<(), BrokerError>;
+    /// Ends a delivery: it was carried out, or never can be, and is not delivered again.
+    async fn acknowledge(&self, tag: u64) -> Result<(), BrokerError>;
 
     /// The tasks that were registered in this process.
     fn registry(&self) -> &TaskRegistry;
@@ -42,18 +48,9 @@ pub trait Broker: Send + Sync + std::fmt::Debug + 'static {
 #[derive(Debug)]
 pub struct Delivery {
     /// The attempt.
-    pub work: Work,
+    pub work: Box<Work>,
     /// What the broker knows it by.
     pub tag: u64,
-}
-
-/// How a delivery ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Settle {
-    /// It was carried out, or never can be.
-    Ack,
-    /// Another worker is to have it.
-    Requeue,
 }
 
 /// Why a broker could not do what it was asked.

@@ -5,11 +5,13 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 use serde_json::Value;
 use taskiq_flow_core::expr::Inputs;
 use taskiq_flow_core::id::{PipelineId, RunId};
+use taskiq_flow_core::run::TaskId;
 
 /// A task as the registry holds it.
 type Callable = Arc<dyn Fn(TaskCall) -> CallFuture + Send + Sync>;
@@ -17,7 +19,14 @@ type CallFuture = Pin<Box<dyn Future<Output = Result<Value, TaskError>> + Send>>
 
 /// The Rust tasks of a process, by name. Clones share one table.
 #[derive(Clone, Default)]
-pub struct TaskRegistry(Arc<RwLock<HashMap<String, Callable>>>);
+pub struct TaskRegistry(Arc<Table>);
+
+#[derive(Default)]
+struct Table {
+    tasks: RwLock<HashMap<String, Callable>>,
+    /// How often it has changed.
+    changes: AtomicU64,
+}
 
 /// One call of a registered task.
 #[derive(Debug, Clone)]
@@ -40,7 +49,7 @@ pub struct TaskContext {
     /// The attempt, from 1.
     pub attempt: u32,
     /// Unique to the attempt: what to give a service that knows idempotency keys.
-    pub task_id: String,
+    pub task_id: TaskId,
 }
 
 /// Why a task failed.
@@ -63,24 +72,30 @@ impl TaskRegistry {
         Fut: Future<Output = Result<Value, TaskError>> + Send + 'static,
     {
         let callable: Callable = Arc::new(move |call| Box::pin(task(call)));
-        self.0.write().insert(name.into(), callable);
+        self.0.tasks.write().insert(name.into(), callable);
+        self.0.changes.fetch_add(1, Ordering::Release);
+    }
+
+    /// How often a task was made known so far: as long as it is the same, so are the tasks.
+    pub fn changes(&self) -> u64 {
+        self.0.changes.load(Ordering::Acquire)
     }
 
     /// Whether a task of that name is known.
     pub fn contains(&self, name: &str) -> bool {
-        self.0.read().contains_key(name)
+        self.0.tasks.read().contains_key(name)
     }
 
     /// The names of all tasks, sorted.
     pub fn names(&self) -> Vec<String> {
-        let mut names: Vec<_> = self.0.read().keys().cloned().collect();
+        let mut names: Vec<_> = self.0.tasks.read().keys().cloned().collect();
         names.sort_unstable();
         names
     }
 
     /// Calls a task; none when there is none of that name.
     pub async fn call(&self, name: &str, call: TaskCall) -> Option<Result<Value, TaskError>> {
-        let task = self.0.read().get(name).cloned()?;
+        let task = self.0.tasks.read().get(name).cloned()?;
         Some(task(call).await)
     }
 }

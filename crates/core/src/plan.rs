@@ -5,7 +5,7 @@
 mod body;
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
 use serde_json::{Map, Value};
@@ -27,6 +27,8 @@ pub struct Plan {
     bodies: Vec<Arc<PlanBody>>,
     outputs: Vec<(Arc<str>, Source)>,
     parameters: Vec<String>,
+    /// Where none is declared: those without which a run cannot be.
+    required: Vec<String>,
     /// Made when it is first asked for.
     dag: OnceLock<Dag>,
 }
@@ -175,7 +177,8 @@ impl Plan {
         for (step, body) in steps.iter_mut().zip(&bodies) {
             step.slots = body::slots(&step.wires, body);
         }
-        Ok(Self { pipeline, steps, bodies, outputs, parameters, dag: OnceLock::new() })
+        let required = required_of(&pipeline, &steps);
+        Ok(Self { pipeline, steps, bodies, outputs, parameters, required, dag: OnceLock::new() })
     }
 
     /// The definition.
@@ -203,18 +206,7 @@ impl Plan {
     /// # Errors
     /// Every missing, unknown or ill-typed parameter.
     pub fn check_parameters(&self, given: Map<String, Value>) -> Result<Map<String, Value>, Vec<FieldError>> {
-        let mut required: Vec<&str> = Vec::new();
-        if !self.pipeline.inputs.declared() {
-            let wires = self.steps.iter().flat_map(|step| &step.wires);
-            for wire in wires.filter(|wire| !wire.optional) {
-                if let Source::Parameter { name, .. } = &wire.source
-                    && !required.contains(&name.as_ref())
-                {
-                    required.push(name);
-                }
-            }
-        }
-        self.pipeline.inputs.check(&self.parameters, &required, given)
+        self.pipeline.inputs.check(&self.parameters, &self.required, given)
     }
 
     /// The names and origins of the result's fields. A chained pipeline has one: its last step.
@@ -371,6 +363,16 @@ fn link(steps: &mut [PlanStep]) {
     }
 }
 
+fn required_of(pipeline: &Pipeline, steps: &[PlanStep]) -> Vec<String> {
+    let mut seen = HashSet::new();
+    let wires = steps.iter().flat_map(|step| &step.wires).filter(|wire| !wire.optional);
+    let names = wires.filter_map(|wire| match &wire.source {
+        Source::Parameter { name, .. } if !pipeline.inputs.declared() => Some(name),
+        _ => None,
+    });
+    names.filter(|name| seen.insert(Arc::clone(name))).map(ToString::to_string).collect()
+}
+
 fn edges_of(steps: &[PlanStep]) -> Vec<(u32, u32)> {
     let edges = |(source, step): (usize, &PlanStep)| {
         step.dependents.iter().map(|target| (index(source), *target)).collect::<Vec<_>>()
@@ -402,7 +404,7 @@ fn result_of(
         return last.map(|step| ("result".into(), Source::Output { step, part: None })).into_iter().collect();
     }
     let Some(names) = &pipeline.outputs else {
-        let consumed: std::collections::HashSet<&str> =
+        let consumed: HashSet<&str> =
             pipeline.tasks.iter().flat_map(|task| &task.inputs).map(|input| input.source.as_str()).collect();
         let made = |task: &'_ Arc<Task>| {
             task.outputs.iter().cloned().chain(task.errors_output()).collect::<Vec<_>>()

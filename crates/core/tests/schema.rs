@@ -80,8 +80,11 @@ fn what_is_not_declared_is_what_the_tasks_need() {
     let schema = InputSchema::undeclared();
     assert!(!schema.declared());
     let known = ["a".to_owned(), "b".to_owned()];
-    assert_eq!(schema.check(&known, &["a"], object(json!({"a": 1}))).unwrap(), object(json!({"a": 1})));
-    let errors = schema.check(&known, &["a"], object(json!({"c": 1}))).unwrap_err();
+    assert_eq!(
+        schema.check(&known, &["a".to_owned()], object(json!({"a": 1}))).unwrap(),
+        object(json!({"a": 1}))
+    );
+    let errors = schema.check(&known, &["a".to_owned()], object(json!({"c": 1}))).unwrap_err();
     let errors: Vec<_> = errors.iter().map(FieldError::to_string).collect();
     assert_eq!(errors[0], "a: is missing");
     assert!(errors[1].starts_with("c: is no parameter"));

@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use serde_json::Value;
+use taskiq_flow_broker::TaskRegistry;
 use taskiq_flow_core::definition::TaskKind;
 use taskiq_flow_core::id::PipelineId;
 use taskiq_flow_core::load;
@@ -25,12 +27,16 @@ pub struct Registered {
     pub origin: Origin,
     /// When this version was registered.
     pub created_at: Timestamp,
+    /// The state of pipelines and tasks in which it was last found runnable; 0: none. See [`Catalog::state`].
+    pub(crate) runnable_in: AtomicU64,
 }
 
 /// All registered pipelines.
 #[derive(Debug, Default)]
 pub(crate) struct Catalog {
     current: RwLock<BTreeMap<PipelineId, Arc<Registered>>>,
+    /// How often `current` has changed.
+    changes: AtomicU64,
     /// Plans of earlier versions that unfinished runs follow or that were looked at.
     earlier: Mutex<HashMap<(PipelineId, u32), Arc<Plan>>>,
     /// Held by whoever registers or removes: versions follow one another.
@@ -109,7 +115,13 @@ impl Catalog {
         }
         store.delete_pipeline(id).await?;
         self.current.write().remove(id);
+        self.changes.fetch_add(1, Ordering::Release);
         Ok(())
+    }
+
+    /// A number that grows whenever a pipeline is registered or removed, or a task made known.
+    pub(crate) fn state(&self, tasks: &TaskRegistry) -> u64 {
+        1 + self.changes.load(Ordering::Acquire) + tasks.changes()
     }
 
     /// The plan of a version. `Err` says why it cannot be had.
@@ -146,8 +158,10 @@ impl Catalog {
             version: record.version,
             origin: record.origin,
             created_at: record.created_at,
+            runnable_in: AtomicU64::new(0),
         };
         self.current.write().insert(record.id.clone(), Arc::new(registered));
+        self.changes.fetch_add(1, Ordering::Release);
     }
 
     fn expect(&self, id: &PipelineId) -> Result<Arc<Registered>, RegisterError> {

@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::hub::EventHub;
 use crate::inbox::Shards;
 use crate::inflight::Inflight;
+use crate::measure::AttemptDurations;
 use crate::open::OpenRuns;
 use crate::options::EngineOptions;
 use crate::scheduler::Scheduler;
@@ -34,6 +35,7 @@ pub(crate) struct Inner {
     pub(crate) shards: Shards,
     pub(crate) scheduler: Scheduler,
     pub(crate) inflight: Inflight,
+    pub(crate) took: Arc<AttemptDurations>,
     pub(crate) open: OpenRuns,
     pub(crate) admission: Admission,
     pub(crate) stop: CancellationToken,

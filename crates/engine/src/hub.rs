@@ -7,8 +7,8 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
-use taskiq_flow_core::id::PipelineId;
-use taskiq_flow_core::run::{Event, EventView, Fact};
+use taskiq_flow_core::id::{PipelineId, RunId};
+use taskiq_flow_core::run::{Event, EventView, Fact, SharedEvent};
 use taskiq_flow_core::time::Timestamp;
 use tokio::sync::Notify;
 
@@ -92,25 +92,29 @@ impl EventHub {
         Watcher { hub: Arc::downgrade(&self.0), mailbox, watched }
     }
 
+    /// Tells of an event of a pipeline itself.
     pub(crate) fn publish(&self, event: EventView) {
         let watchers = self.0.watchers.read();
-        let of_one = watchers.of_one.get(&event.pipeline_id).into_iter().flatten();
-        let mut mailboxes = watchers.of_all.iter().chain(of_one).peekable();
-        if mailboxes.peek().is_none() {
+        let pipeline_id = event.pipeline_id.clone();
+        watchers.tell(&pipeline_id, self.0.backlog, || std::iter::once(event));
+    }
+
+    /// Tells of what a run has decided together. Nothing is made of it where nobody watches.
+    pub(crate) fn publish_run(&self, pipeline_id: &PipelineId, run_id: RunId, events: &Arc<[Event]>) {
+        if events.is_empty() {
             return;
         }
-        let event = Arc::new(event);
-        for mailbox in mailboxes {
-            mailbox.put(&event, self.0.backlog);
-        }
+        let watchers = self.0.watchers.read();
+        watchers.tell(pipeline_id, self.0.backlog, || {
+            let events = SharedEvent::each_of(events);
+            events.map(|event| EventView::of_run(pipeline_id.clone(), run_id, event))
+        });
     }
-}
 
-impl EventHub {
     /// Tells that a pipeline was to be run and was not. There is no run that the event could be in the log of.
     pub(crate) fn publish_skip(&self, pipeline_id: PipelineId, timestamp: Timestamp, reason: &str) {
         let event = Event { seq: 0, timestamp, fact: Fact::PipelineSkip { reason: reason.into() } };
-        self.publish(EventView { pipeline_id, run_id: None, task_id: None, event });
+        self.publish(EventView { pipeline_id, run_id: None, event: event.into() });
     }
 }
 
@@ -167,6 +171,23 @@ impl From<PipelineId> for Watched {
 }
 
 impl Watchers {
+    /// Puts events of a pipeline into the mailboxes of those who watch it, if there are any.
+    fn tell<I>(&self, pipeline_id: &PipelineId, backlog: usize, events: impl FnOnce() -> I)
+    where
+        I: Iterator<Item = EventView>,
+    {
+        let of_one = self.of_one.get(pipeline_id).map_or(&[][..], Vec::as_slice);
+        let first = self.of_all.first().or(of_one.first());
+        let Some(first) = first else { return };
+        if self.of_all.len() + of_one.len() == 1 {
+            return first.put(pipeline_id, events().map(Arc::new), backlog);
+        }
+        let events: Vec<_> = events().map(Arc::new).collect();
+        for mailbox in self.of_all.iter().chain(of_one) {
+            mailbox.put(pipeline_id, events.iter().map(Arc::clone), backlog);
+        }
+    }
+
     fn enter(&mut self, mailbox: &Arc<Mailbox>, watched: &Watched) {
         match watched {
             Watched::All => self.of_all.push(Arc::clone(mailbox)),
@@ -196,20 +217,24 @@ impl Watchers {
 }
 
 impl Mailbox {
-    fn put(&self, event: &Arc<EventView>, backlog: usize) {
+    /// Takes events of one pipeline in; there is at least one.
+    fn put(&self, own: &PipelineId, events: impl Iterator<Item = Arc<EventView>>, backlog: usize) {
         let mut waiting = self.waiting.lock();
         let Waiting { items, counts, .. } = &mut *waiting;
-        match counts.get_mut(&event.pipeline_id) {
-            Some(count) if *count >= backlog => {
-                let own = &event.pipeline_id;
-                items.retain(|item| item.pipeline() != own);
-                items.push_back(Item::Missed(own.clone()));
-                *count = 1;
-            }
-            Some(count) => *count += 1,
-            None => drop(counts.insert(event.pipeline_id.clone(), 1)),
+        if !counts.contains_key(own) {
+            counts.insert(own.clone(), 0);
         }
-        items.push_back(Item::Event(Arc::clone(event)));
+        if let Some(count) = counts.get_mut(own) {
+            for event in events {
+                if *count >= backlog {
+                    items.retain(|item| item.pipeline() != own);
+                    items.push_back(Item::Missed(own.clone()));
+                    *count = 0;
+                }
+                *count += 1;
+                items.push_back(Item::Event(event));
+            }
+        }
         drop(waiting);
         self.news.notify_one();
     }
@@ -244,8 +269,6 @@ impl Item {
 
 #[cfg(test)]
 mod tests {
-    use taskiq_flow_core::id::RunId;
-
     use super::*;
 
     fn id(pipeline: &str) -> PipelineId {

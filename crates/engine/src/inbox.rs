@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use crate::admission::Limit;
+use crate::by_run::part_of;
 use crate::error::{ControlError, SubmitError};
 use crate::open::OpenRun;
 use crate::submission::Submitted;
@@ -38,7 +39,7 @@ pub(crate) enum Message {
     /// A worker has taken up an attempt that has a time limit.
     Began { run_id: RunId, step_run: u32, attempt: u32 },
     /// An attempt has ended.
-    Finished(Box<Finished>),
+    Finished(Finished),
     /// Show the run when it has ended. The answer is none when the shard does not have it, or not any more.
     Wait { run_id: RunId, reply: oneshot::Sender<Option<Box<RunView>>> },
     /// Show the run. The answer is none when the shard does not have it.
@@ -112,11 +113,8 @@ impl Shards {
         if self.draining.load(Ordering::Acquire) && matches!(message, Message::Submit(_)) {
             return Err(());
         }
-        // The last bytes of a UUID version 7 are random.
-        let place = run_id.as_bytes()[8..]
-            .iter()
-            .fold(0_usize, |sum, byte| sum.wrapping_mul(31) + usize::from(*byte));
-        self.senders[place % self.senders.len()].send(message).await.map_err(|_| ())
+        let shard = &self.senders[part_of(run_id, self.senders.len())];
+        shard.send(message).await.map_err(|_| ())
     }
 
     /// Lets attempts under way report for at most `limit`, and starts nothing new. A shard that the store keeps

@@ -1,44 +1,130 @@
 //! Attempts under way in this process, so that they can be stopped.
 
 use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use taskiq_flow_core::id::RunId;
 use tokio_util::sync::CancellationToken;
 
+use crate::by_run::{RunHasher, part_of};
+
 /// Which attempt: run, step run, attempt.
 pub(crate) type AttemptKey = (RunId, u32, u32);
 
-/// The attempts that were dispatched and have not reported.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Inflight(Arc<Mutex<HashMap<AttemptKey, CancellationToken>>>);
+/// The attempts that were dispatched and have not reported, in as many parts as there are shards: the shard of a run
+/// shares its part with the workers that carry out that run's attempts, and with nobody else.
+#[derive(Debug, Clone)]
+pub(crate) struct Inflight(Arc<[Mutex<Part>]>);
+
+type Part = HashMap<AttemptKey, Attempt, BuildHasherDefault<RunHasher>>;
+
+#[derive(Debug)]
+enum Attempt {
+    /// Nobody would notice if it were to stop: it waits for a worker, or ends before anybody could.
+    Dispatched,
+    /// It is to stop and has not noticed.
+    Stopped,
+    /// It watches whether it is to stop.
+    Watching(CancellationToken),
+}
 
 impl Inflight {
-    /// Notes a dispatch. The token is cancelled when the attempt is to stop.
-    pub(crate) fn enter(&self, key: AttemptKey) -> CancellationToken {
-        self.0.lock().entry(key).or_default().clone()
+    /// None under way, in so many parts.
+    pub(crate) fn new(parts: usize) -> Self {
+        Self((0..parts.max(1)).map(|_| Mutex::default()).collect())
+    }
+
+    /// Notes attempts of one run that are dispatched.
+    pub(crate) fn enter(&self, run_id: RunId, attempts: impl IntoIterator<Item = (u32, u32)>) {
+        let mut part = self.part(run_id).lock();
+        part.extend(
+            attempts
+                .into_iter()
+                .map(|(step_run, attempt)| ((run_id, step_run, attempt), Attempt::Dispatched)),
+        );
+    }
+
+    /// Whether an attempt was stopped before it began.
+    pub(crate) fn is_stopped(&self, key: &AttemptKey) -> bool {
+        matches!(self.part(key.0).lock().get(key), Some(Attempt::Stopped))
+    }
+
+    /// The token that is cancelled when the attempt is to stop; it may be so already.
+    pub(crate) fn watch(&self, key: AttemptKey) -> CancellationToken {
+        let mut part = self.part(key.0).lock();
+        let attempt = part.entry(key).or_insert(Attempt::Dispatched);
+        if let Attempt::Watching(token) = attempt {
+            return token.clone();
+        }
+        let token = CancellationToken::new();
+        if matches!(attempt, Attempt::Stopped) {
+            token.cancel();
+        }
+        *attempt = Attempt::Watching(token.clone());
+        token
     }
 
     /// Stops an attempt, whether or not a worker has it already.
     pub(crate) fn cancel(&self, key: &AttemptKey) {
-        if let Some(token) = self.0.lock().get(key) {
-            token.cancel();
+        if let Some(attempt) = self.part(key.0).lock().get_mut(key) {
+            attempt.stop();
         }
     }
 
     /// Stops every attempt of a run.
     pub(crate) fn cancel_run(&self, run_id: RunId) {
-        self.0.lock().iter().filter(|(key, _)| key.0 == run_id).for_each(|(_, token)| token.cancel());
+        let mut part = self.part(run_id).lock();
+        part.iter_mut().filter(|(key, _)| key.0 == run_id).for_each(|(_, attempt)| attempt.stop());
     }
 
     /// Forgets an attempt that has reported.
     pub(crate) fn leave(&self, key: &AttemptKey) {
-        self.0.lock().remove(key);
+        self.part(key.0).lock().remove(key);
     }
 
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
-        self.0.lock().len()
+        self.0.iter().map(|part| part.lock().len()).sum()
+    }
+
+    fn part(&self, run_id: RunId) -> &Mutex<Part> {
+        &self.0[part_of(run_id, self.0.len())]
+    }
+}
+
+impl Attempt {
+    fn stop(&mut self) {
+        match self {
+            Self::Watching(token) => token.cancel(),
+            Self::Dispatched | Self::Stopped => *self = Self::Stopped,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attempt_learns_that_it_is_to_stop_whenever_it_looks() {
+        let inflight = Inflight::new(2);
+        let (run, other) = (RunId::new(), RunId::new());
+        inflight.enter(run, [(0, 1), (1, 1), (2, 1)]);
+        inflight.enter(other, [(0, 1)]);
+        let before = inflight.watch((run, 0, 1));
+        inflight.cancel(&(run, 0, 1));
+        inflight.cancel(&(run, 1, 1));
+        assert!(before.is_cancelled(), "who watched is told");
+        assert!(inflight.is_stopped(&(run, 1, 1)) && inflight.watch((run, 1, 1)).is_cancelled());
+        assert!(!inflight.is_stopped(&(run, 2, 1)) && !inflight.watch((run, 2, 1)).is_cancelled());
+        inflight.cancel_run(run);
+        assert!(inflight.watch((run, 2, 1)).is_cancelled());
+        assert!(!inflight.watch((other, 0, 1)).is_cancelled());
+        // One that has reported is not remembered, and stopping it is nothing.
+        [0, 1, 2].iter().for_each(|step_run| inflight.leave(&(run, *step_run, 1)));
+        inflight.cancel(&(run, 0, 1));
+        assert_eq!(inflight.len(), 1);
     }
 }

@@ -5,6 +5,7 @@
 //! attempts; the [`hub`](EventHub), which tells watchers; and the scheduler. Nothing polls.
 
 mod admission;
+mod by_run;
 mod catalog;
 mod clock;
 mod engine;
@@ -16,6 +17,7 @@ mod handle;
 mod hub;
 mod inbox;
 mod inflight;
+mod measure;
 mod open;
 mod options;
 mod query;

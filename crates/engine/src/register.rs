@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use taskiq_flow_core::definition::{Pipeline, TaskKind};
 use taskiq_flow_core::id::PipelineId;
@@ -92,7 +93,7 @@ impl Engine {
         };
         let event = Event { seq: u64::from(registered.version), timestamp: self.0.clock.now(), fact };
         let pipeline_id = registered.id().clone();
-        self.0.hub.publish(EventView { pipeline_id, run_id: None, task_id: None, event });
+        self.0.hub.publish(EventView { pipeline_id, run_id: None, event: event.into() });
     }
 
     /// Whether every task of a pipeline can be carried out here.
@@ -100,7 +101,13 @@ impl Engine {
     /// # Errors
     /// [`SubmitError::NotRunnable`] names the task and says what is missing.
     pub fn check_runnable(&self, registered: &Registered) -> Result<(), SubmitError> {
-        self.check_runnable_within(registered, &mut Vec::new(), &mut HashSet::new())
+        // Read before the look, so that what changes meanwhile has it looked at again.
+        let state = self.0.catalog.state(self.0.broker.registry());
+        if registered.runnable_in.load(Ordering::Relaxed) != state {
+            self.check_runnable_within(registered, &mut Vec::new(), &mut HashSet::new())?;
+            registered.runnable_in.store(state, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// Each pipeline is looked at once, however many tasks run it: else a few that run each other several times would

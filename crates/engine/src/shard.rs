@@ -13,8 +13,8 @@ use std::sync::{Arc, Weak};
 use futures_util::{FutureExt, StreamExt};
 use serde_json::Value;
 use taskiq_flow_broker::Broker;
-use taskiq_flow_core::id::RunId;
-use taskiq_flow_core::run::{Run, RunView};
+use taskiq_flow_core::id::{PipelineId, RunId};
+use taskiq_flow_core::run::{Run, RunView, Work};
 use taskiq_flow_store::{Fence, Store};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -23,15 +23,20 @@ use tokio_util::time::delay_queue::{Expired, Key};
 use uuid::Uuid;
 
 use crate::admission::{Admission, Place};
+use crate::by_run::ByRun;
 use crate::clock::Clock;
 use crate::handle::Inner;
 use crate::hub::EventHub;
 use crate::inbox::Message;
 use crate::inflight::Inflight;
+use crate::measure::RunCounters;
 use crate::open::{OpenRun, OpenRuns};
 
 /// Messages, or timers, that a shard takes at once.
 const BATCH: usize = 512;
+
+/// Pipelines whose counters a shard keeps at hand.
+const COUNTED: usize = 1024;
 
 /// Starts the shards.
 pub(crate) fn spawn(inner: &Arc<Inner>, inboxes: Vec<mpsc::Receiver<Message>>) {
@@ -49,9 +54,11 @@ pub(crate) fn spawn(inner: &Arc<Inner>, inboxes: Vec<mpsc::Receiver<Message>>) {
             owner: inner.shards.owner(),
             inbox,
             place,
-            runs: HashMap::new(),
+            runs: ByRun::default(),
+            counters: HashMap::new(),
             starting: VecDeque::new(),
             timers: DelayQueue::new(),
+            outgoing: Vec::new(),
             again: Vec::new(),
             draining: false,
         };
@@ -74,10 +81,14 @@ struct Shard {
     inbox: mpsc::Receiver<Message>,
     /// Which of the shards this is.
     place: usize,
-    runs: HashMap<RunId, Driven>,
+    runs: ByRun<Driven>,
     /// Runs that have their place and have not started.
     starting: VecDeque<RunId>,
     timers: DelayQueue<(RunId, Alarm)>,
+    counters: HashMap<PipelineId, Arc<RunCounters>>,
+    /// Attempts that are handed to the broker when all that was decided with them is durable.
+    #[expect(clippy::vec_box, reason = "so they come from the machine, and so they go on")]
+    outgoing: Vec<Box<Work>>,
     /// What the shard has to tell itself.
     again: Vec<Message>,
     draining: bool,
@@ -95,6 +106,8 @@ struct Driven {
     /// Its timers that have not rung. The key of one that has is given to another run's.
     timers: HashSet<Key>,
     waiters: Vec<oneshot::Sender<Option<Box<RunView>>>>,
+    /// Where its decisions of a turn are, once it has made one.
+    decided_at: usize,
 }
 
 /// A timer that has rung.

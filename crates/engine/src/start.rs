@@ -36,11 +36,11 @@ impl Engine {
     ) -> Result<Self, StartError> {
         let hub = EventHub::new(options.watcher_backlog);
         let stop = CancellationToken::new();
-        let inflight = Inflight::default();
         let executors =
             Executors::new(&options, broker.registry().clone()).map_err(StartError::HttpClient)?;
         let count = options.shards.max(1);
         let (shards, inboxes) = Shards::new(count);
+        let inflight = Inflight::new(count);
         let admission = Admission::new(count, options.max_concurrent_runs.max(1), options.max_queued_runs);
         let inner = Arc::new(Inner {
             catalog: Catalog::default(),
@@ -53,6 +53,7 @@ impl Engine {
             hub,
             shards,
             inflight,
+            took: Arc::default(),
             open: OpenRuns::default(),
             admission,
             stop,

@@ -1,11 +1,13 @@
 //! Carries out attempts.
 
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::{Arc, Weak};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
-use taskiq_flow_broker::{Broker, Delivery, Settle};
+use taskiq_flow_broker::{Broker, Delivery};
 use taskiq_flow_core::definition::TaskKind;
 use taskiq_flow_core::id::{PipelineId, RunId};
 use taskiq_flow_core::run::{Failure, Outcome, RunStatus, Work};
@@ -13,13 +15,15 @@ use taskiq_flow_core::time::format_duration;
 use taskiq_flow_store::Trigger;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::engine::ended;
 use crate::error::{ControlError, SubmitError};
 use crate::exec::{Execution, Executors};
 use crate::handle::{Engine, Inner};
 use crate::inbox::{Finished, Message};
-use crate::inflight::Inflight;
+use crate::inflight::{AttemptKey, Inflight};
+use crate::measure::AttemptDurations;
 use crate::submission::Submission;
 
 /// Pause before a broker that failed is asked for work again.
@@ -36,40 +40,27 @@ struct Worker {
     broker: Arc<dyn Broker>,
     inflight: Inflight,
     stop: CancellationToken,
+    tasks: TaskTracker,
+    took: Arc<AttemptDurations>,
 }
 
-/// Starts taking attempts from the broker.
+/// An attempt that has ended.
+struct Ended {
+    work: Box<Work>,
+    execution: Execution,
+    duration: Duration,
+}
+
+/// Starts taking attempts from the broker: in as many loops as there are processors, each of which takes one attempt
+/// at a time. What ends without waiting for anything ends there; what has to wait goes on as a task of its own.
 pub(crate) fn spawn(inner: &Arc<Inner>, executors: Executors) {
     let room = Arc::new(Semaphore::new(inner.options.max_concurrent_attempts.max(1)));
-    let tasks = inner.tasks.clone();
-    let executors = Arc::new(executors.tracked_by(tasks.clone()));
-    let worker = Worker::of(inner);
-    inner.tasks.spawn(async move {
-        loop {
-            // The semaphore is never closed, so the only way out is the stop.
-            let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
-            let delivery = tokio::select! {
-                delivery = worker.broker.receive() => delivery,
-                () = worker.stop.cancelled() => return,
-            };
-            match delivery {
-                Ok(delivery) => {
-                    let (worker, executors) = (worker.clone(), Arc::clone(&executors));
-                    tasks.spawn(async move {
-                        worker.attempt(&executors, delivery).await;
-                        drop(permit);
-                    });
-                }
-                Err(error) => {
-                    tracing::error!(%error, "no work can be had from the broker");
-                    tokio::select! {
-                        () = tokio::time::sleep(BROKER_PAUSE) => {}
-                        () = worker.stop.cancelled() => return,
-                    }
-                }
-            }
-        }
-    });
+    let executors = Arc::new(executors.tracked_by(inner.tasks.clone()));
+    let loops = std::thread::available_parallelism().map_or(1, usize::from);
+    for _ in 0..loops {
+        let (worker, room, executors) = (Worker::of(inner), Arc::clone(&room), Arc::clone(&executors));
+        inner.tasks.spawn(worker.serve(room, executors));
+    }
 }
 
 impl Worker {
@@ -79,76 +70,165 @@ impl Worker {
             broker: Arc::clone(&inner.broker),
             inflight: inner.inflight.clone(),
             stop: inner.stop.clone(),
+            tasks: inner.tasks.clone(),
+            took: Arc::clone(&inner.took),
         }
     }
 
-    async fn attempt(&self, executors: &Executors, delivery: Delivery) {
-        let work = &delivery.work;
+    async fn serve(self, room: Arc<Semaphore>, executors: Arc<Executors>) {
+        let stop = self.stop.clone();
+        let mut stopped = pin!(stop.cancelled());
+        loop {
+            let permit = tokio::select! {
+                permit = Arc::clone(&room).acquire_owned() => permit,
+                () = &mut stopped => return,
+            };
+            // The semaphore is never closed, so the only way out is the stop.
+            let Ok(mut permit) = permit else { return };
+            // The room of an attempt that has ended is that of the next one.
+            loop {
+                // Others are to have their turn too, however much there is to do.
+                tokio::task::consume_budget().await;
+                let delivery = match self.broker.try_receive() {
+                    Some(delivery) => Ok(delivery),
+                    None => tokio::select! {
+                        delivery = self.broker.receive() => delivery,
+                        () = &mut stopped => return,
+                    },
+                };
+                match delivery {
+                    Ok(delivery) => match self.attempt(&executors, delivery, permit).await {
+                        Some(free) => permit = free,
+                        None => break,
+                    },
+                    Err(error) => {
+                        tracing::error!(%error, "no work can be had from the broker");
+                        tokio::select! {
+                            () = tokio::time::sleep(BROKER_PAUSE) => {}
+                            () = &mut stopped => return,
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Begins an attempt. Gives the room back if it has ended; else it goes on, and keeps the room until it ends.
+    async fn attempt<P: Send + 'static>(
+        &self,
+        executors: &Arc<Executors>,
+        delivery: Delivery,
+        room: P,
+    ) -> Option<P> {
+        let Delivery { work, tag } = delivery;
         let key = (work.run_id, work.step_run, work.attempt);
-        let token = self.inflight.enter(key);
-        if work.timeout().is_some()
-            && let Some(inner) = self.engine.upgrade()
+        if self.inflight.is_stopped(&key) {
+            self.leave(&key, tag).await;
+            return Some(room);
+        }
+        let (at_once, limited) = (ends_at_once(&work), work.timeout().is_some());
+        let mut attempt = Box::pin(carry_out(Arc::clone(executors), work));
+        if at_once
+            && let Poll::Ready(ended) =
+                std::future::poll_fn(|cx| Poll::Ready(attempt.as_mut().poll(cx))).await
         {
-            let (run_id, step_run, attempt) = key;
-            let _ = inner.shards.send(run_id, Message::Began { run_id, step_run, attempt }).await;
-            drop(inner);
-            // The shard, just woken, may stand in the slot that only this thread serves. A task that never lets go of the
-            // thread would keep it there.
-            tokio::task::yield_now().await;
+            self.report(ended).await;
+            self.leave(&key, tag).await;
+            return Some(room);
         }
-        let started = Instant::now();
-        let execution = tokio::select! {
-            biased;
-            () = token.cancelled() => None,
-            () = self.stop.cancelled() => None,
-            execution = limited(work, executors.execute(work)) => Some(execution),
-        };
-        if let Some(execution) = execution {
-            self.report(work, execution, started.elapsed()).await;
-        }
-        self.inflight.leave(&key);
-        if let Err(error) = self.broker.settle(delivery, Settle::Ack).await {
+        let worker = self.clone();
+        self.tasks.spawn(async move {
+            if limited {
+                worker.tell_begin(key).await;
+            }
+            let token = worker.inflight.watch(key);
+            let ended = tokio::select! {
+                biased;
+                () = token.cancelled() => None,
+                () = worker.stop.cancelled() => None,
+                ended = attempt => Some(ended),
+            };
+            if let Some(ended) = ended {
+                worker.report(ended).await;
+            }
+            worker.leave(&key, tag).await;
+            drop(room);
+        });
+        None
+    }
+
+    /// From now on the time limit of the attempt counts.
+    async fn tell_begin(&self, (run_id, step_run, attempt): AttemptKey) {
+        let Some(inner) = self.engine.upgrade() else { return };
+        let _ = inner.shards.send(run_id, Message::Began { run_id, step_run, attempt }).await;
+        drop(inner);
+        // The shard, just woken, may stand in the slot that only this thread serves. A task that never lets go of the
+        // thread would keep it there.
+        tokio::task::yield_now().await;
+    }
+
+    async fn leave(&self, key: &AttemptKey, tag: u64) {
+        self.inflight.leave(key);
+        if let Err(error) = self.broker.acknowledge(tag).await {
             tracing::warn!(%error, "a finished attempt could not be acknowledged; a second delivery of it is ignored");
         }
     }
 
-    async fn report(&self, work: &Work, execution: Execution, duration: Duration) {
-        let Execution { outcome, log } = execution;
-        let status = if matches!(outcome, Outcome::Completed(_)) { "completed" } else { "failed" };
-        metrics::histogram!("taskiq_flow_attempt_duration_seconds",
-            "kind" => work.body().kind.name(), "status" => status)
-        .record(duration.as_secs_f64());
+    async fn report(&self, ended: Ended) {
+        let Ended { work, execution: Execution { outcome, log }, duration } = ended;
+        self.took.record(&work.body().kind, &outcome, duration);
+        work.plan_body.note_duration(duration);
         let finished = Finished {
             run_id: work.run_id,
             step_run: work.step_run,
             attempt: work.attempt,
-            step: Arc::clone(&work.step),
+            step: work.step,
             outcome,
             duration,
             log,
         };
         // Without an engine, or with one that has stopped, the attempt is made again after the next start.
         if let Some(inner) = self.engine.upgrade() {
-            let _ = inner.shards.send(work.run_id, Message::Finished(Box::new(finished))).await;
+            let _ = inner.shards.send(work.run_id, Message::Finished(finished)).await;
         }
     }
 }
 
-/// Bounds an attempt in time, and turns a panic into a failure.
-async fn limited(work: &Work, execution: impl Future<Output = Execution>) -> Execution {
-    let limit = work.timeout().unwrap_or(Duration::MAX);
-    match tokio::time::timeout(limit, AssertUnwindSafe(execution).catch_unwind()).await {
+/// Whether an attempt may be expected to end without waiting for anything: an expression, unless it is known to take
+/// long, and a Rust task of which it is known. Only then may the loop carry it out itself: a task that never lets go of
+/// its thread would hold up the loop, and with it a shard that the loop has just woken.
+fn ends_at_once(work: &Work) -> bool {
+    match &work.body().kind {
+        TaskKind::Expression(_) => work.plan_body.is_quick().unwrap_or(true),
+        TaskKind::Task(_) => work.timeout().is_none() && work.plan_body.is_quick().unwrap_or(false),
+        _ => false,
+    }
+}
+
+/// Carries out an attempt, bounds it in time, and turns a panic into a failure.
+async fn carry_out(executors: Arc<Executors>, mut work: Box<Work>) -> Ended {
+    let started = Instant::now();
+    let limit = work.timeout();
+    let execution = AssertUnwindSafe(executors.execute(&mut work)).catch_unwind();
+    let execution = match limit {
+        None => Ok(execution.await),
+        Some(limit) => tokio::time::timeout(limit, execution).await.map_err(|_| limit),
+    };
+    let execution = match execution {
         Ok(Ok(execution)) => execution,
         Ok(Err(_)) => Execution::failed(Failure::error("the task panicked").code("panic")),
-        Err(_) => Execution::failed(too_long(limit)),
-    }
+        Err(limit) => Execution::failed(too_long(limit)),
+    };
+    Ended { work, execution, duration: started.elapsed() }
 }
 
 /// Carries out a step that is a run of another pipeline. It waits beside the workers, not in one of them: else
 /// runs could wait for each other.
-pub(crate) fn spawn_inner_run(engine: &Weak<Inner>, work: Work, token: CancellationToken) {
+pub(crate) fn spawn_inner_run(engine: &Weak<Inner>, work: Box<Work>) {
     let Some(inner) = engine.upgrade() else { return };
     let worker = Worker::of(&inner);
+    let key = (work.run_id, work.step_run, work.attempt);
+    let token = inner.inflight.watch(key);
     inner.tasks.spawn(async move {
         let started = Instant::now();
         let execution = tokio::select! {
@@ -157,9 +237,9 @@ pub(crate) fn spawn_inner_run(engine: &Weak<Inner>, work: Work, token: Cancellat
             execution = inner_run(&worker.engine, &work, &token) => execution,
         };
         if let Some(execution) = execution {
-            worker.report(&work, execution, started.elapsed()).await;
+            worker.report(Ended { work, execution, duration: started.elapsed() }).await;
         }
-        worker.inflight.leave(&(work.run_id, work.step_run, work.attempt));
+        worker.inflight.leave(&key);
     });
 }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use taskiq_flow::core::expr::Inputs;
 use taskiq_flow::core::id::RunId;
+use taskiq_flow::core::run::TaskId;
 use taskiq_flow::task;
 use taskiq_flow::task::{TaskCall, TaskContext, TaskDef, TaskError, TaskRegistry};
 
@@ -121,7 +122,7 @@ async fn call(task: impl TaskDef, inputs: Value) -> Result<Value, TaskError> {
         run_id: RunId::new(),
         step: Arc::from("s"),
         attempt: 2,
-        task_id: "t".to_owned(),
+        task_id: TaskId { run_id: RunId::new(), step_run: 0, attempt: 2 },
     };
     let inputs = Inputs::from_iter(inputs.iter().map(|(name, value)| (name.as_str(), value.clone())));
     let registry = TaskRegistry::default();

@@ -184,17 +184,16 @@ impl InputSchema {
     pub fn check(
         &self,
         known: &[String],
-        required: &[&str],
+        required: &[String],
         mut given: Map<String, Value>,
     ) -> Result<Map<String, Value>, Vec<FieldError>> {
         let mut errors = Vec::new();
         match &self.0 {
             None => {
-                let missing = required.iter().filter(|name| !given.contains_key(**name));
+                let missing = required.iter().filter(|name| !given.contains_key(*name));
                 errors.extend(missing.map(|name| FieldError::new(name, "is missing")));
-                let known: HashSet<&str> =
-                    known.iter().map(String::as_str).chain(required.iter().copied()).collect();
-                errors.extend(given.keys().filter_map(|name| unknown(name, &known)).take(MAX_ERRORS));
+                let known = known.iter().chain(required).map(String::as_str);
+                errors.extend(unknown_of(&given, known));
             }
             Some(fields) => {
                 for (name, field) in &**fields {
@@ -207,8 +206,7 @@ impl InputSchema {
                         (None, None) => {}
                     }
                 }
-                let known: HashSet<&str> = fields.keys().map(String::as_str).collect();
-                errors.extend(given.keys().filter_map(|name| unknown(name, &known)).take(MAX_ERRORS));
+                errors.extend(unknown_of(&given, fields.keys().map(String::as_str)));
             }
         }
         errors.truncate(MAX_ERRORS);
@@ -326,6 +324,15 @@ fn reference_in(schema: &Value) -> Option<String> {
         Value::Array(items) => items.iter().find_map(reference_in),
         _ => None,
     }
+}
+
+/// What was given and is not known, each with a hint.
+fn unknown_of<'a>(given: &Map<String, Value>, known: impl Iterator<Item = &'a str>) -> Vec<FieldError> {
+    if given.is_empty() {
+        return Vec::new();
+    }
+    let known = known.collect();
+    given.keys().filter_map(|name| unknown(name, &known)).take(MAX_ERRORS).collect()
 }
 
 fn unknown(name: &str, known: &HashSet<&str>) -> Option<FieldError> {

@@ -1,8 +1,10 @@
 //! Events: the facts of a run, in order. They are its log, and what watchers are told.
 
+use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
 use super::error::RunError;
@@ -121,33 +123,96 @@ pub struct StepRef {
 }
 
 /// An event as watchers are told it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 pub struct EventView {
     /// The pipeline.
     pub pipeline_id: PipelineId,
     /// The run; none for an event of the pipeline itself.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub run_id: Option<RunId>,
-    /// Identifies the attempt to the outside world, such as a broker.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub task_id: Option<String>,
     /// The fact.
-    #[serde(flatten)]
-    pub event: Event,
+    pub event: SharedEvent,
+}
+
+/// One event of those that were decided together. All who are told of them share them with the store.
+#[derive(Debug, Clone)]
+pub struct SharedEvent {
+    together: Arc<[Event]>,
+    place: usize,
+}
+
+/// The id of one attempt of one step run, unique everywhere. As text: `<run>-<step run>-<attempt>`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TaskId {
+    /// The run.
+    pub run_id: RunId,
+    /// The number of the step run within its run.
+    pub step_run: u32,
+    /// The attempt, from 1.
+    pub attempt: u32,
 }
 
 impl EventView {
     /// The event of a run.
-    pub fn of_run(pipeline_id: PipelineId, run_id: RunId, event: Event) -> Self {
-        let task_id = event.fact.step().zip(event.fact.attempt());
-        let task_id = task_id.map(|(step, attempt)| task_id_of(run_id, step.step_run, attempt));
-        Self { pipeline_id, run_id: Some(run_id), task_id, event }
+    pub fn of_run(pipeline_id: PipelineId, run_id: RunId, event: impl Into<SharedEvent>) -> Self {
+        Self { pipeline_id, run_id: Some(run_id), event: event.into() }
+    }
+
+    /// Identifies the attempt that the event is about to the outside world, such as a broker.
+    pub fn task_id(&self) -> Option<TaskId> {
+        let fact = &self.event.fact;
+        let (run_id, step, attempt) = (self.run_id?, fact.step()?, fact.attempt()?);
+        Some(TaskId { run_id, step_run: step.step_run, attempt })
     }
 }
 
-/// The id of one attempt of one step run, unique everywhere.
-pub(super) fn task_id_of(run: RunId, step_run: u32, attempt: u32) -> String {
-    format!("{run}-{step_run}-{attempt}")
+impl Serialize for EventView {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Shown<'a> {
+            pipeline_id: &'a PipelineId,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            run_id: Option<RunId>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            task_id: Option<TaskId>,
+            #[serde(flatten)]
+            event: &'a Event,
+        }
+        let Self { pipeline_id, run_id, event } = self;
+        Shown { pipeline_id, run_id: *run_id, task_id: self.task_id(), event }.serialize(serializer)
+    }
+}
+
+impl SharedEvent {
+    /// Each of the events that were decided together, in order.
+    pub fn each_of(together: &Arc<[Event]>) -> impl Iterator<Item = Self> {
+        (0..together.len()).map(|place| Self { together: Arc::clone(together), place })
+    }
+}
+
+impl From<Event> for SharedEvent {
+    fn from(event: Event) -> Self {
+        Self { together: [event].into(), place: 0 }
+    }
+}
+
+impl Deref for SharedEvent {
+    type Target = Event;
+
+    fn deref(&self) -> &Event {
+        &self.together[self.place]
+    }
+}
+
+impl fmt::Display for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}-{}", self.run_id, self.step_run, self.attempt)
+    }
+}
+
+impl Serialize for TaskId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
 impl Fact {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::event::task_id_of;
+use super::event::TaskId;
 use crate::definition::{Body, Task};
 use crate::expr::Inputs;
 use crate::id::{PipelineId, RunId};
@@ -78,8 +78,8 @@ impl Work {
     }
 
     /// Identifies the attempt to the outside world, such as a broker or a called service.
-    pub fn task_id(&self) -> String {
-        task_id_of(self.run_id, self.step_run, self.attempt)
+    pub fn task_id(&self) -> TaskId {
+        TaskId { run_id: self.run_id, step_run: self.step_run, attempt: self.attempt }
     }
 
     /// The longest the attempt may take.

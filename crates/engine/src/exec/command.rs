@@ -113,7 +113,7 @@ impl CommandExecutor {
             ("TASKIQ_FLOW_RUN_ID", work.run_id.to_string()),
             ("TASKIQ_FLOW_STEP", work.step.to_string()),
             ("TASKIQ_FLOW_ATTEMPT", work.attempt.to_string()),
-            ("TASKIQ_FLOW_TASK_ID", work.task_id()),
+            ("TASKIQ_FLOW_TASK_ID", work.task_id().to_string()),
         ]);
         if let Some(cwd) = &spec.cwd {
             command.current_dir(cwd);

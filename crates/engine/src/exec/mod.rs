@@ -65,9 +65,10 @@ impl Executors {
         self
     }
 
-    /// Carries out an attempt. Dropping the future stops it.
-    pub(crate) async fn execute(&self, work: &Work) -> Execution {
-        match &work.body().kind {
+    /// Carries out an attempt. Dropping the future stops it. What needs the inputs for itself takes them.
+    pub(crate) async fn execute(&self, work: &mut Work) -> Execution {
+        let plan_body = Arc::clone(&work.plan_body);
+        match &plan_body.body().kind {
             TaskKind::Expression(expr) => {
                 let value = expr.evaluate(&work.inputs);
                 value.map_err(|error| Failure::permanent(error.to_string()).code("expression")).into()
@@ -82,7 +83,7 @@ impl Executors {
         }
     }
 
-    async fn call(&self, name: &str, work: &Work) -> Result<Value, Failure> {
+    async fn call(&self, name: &str, work: &mut Work) -> Result<Value, Failure> {
         let context = TaskContext {
             pipeline_id: work.pipeline_id.clone(),
             run_id: work.run_id,
@@ -90,7 +91,8 @@ impl Executors {
             attempt: work.attempt,
             task_id: work.task_id(),
         };
-        let called = self.registry.call(name, TaskCall { inputs: work.inputs.clone(), context }).await;
+        let called =
+            self.registry.call(name, TaskCall { inputs: std::mem::take(&mut work.inputs), context }).await;
         let called = called.ok_or_else(|| {
             let message = format!("no Rust task `{name}` is registered in this program");
             Failure::permanent(message).code("unknown_task")

@@ -4,16 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use taskiq_flow_core::definition::TaskKind;
-use taskiq_flow_core::id::RunId;
-use taskiq_flow_core::run::{Command, EventView, Fact, Failure, Outcome, RunStatus, Work};
-use taskiq_flow_store::{Append, Beside, RunSummary, RunWrite, StoreError, WriteError, Written};
+use taskiq_flow_core::id::{PipelineId, RunId};
+use taskiq_flow_core::plan::Plan;
+use taskiq_flow_core::run::{Command, Event, Fact, Failure, Outcome, RunStatus};
+use taskiq_flow_store::{Append, Beside, RunSummary, RunWrite, StepLog, StoreError, WriteError, Written};
 
 use super::turn::{Changed, Created, Turn};
-use super::{Alarm, Shard};
+use super::{Alarm, COUNTED, Shard};
 use crate::admission::Place;
 use crate::error::{ControlError, SubmitError};
 use crate::handle::Engine;
 use crate::inbox::{Finished, Message};
+use crate::measure::RunCounters;
 use crate::submission::Submitted;
 
 /// First and longest pause between attempts to write to a store that does not answer.
@@ -21,24 +23,33 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_
 /// Longest wait that one timer can hold; a later time is reached in several.
 const LONGEST_TIMER: Duration = Duration::from_secs(86_400 * 300);
 
+/// A run and its events that the store has been given.
+struct Appended {
+    run_id: RunId,
+    events: Arc<[Event]>,
+    logs: Vec<StepLog>,
+    commands: Vec<Command>,
+}
+
 impl Shard {
     /// Whether all that was decided is durable, or was refused for good. If not, the engine is stopping.
     pub(super) async fn commit(&mut self, turn: Turn) -> bool {
         let Turn { mut created, changed, .. } = turn;
         // What only sets timers has nothing that must be durable first.
-        let (silent, mut changed): (Vec<_>, Vec<_>) =
+        let (silent, changed): (Vec<_>, Vec<_>) =
             changed.into_iter().partition(|changed| changed.events.is_empty() && changed.logs.is_empty());
         for Changed { run_id, commands, .. } in silent {
             for command in commands {
-                self.carry_out(run_id, command).await;
+                self.carry_out(run_id, command);
             }
         }
         if created.is_empty() && changed.is_empty() {
             return true;
         }
+        let mut changed: Vec<Appended> = changed.into_iter().map(Appended::from).collect();
         let mut pause = PAUSES.0;
         let (answers, appended) = loop {
-            let writes = self.writes(&created, &changed);
+            let writes = self.writes(&mut created, &changed);
             let result = self.store.write(writes).await;
             match result {
                 Ok(mut answers) => {
@@ -62,20 +73,21 @@ impl Shard {
         for (changed, answer) in changed.into_iter().zip(appended) {
             self.appended(changed, answer).await;
         }
+        self.dispatch().await;
         true
     }
 
-    fn writes(&self, created: &[Created], changed: &[Changed]) -> Vec<RunWrite> {
+    /// New runs are handed over with this; what was decided about others can be written again.
+    fn writes(&self, created: &mut [Created], changed: &[Appended]) -> Vec<RunWrite> {
         let mut writes = Vec::with_capacity(created.len() + changed.len());
-        for Created { record, .. } in created {
-            writes.push(RunWrite::Create {
-                run: record.clone(),
-                owner: self.owner,
-                firing: None,
-                replays: None,
-            });
-        }
-        for Changed { run_id, events, logs, .. } in changed {
+        let records = created.iter_mut().filter_map(|created| created.record.take());
+        writes.extend(records.map(|run| RunWrite::Create {
+            run,
+            owner: self.owner,
+            firing: None,
+            replays: None,
+        }));
+        for Appended { run_id, events, logs, .. } in changed {
             let Some(driven) = self.runs.get(run_id) else { continue };
             let run = &driven.run;
             let (started_at, finished_at) = run.times();
@@ -83,7 +95,7 @@ impl Shard {
             writes.push(RunWrite::Append(Box::new(Append {
                 run_id: *run_id,
                 fence: driven.fence,
-                events: events.as_slice().into(),
+                events: Arc::clone(events),
                 logs: logs.clone(),
                 summary: RunSummary {
                     status: run.status(),
@@ -100,18 +112,17 @@ impl Shard {
     }
 
     /// The store did not take the writes. New runs are refused; what was decided about others is tried again.
-    fn not_written(&mut self, error: StoreError, created: &mut Vec<Created>, changed: &mut Vec<Changed>) {
+    fn not_written(&mut self, error: StoreError, created: &mut Vec<Created>, changed: &mut Vec<Appended>) {
         tracing::error!(%error, runs = changed.len(), "the store does not take writes; runs stand still until it does");
-        for Created { record, reply } in created.drain(..) {
-            self.forget(record.run_id);
-            changed.retain(|changed| changed.run_id != record.run_id);
+        for Created { run_id, reply, .. } in created.drain(..) {
+            self.forget(run_id);
+            changed.retain(|changed| changed.run_id != run_id);
             let _ = reply.send(Err(SubmitError::Store(error.clone())));
         }
     }
 
     fn created(&mut self, created: Created, answer: Result<Written, WriteError>) {
-        let Created { record, reply } = created;
-        let run_id = record.run_id;
+        let Created { run_id, pipeline_id, reply, .. } = created;
         let answer = match answer {
             Ok(Written::Exists(existing)) => {
                 self.forget(run_id);
@@ -119,8 +130,7 @@ impl Shard {
                 Ok(Submitted { run_id: existing.run_id, status, created: false })
             }
             Ok(_) => {
-                metrics::counter!("taskiq_flow_runs_started_total", "pipeline_id" => record.pipeline_id.to_string())
-                    .increment(1);
+                self.counters_of(&pipeline_id).started.increment(1);
                 Ok(Submitted { run_id, status: self.make_way_for(run_id), created: true })
             }
             Err(error) => {
@@ -153,8 +163,8 @@ impl Shard {
         if status.is_terminal() { status } else { RunStatus::Queued }
     }
 
-    async fn appended(&mut self, changed: Changed, answer: Result<Written, WriteError>) {
-        let Changed { run_id, events, commands, .. } = changed;
+    async fn appended(&mut self, changed: Appended, answer: Result<Written, WriteError>) {
+        let Appended { run_id, events, commands, .. } = changed;
         let Some(driven) = self.runs.get(&run_id) else { return };
         match answer {
             Ok(_) => {}
@@ -171,35 +181,45 @@ impl Shard {
                 return;
             }
         }
-        let pipeline_id = driven.run.plan().pipeline().id.clone();
         let status = driven.run.status();
         let plan = Arc::clone(driven.run.plan());
-        for event in events {
-            let skipped = match &event.fact {
-                Fact::StepSkip { step, .. } => plan.steps().get(step.step_index as usize),
-                _ => None,
-            };
-            let timestamp = event.timestamp;
-            self.hub.publish(EventView::of_run(pipeline_id.clone(), run_id, event));
-            if let Some(TaskKind::Pipeline(inner)) = skipped.map(|step| &step.task.body.kind) {
-                // Whoever watches that pipeline need not be allowed to know which one would have run it.
-                self.hub.publish_skip(
-                    inner.clone(),
-                    timestamp,
-                    "the step that would have run it was skipped",
-                );
-            }
-        }
+        let pipeline_id = &plan.pipeline().id;
+        self.hub.publish_run(pipeline_id, run_id, &events);
+        self.tell_of_skipped(&plan, &events);
         for command in commands {
-            self.carry_out(run_id, command).await;
+            self.carry_out(run_id, command);
         }
         if status.is_terminal() {
-            metrics::counter!("taskiq_flow_runs_total",
-                "pipeline_id" => pipeline_id.to_string(), "status" => status.as_str())
-            .increment(1);
+            self.counters_of(pipeline_id).ended(status);
             self.show_the_end(run_id);
             self.forget(run_id);
         }
+    }
+
+    /// Tells who watches a pipeline that a step would have run that it was skipped.
+    fn tell_of_skipped(&self, plan: &Plan, events: &[Event]) {
+        for event in events {
+            if let Fact::StepSkip { step, .. } = &event.fact
+                && let Some(skipped) = plan.steps().get(step.step_index as usize)
+                && let TaskKind::Pipeline(inner) = &skipped.task.body.kind
+            {
+                // Whoever watches that pipeline need not be allowed to know which one would have run it.
+                let reason = "the step that would have run it was skipped";
+                self.hub.publish_skip(inner.clone(), event.timestamp, reason);
+            }
+        }
+    }
+
+    fn counters_of(&mut self, pipeline_id: &PipelineId) -> Arc<RunCounters> {
+        if let Some(counters) = self.counters.get(pipeline_id) {
+            return Arc::clone(counters);
+        }
+        if self.counters.len() >= COUNTED {
+            self.counters.clear();
+        }
+        let counters = Arc::new(RunCounters::of(pipeline_id));
+        self.counters.insert(pipeline_id.clone(), Arc::clone(&counters));
+        counters
     }
 
     /// Shows a run whose end is durable to those who wait for it, so that they need not read its log.
@@ -215,22 +235,17 @@ impl Shard {
         let _ = last.send(Some(view));
     }
 
-    async fn carry_out(&mut self, run_id: RunId, command: Command) {
+    fn carry_out(&mut self, run_id: RunId, command: Command) {
         match command {
             Command::Dispatch(work) if self.draining => {
                 tracing::debug!(%run_id, step = %work.step, "left for the next start");
             }
             Command::Dispatch(work) => {
-                let token = self.inflight.enter((run_id, work.step_run, work.attempt));
+                self.inflight.enter(run_id, [(work.step_run, work.attempt)]);
                 if matches!(work.body().kind, TaskKind::Pipeline(_)) {
-                    crate::worker::spawn_inner_run(&self.engine, *work, token);
-                    return;
-                }
-                let lost = lost(&work);
-                if let Err(error) = self.broker.publish(*work).await {
-                    self.inflight.leave(&(run_id, lost.step_run, lost.attempt));
-                    let outcome = Outcome::Failed(Failure::error(error.to_string()).code("broker"));
-                    self.again.push(Message::Finished(Box::new(Finished { outcome, ..lost })));
+                    crate::worker::spawn_inner_run(&self.engine, work);
+                } else {
+                    self.outgoing.push(work);
                 }
             }
             Command::Cancel { step_run, attempt } => self.inflight.cancel(&(run_id, step_run, attempt)),
@@ -239,6 +254,26 @@ impl Shard {
             }
             Command::RunTimer { at } => self.set_timer(run_id, Alarm::Run, at.since(self.clock.now())),
             other => tracing::error!(%run_id, command = ?other, "a command that this engine does not know"),
+        }
+    }
+
+    /// Hands the attempts of all runs over together.
+    async fn dispatch(&mut self) {
+        if self.outgoing.is_empty() {
+            return;
+        }
+        let outgoing = std::mem::take(&mut self.outgoing);
+        for (work, error) in self.broker.publish(outgoing).await {
+            self.inflight.leave(&(work.run_id, work.step_run, work.attempt));
+            self.again.push(Message::Finished(Finished {
+                run_id: work.run_id,
+                step_run: work.step_run,
+                attempt: work.attempt,
+                step: work.step,
+                outcome: Outcome::Failed(Failure::error(error.to_string()).code("broker")),
+                duration: Duration::ZERO,
+                log: None,
+            }));
         }
     }
 
@@ -281,15 +316,9 @@ impl Shard {
     }
 }
 
-/// What is reported of an attempt that could not be handed over.
-fn lost(work: &Work) -> Finished {
-    Finished {
-        run_id: work.run_id,
-        step_run: work.step_run,
-        attempt: work.attempt,
-        step: Arc::clone(&work.step),
-        outcome: Outcome::Failed(Failure::error("")),
-        duration: Duration::ZERO,
-        log: None,
+impl From<Changed> for Appended {
+    fn from(changed: Changed) -> Self {
+        let Changed { run_id, events, commands, logs } = changed;
+        Self { run_id, events: events.into(), logs, commands }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use taskiq_flow_core::definition::Priority;
-use taskiq_flow_core::id::RunId;
+use taskiq_flow_core::id::{PipelineId, RunId};
 use taskiq_flow_core::plan::Plan;
 use taskiq_flow_core::run::{Command, Effects, Event, IllegalEvent, Input, Run, RunStatus};
 use taskiq_flow_core::time::Timestamp;
@@ -31,7 +31,10 @@ pub(super) struct Turn {
 
 /// A run that is to be created.
 pub(super) struct Created {
-    pub(super) record: Box<RunRecord>,
+    pub(super) run_id: RunId,
+    pub(super) pipeline_id: PipelineId,
+    /// Until it is handed to the store.
+    pub(super) record: Option<Box<RunRecord>>,
     pub(super) reply: oneshot::Sender<Result<Submitted, SubmitError>>,
 }
 
@@ -45,21 +48,32 @@ pub(super) struct Changed {
 
 impl Turn {
     /// What the run has decided in this turn.
-    pub(super) fn of(&mut self, run_id: RunId) -> &mut Changed {
-        // Messages of one run tend to come together, so the last one is tried first.
-        let place = self.changed.iter().rposition(|changed| changed.run_id == run_id);
-        let place = place.unwrap_or_else(|| {
+    pub(super) fn of(&mut self, run_id: RunId, driven: &mut Driven) -> &mut Changed {
+        if self.changed.get(driven.decided_at).is_none_or(|changed| changed.run_id != run_id) {
+            driven.decided_at = self.changed.len();
             let changed = Changed { run_id, events: Vec::new(), commands: Vec::new(), logs: Vec::new() };
             self.changed.push(changed);
-            self.changed.len() - 1
-        });
-        &mut self.changed[place]
+        }
+        &mut self.changed[driven.decided_at]
     }
 
-    fn add(&mut self, run_id: RunId, effects: Effects) {
-        let changed = self.of(run_id);
-        changed.events.extend(effects.events);
-        changed.commands.extend(effects.commands);
+    fn add(&mut self, run_id: RunId, driven: &mut Driven, effects: Effects) {
+        let changed = self.of(run_id, driven);
+        if changed.events.is_empty() && changed.commands.is_empty() {
+            (changed.events, changed.commands) = (effects.events, effects.commands);
+        } else {
+            changed.events.extend(effects.events);
+            changed.commands.extend(effects.commands);
+        }
+    }
+
+    /// Notes what an input that cannot be refused has come to.
+    fn note(&mut self, run_id: RunId, driven: &mut Driven, effects: Result<Effects, IllegalEvent>) {
+        match effects {
+            Ok(effects) if effects.events.is_empty() && effects.commands.is_empty() => {}
+            Ok(effects) => self.add(run_id, driven, effects),
+            Err(error) => tracing::error!(%run_id, %error, "a run refused what happened to it"),
+        }
     }
 }
 
@@ -109,7 +123,7 @@ impl Shard {
                     }
                     let effects = driven.run.handle(input, self.clock.now());
                     effects
-                        .map(|effects| turn.add(run_id, effects))
+                        .map(|effects| turn.add(run_id, driven, effects))
                         .map_err(|_| ControlError::Illegal { status, action })
                 });
                 turn.controls.push((reply, answer));
@@ -117,10 +131,10 @@ impl Shard {
             Message::Began { run_id, step_run, attempt } => {
                 if let Some(driven) = self.runs.get_mut(&run_id) {
                     let effects = driven.run.handle(Input::Began { step_run, attempt }, self.clock.now());
-                    self.add(run_id, effects, turn);
+                    turn.note(run_id, driven, effects);
                 }
             }
-            Message::Finished(finished) => self.finished(*finished, turn),
+            Message::Finished(finished) => self.finished(finished, turn),
             Message::Drain { .. } => {
                 self.draining = true;
                 turn.after.push(message);
@@ -153,10 +167,11 @@ impl Shard {
         let mut run = Run::new(plan, run_id, &record.parameters, record.created_at);
         let skipped = skip.map(|reason| run.handle(Input::Skip { reason: reason.into() }, self.clock.now()));
         let fence = Fence { owner: self.owner, token: 1 };
+        let pipeline_id = record.pipeline_id.clone();
         self.drive(run, fence, record.reuse.clone(), place, open);
-        turn.created.push(Created { record: Box::new(record), reply });
-        if let Some(effects) = skipped {
-            self.add(run_id, effects, turn);
+        turn.created.push(Created { run_id, pipeline_id, record: Some(Box::new(record)), reply });
+        if let (Some(effects), Some(driven)) = (skipped, self.runs.get_mut(&run_id)) {
+            turn.note(run_id, driven, effects);
         }
     }
 
@@ -179,8 +194,8 @@ impl Shard {
             place
         };
         self.drive(run, fence, reuse, Some(place), open);
-        if started {
-            self.add(run_id, effects, turn);
+        if started && let Some(driven) = self.runs.get_mut(&run_id) {
+            turn.note(run_id, driven, effects);
         }
     }
 
@@ -208,8 +223,16 @@ impl Shard {
         open: Option<OpenRun>,
     ) {
         let run_id = run.id();
-        let driven =
-            Driven { run, fence, reuse, place, _open: open, timers: HashSet::new(), waiters: Vec::new() };
+        let driven = Driven {
+            run,
+            fence,
+            reuse,
+            place,
+            _open: open,
+            timers: HashSet::new(),
+            waiters: Vec::new(),
+            decided_at: 0,
+        };
         self.runs.insert(run_id, driven);
     }
 
@@ -227,7 +250,7 @@ impl Shard {
             }
             let reuse = std::mem::take(&mut driven.reuse);
             let effects = driven.run.handle(Input::Start { reuse }, self.clock.now());
-            self.add(run_id, effects, turn);
+            turn.note(run_id, driven, effects);
         }
     }
 
@@ -237,9 +260,9 @@ impl Shard {
         let Some(driven) = self.runs.get_mut(&run_id) else { return };
         let effects = driven.run.handle(Input::Finished { step_run, attempt, outcome, duration }, now);
         if let Some(text) = log.filter(|text| !text.is_empty()) {
-            turn.of(run_id).logs.push(StepLog { step_run, step, attempt, at: now, text });
+            turn.of(run_id, driven).logs.push(StepLog { step_run, step, attempt, at: now, text });
         }
-        self.add(run_id, effects, turn);
+        turn.note(run_id, driven, effects);
     }
 
     fn ring(&mut self, rung: &Rung, turn: &mut Turn) {
@@ -251,16 +274,7 @@ impl Shard {
             Alarm::Run => Input::RunTimer,
         };
         let effects = driven.run.handle(input, self.clock.now());
-        self.add(run_id, effects, turn);
-    }
-
-    /// Notes what an input that cannot be refused has come to.
-    fn add(&mut self, run_id: RunId, effects: Result<Effects, IllegalEvent>, turn: &mut Turn) {
-        match effects {
-            Ok(effects) if effects.events.is_empty() && effects.commands.is_empty() => {}
-            Ok(effects) => turn.add(run_id, effects),
-            Err(error) => tracing::error!(%run_id, %error, "a run refused what happened to it"),
-        }
+        turn.note(run_id, driven, effects);
     }
 
     /// Answers what only wants to look, now that all is durable.

@@ -1,0 +1,71 @@
+//! Measurements of the engine. Their handles are kept: to look one up costs more than what it counts.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use metrics::{Counter, Histogram};
+use taskiq_flow_core::definition::TaskKind;
+use taskiq_flow_core::id::PipelineId;
+use taskiq_flow_core::run::{Outcome, RunStatus};
+
+/// How long attempts took, by kind and by what came of them. A handle is made when it is first used, and stays with the
+/// recorder of that time.
+#[derive(Debug, Default)]
+pub(crate) struct AttemptDurations([[OnceLock<Histogram>; 2]; KINDS]);
+
+/// The kinds that attempts are made of.
+const KINDS: usize = 7;
+
+/// How many runs of a pipeline were started and how many ended, by status.
+#[derive(Debug)]
+pub(crate) struct RunCounters {
+    pub(crate) started: Counter,
+    ended: [OnceLock<Counter>; RunStatus::ALL.len()],
+    pipeline_id: PipelineId,
+}
+
+impl AttemptDurations {
+    pub(crate) fn record(&self, kind: &TaskKind, outcome: &Outcome, duration: Duration) {
+        let (place, status) = match outcome {
+            Outcome::Completed(_) => (0, "completed"),
+            Outcome::Failed(_) => (1, "failed"),
+        };
+        let histogram = self.0[index_of(kind)][place].get_or_init(|| {
+            metrics::histogram!("taskiq_flow_attempt_duration_seconds", "kind" => kind.name(), "status" => status)
+        });
+        histogram.record(duration.as_secs_f64());
+    }
+}
+
+fn index_of(kind: &TaskKind) -> usize {
+    match kind {
+        TaskKind::Expression(_) => 0,
+        TaskKind::Command(_) => 1,
+        TaskKind::Http(_) => 2,
+        TaskKind::Task(_) => 3,
+        TaskKind::Taskiq(_) => 4,
+        TaskKind::Pipeline(_) => 5,
+        // The machine makes attempts of no others.
+        _ => 6,
+    }
+}
+
+impl RunCounters {
+    pub(crate) fn of(pipeline_id: &PipelineId) -> Self {
+        let name = pipeline_id.to_string();
+        Self {
+            started: metrics::counter!("taskiq_flow_runs_started_total", "pipeline_id" => name),
+            ended: Default::default(),
+            pipeline_id: pipeline_id.clone(),
+        }
+    }
+
+    pub(crate) fn ended(&self, status: RunStatus) {
+        let Some(place) = RunStatus::ALL.iter().position(|known| *known == status) else { return };
+        let counter = self.ended[place].get_or_init(|| {
+            let name = self.pipeline_id.to_string();
+            metrics::counter!("taskiq_flow_runs_total", "pipeline_id" => name, "status" => status.as_str())
+        });
+        counter.increment(1);
+    }
+}
