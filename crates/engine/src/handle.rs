@@ -16,7 +16,7 @@ use crate::inflight::Inflight;
 use crate::measure::AttemptDurations;
 use crate::open::OpenRuns;
 use crate::options::EngineOptions;
-use crate::scheduler::Scheduler;
+use crate::schedule::Scheduler;
 
 /// A handle to a running engine. Clones are the same engine.
 ///

@@ -23,7 +23,6 @@ mod options;
 mod query;
 mod register;
 mod schedule;
-mod scheduler;
 mod shard;
 mod start;
 mod submission;

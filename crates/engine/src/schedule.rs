@@ -1,28 +1,31 @@
 //! Schedules: what starts runs by itself, at its time.
 //!
-//! One task sleeps until the next schedule is due; a change wakes it. A firing is a run with an idempotency key
-//! made of the schedule and the time, so that a crash between the two cannot fire twice. A firing that was
-//! missed while nothing ran is made up for once.
+//! One task sleeps until the next start; a change wakes it. Each schedule whose time has come then fires in a task of
+//! its own, one time after another, so that none holds up another. A firing is a run with an idempotency key made of the
+//! schedule and the time, so that a crash between the two cannot fire twice. When the times are, which of those that
+//! were missed count, and how far jitter moves a start is the calendar's affair.
 
+mod adopt;
+mod book;
 mod firing;
-mod timing;
 
-use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use serde_json::{Map, Value};
-use taskiq_flow_core::definition::{Pipeline, ScheduleSpec};
+use taskiq_flow_core::calendar::{CalendarError, check_timezone};
+use taskiq_flow_core::definition::{CatchUp, Overlap, ScheduleRules, Timing};
 use taskiq_flow_core::id::PipelineId;
-use taskiq_flow_core::plan::Plan;
 use taskiq_flow_core::time::Timestamp;
-use taskiq_flow_store::{ScheduleRecord, StoreError, StoredTiming, Trigger};
+use taskiq_flow_store::{ScheduleRecord, Trigger};
 
-use crate::catalog::Registered;
 use crate::error::{ScheduleError, SubmitError};
 use crate::handle::Engine;
 use crate::submission::{Submission, Submitted};
 
+pub(crate) use self::adopt::check_specs;
+pub(crate) use self::book::Scheduler;
+use self::book::{calendar_of, same_times};
 pub(crate) use self::firing::spawn;
-use self::timing::{invalid, next_fire, stored};
 
 /// Longest id of a schedule, in bytes.
 const MAX_ID: usize = 256;
@@ -35,34 +38,42 @@ pub struct ScheduleRequest {
     /// The pipeline it starts.
     pub pipeline_id: PipelineId,
     /// When it fires.
-    pub timing: StoredTiming,
+    pub timing: Timing,
     /// IANA name of the time zone of a cron expression.
     pub timezone: String,
     /// Parameters of the runs it starts.
     pub parameters: Map<String, Value>,
     /// Whether it fires.
     pub enabled: bool,
+    /// Which of its times it fires at, and what else is under way then.
+    pub rules: ScheduleRules,
 }
 
 /// What is to change of a schedule; none: stays as it is.
 #[derive(Debug, Clone, Default)]
 #[allow(missing_docs, reason = "the fields are those of the request")]
 pub struct ScheduleChange {
-    pub timing: Option<StoredTiming>,
+    pub timing: Option<Timing>,
     pub timezone: Option<String>,
     pub parameters: Option<Map<String, Value>>,
     pub enabled: Option<bool>,
+    pub catch_up: Option<CatchUp>,
+    pub overlap: Option<Overlap>,
+    /// Some(None): there is to be none any more. So with `from` and `until`.
+    pub jitter: Option<Option<Duration>>,
+    pub from: Option<Option<Timestamp>>,
+    pub until: Option<Option<Timestamp>>,
 }
 
 impl Engine {
     /// All schedules, by id.
     pub fn schedules(&self) -> Vec<ScheduleRecord> {
-        self.0.scheduler.records.lock().values().cloned().collect()
+        self.0.scheduler.book.lock().all().cloned().collect()
     }
 
     /// The schedule of that id.
     pub fn schedule(&self, id: &str) -> Option<ScheduleRecord> {
-        self.0.scheduler.records.lock().get(id).cloned()
+        self.0.scheduler.book.lock().get(id).cloned()
     }
 
     /// Makes a schedule.
@@ -80,7 +91,7 @@ impl Engine {
             return Err(ScheduleError::Exists(id));
         }
         let of_pipeline = |record: &&ScheduleRecord| record.pipeline_id == request.pipeline_id;
-        let count = self.0.scheduler.records.lock().values().filter(of_pipeline).count();
+        let count = self.0.scheduler.book.lock().all().filter(of_pipeline).count();
         self.check_schedule_count(&request.pipeline_id, count + 1)?;
         let now = self.0.clock.now();
         let record = ScheduleRecord {
@@ -90,11 +101,12 @@ impl Engine {
             timezone: request.timezone,
             parameters: request.parameters,
             enabled: request.enabled,
+            rules: request.rules,
             created_at: now,
             next_fire_at: None,
             last_fire_at: None,
         };
-        self.put_schedule(record, now).await
+        self.put_schedule(record, None, now).await
     }
 
     /// Changes a schedule.
@@ -107,20 +119,23 @@ impl Engine {
         change: ScheduleChange,
     ) -> Result<ScheduleRecord, ScheduleError> {
         let _changing = self.0.scheduler.changing.lock().await;
-        let mut record = self.schedule(id).ok_or_else(|| ScheduleError::Unknown(id.to_owned()))?;
-        if let Some(timing) = change.timing {
-            record.timing = timing;
-        }
-        if let Some(timezone) = change.timezone {
-            record.timezone = timezone;
-        }
-        if let Some(parameters) = change.parameters {
-            record.parameters = parameters;
-        }
-        if let Some(enabled) = change.enabled {
-            record.enabled = enabled;
-        }
-        self.put_schedule(record, self.0.clock.now()).await
+        let before = self.schedule(id).ok_or_else(|| ScheduleError::Unknown(id.to_owned()))?;
+        let was = before.clone();
+        let record = ScheduleRecord {
+            timing: change.timing.unwrap_or(was.timing),
+            timezone: change.timezone.unwrap_or(was.timezone),
+            parameters: change.parameters.unwrap_or(was.parameters),
+            enabled: change.enabled.unwrap_or(was.enabled),
+            rules: ScheduleRules {
+                catch_up: change.catch_up.unwrap_or(was.rules.catch_up),
+                overlap: change.overlap.unwrap_or(was.rules.overlap),
+                jitter: change.jitter.unwrap_or(was.rules.jitter),
+                from: change.from.unwrap_or(was.rules.from),
+                until: change.until.unwrap_or(was.rules.until),
+            },
+            ..was
+        };
+        self.put_schedule(record, Some(&before), self.0.clock.now()).await
     }
 
     /// Removes a schedule.
@@ -132,8 +147,8 @@ impl Engine {
         if !self.0.store.delete_schedule(id).await? {
             return Err(ScheduleError::Unknown(id.to_owned()));
         }
-        self.0.scheduler.records.lock().remove(id);
-        self.0.scheduler.changed.notify_one();
+        self.0.scheduler.book.lock().remove(id);
+        self.0.scheduler.tell_edited();
         Ok(())
     }
 
@@ -155,138 +170,36 @@ impl Engine {
         Ok(self.submit_within(submission, most).await?)
     }
 
-    /// Checks and keeps a schedule. The caller holds `changing`.
+    /// Checks and keeps a schedule, `before` being what it was. The caller holds `changing`.
     async fn put_schedule(
         &self,
         mut record: ScheduleRecord,
+        before: Option<&ScheduleRecord>,
         now: Timestamp,
     ) -> Result<ScheduleRecord, ScheduleError> {
-        let next = next_fire(&record.timing, &record.timezone, record.created_at, now)?;
+        check_timezone(&record.timezone).map_err(impossible)?;
+        let calendar = calendar_of(&record).map_err(impossible)?;
         let unknown = || SubmitError::UnknownPipeline(record.pipeline_id.clone());
         let registered = self.pipeline(&record.pipeline_id).ok_or_else(unknown)?;
         registered.plan.check_parameters(record.parameters.clone()).map_err(SubmitError::Parameters)?;
-        record.next_fire_at = next.filter(|_| record.enabled);
+        record.next_fire_at = match before {
+            _ if !record.enabled => None,
+            // A time that has come and not been carried out yet stays due.
+            Some(before) if before.enabled && same_times(before, &record) => before.next_fire_at,
+            _ => calendar.after(now),
+        };
         self.0.store.put_schedule(record.clone()).await?;
-        self.0.scheduler.records.lock().insert(record.id.clone(), record.clone());
-        self.0.scheduler.changed.notify_one();
+        self.0.scheduler.book.lock().put(record.clone()).map_err(impossible)?;
+        self.0.scheduler.tell_edited();
         Ok(record)
     }
-
-    /// Makes the schedules that a definition brings, and removes those that the version before it brought and it does
-    /// not. What people changed about one since stays, unless the definition itself says something new of it.
-    pub(crate) async fn adopt_schedules(
-        &self,
-        registered: &Registered,
-        before: Option<&Pipeline>,
-    ) -> Result<(), ScheduleError> {
-        let pipeline = registered.plan.pipeline();
-        let earlier = before.map_or(&[][..], |before| &before.schedules);
-        if pipeline.schedules.is_empty() && earlier.is_empty() {
-            return Ok(());
-        }
-        let _changing = self.0.scheduler.changing.lock().await;
-        // At a start they are adopted before those in the store are taken up.
-        let mut known: HashMap<_, _> =
-            self.0.store.schedules().await?.into_iter().map(|record| (record.id.clone(), record)).collect();
-        known.retain(|_, record| record.pipeline_id == pipeline.id);
-        for spec in earlier.iter().filter(|spec| pipeline.schedules.iter().all(|kept| kept.id != spec.id)) {
-            let id = id_of(&pipeline.id, spec);
-            if known.contains_key(&id) {
-                self.0.store.delete_schedule(&id).await?;
-                self.0.scheduler.records.lock().remove(&id);
-            }
-        }
-        let now = self.0.clock.now();
-        for spec in &pipeline.schedules {
-            let id = id_of(&pipeline.id, spec);
-            let timing = stored(&spec.timing);
-            let same = |known: &ScheduleRecord| {
-                earlier.contains(spec)
-                    || known.timing == timing
-                        && known.timezone == spec.timezone
-                        && known.parameters == spec.parameters
-            };
-            if let Some(known) = known.remove(&id).filter(same) {
-                self.0.scheduler.records.lock().insert(id, known);
-                continue;
-            }
-            let record = ScheduleRecord {
-                id,
-                pipeline_id: pipeline.id.clone(),
-                timing,
-                timezone: spec.timezone.clone(),
-                parameters: spec.parameters.clone(),
-                enabled: spec.enabled,
-                created_at: now,
-                next_fire_at: None,
-                last_fire_at: None,
-            };
-            self.put_schedule(record, now).await?;
-        }
-        Ok(())
-    }
-
-    /// Whether the ids of the schedules that a definition brings are free, or its own already: they are made of two
-    /// ids with a dot between, and both may have dots.
-    pub(crate) fn check_schedule_ids(&self, pipeline: &Pipeline) -> Result<(), ScheduleError> {
-        for spec in &pipeline.schedules {
-            let id = id_of(&pipeline.id, spec);
-            if self.schedule(&id).is_some_and(|known| known.pipeline_id != pipeline.id) {
-                return Err(ScheduleError::Exists(id));
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether a definition that comes over the API brings no more schedules than its pipeline may have, with those
-    /// that people made.
-    pub(crate) fn check_own_schedules(&self, pipeline: &Pipeline) -> Result<(), ScheduleError> {
-        if pipeline.schedules.is_empty() {
-            return Ok(());
-        }
-        let own: HashSet<_> = pipeline.schedules.iter().map(|spec| id_of(&pipeline.id, spec)).collect();
-        // Those of the version before that this one leaves out go with it.
-        let before = self.pipeline(&pipeline.id);
-        let before = before.iter().flat_map(|before| &before.plan.pipeline().schedules);
-        let gone: HashSet<_> = before.map(|spec| id_of(&pipeline.id, spec)).collect();
-        let records = self.0.scheduler.records.lock();
-        let others = records
-            .values()
-            .filter(|record| record.pipeline_id == pipeline.id)
-            .filter(|record| !own.contains(&record.id) && !gone.contains(&record.id));
-        let count = own.len() + others.count();
-        drop(records);
-        self.check_schedule_count(&pipeline.id, count)
-    }
-
-    fn check_schedule_count(&self, pipeline: &PipelineId, count: usize) -> Result<(), ScheduleError> {
-        let most = self.0.options.max_schedules;
-        match count > most {
-            true => Err(ScheduleError::TooMany { pipeline: pipeline.clone(), most }),
-            false => Ok(()),
-        }
-    }
-
-    pub(crate) async fn drop_schedules_of(&self, pipeline: &PipelineId) -> Result<(), StoreError> {
-        let _changing = self.0.scheduler.changing.lock().await;
-        for record in self.schedules().into_iter().filter(|record| &record.pipeline_id == pipeline) {
-            self.0.store.delete_schedule(&record.id).await?;
-            self.0.scheduler.records.lock().remove(&record.id);
-        }
-        Ok(())
-    }
 }
 
-/// Checks the schedules that a definition brings: their times, and whether their parameters fit it.
-pub(crate) fn check_specs(plan: &Plan, now: Timestamp) -> Result<(), ScheduleError> {
-    for spec in &plan.pipeline().schedules {
-        next_fire(&stored(&spec.timing), &spec.timezone, now, now)?;
-        plan.check_parameters(spec.parameters.clone()).map_err(SubmitError::Parameters)?;
-    }
-    Ok(())
+fn impossible(error: CalendarError) -> ScheduleError {
+    let CalendarError { field, message, help } = error;
+    invalid(field, format!("{message}; {help}"))
 }
 
-/// The id of a schedule that a definition brings.
-fn id_of(pipeline: &PipelineId, spec: &ScheduleSpec) -> String {
-    format!("{pipeline}.{}", spec.id)
+fn invalid(field: &'static str, message: impl Into<String>) -> ScheduleError {
+    ScheduleError::Invalid { field, message: message.into() }
 }

@@ -19,7 +19,7 @@ use crate::inbox::Shards;
 use crate::inflight::Inflight;
 use crate::open::OpenRuns;
 use crate::options::EngineOptions;
-use crate::scheduler::Scheduler;
+use crate::schedule::Scheduler;
 use crate::{query, schedule, shard, worker};
 
 impl Engine {

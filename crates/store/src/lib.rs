@@ -23,8 +23,8 @@ pub use memory::MemoryStore;
 pub use records::{
     Append, Beside, CacheEntry, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryChange,
     DeliveryFilter, Fence, Firing, FiringFilter, FiringOutcome, Origin, PipelineRecord, RunFilter, RunRecord,
-    RunSummary, RunWrite, ScheduleRecord, SecurityChange, SecurityRecord, Snapshot, StepLog, StoredTiming,
-    Trigger, Written,
+    RunSummary, RunWrite, ScheduleRecord, SecurityChange, SecurityRecord, Snapshot, StepLog, Trigger,
+    Written,
 };
 #[cfg(feature = "sqlite")]
 pub use sqlite::{Durability, SqliteOptions, SqliteStore};

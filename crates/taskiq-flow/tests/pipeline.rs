@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use taskiq_flow::core::definition::{OnError, OnFull, RetryPolicy, ScheduleSpec, Timing};
+use taskiq_flow::core::definition::{
+    CatchUp, OnError, OnFull, Overlap, RetryPolicy, ScheduleRules, ScheduleSpec, Timing,
+};
 use taskiq_flow::core::load::load_json;
 use taskiq_flow::pipeline::{
     Pipeline, TaskSpec, command, expr, expression, filter, group, http, kind, map, reduce, sub_pipeline,
@@ -81,6 +83,13 @@ fn a_dataflow_is_written_as_a_file_would_be() {
             timezone: "UTC".into(),
             parameters: json!({"a": 1, "numbers": []}).as_object().cloned().unwrap(),
             enabled: false,
+            rules: ScheduleRules {
+                catch_up: CatchUp::All,
+                overlap: Overlap::CancelPrevious,
+                jitter: Some(Duration::from_secs(90)),
+                from: Some("2026-01-01T00:00:00Z".parse().unwrap()),
+                until: None,
+            },
         })
         .build_with(&registry)
         .unwrap_or_else(|mistakes| panic!("{mistakes}"));
@@ -126,7 +135,8 @@ fn a_dataflow_is_written_as_a_file_would_be() {
             "concurrency": [{"max": 4}, {"max": 1, "key": "a", "on_full": "cancel_oldest"}],
             "timeout": "1h",
             "schedule": [{"id": "nightly", "cron": "0 2 * * *", "timezone": "UTC",
-                "parameters": {"a": 1, "numbers": []}, "enabled": false}],
+                "parameters": {"a": 1, "numbers": []}, "enabled": false,
+                "catch_up": "all", "overlap": "cancel_previous", "jitter": "1m30s", "from": "2026-01-01T00:00:00.000Z"}],
         }),
     );
 }

@@ -1,18 +1,20 @@
 //! `/schedules`.
 
+use std::time::Duration;
+
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use http::{StatusCode, Uri};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
+use taskiq_flow_core::definition::{CatchUp, Overlap, ScheduleRules, Timing};
 use taskiq_flow_core::id::PipelineId;
 use taskiq_flow_core::time::{Timestamp, parse_duration};
 use taskiq_flow_engine::{ScheduleChange, ScheduleRequest};
 use taskiq_flow_security::audit::AuditEvent;
 use taskiq_flow_security::guard::Note;
 use taskiq_flow_security::{Permission, Resource};
-use taskiq_flow_store::StoredTiming;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{Allowed, Caller, OnSchedule, location, run_location};
@@ -57,6 +59,19 @@ pub(crate) struct NewSchedule {
     parameters: Map<String, Value>,
     /// True unless said.
     enabled: Option<bool>,
+    /// What becomes of times that came while nothing could fire: `skip`, `one` (the last one; the default) or `all`.
+    catch_up: Option<String>,
+    /// What becomes of a time that finds the schedule's last run unfinished: `allow` (the default), `skip`, `queue` or
+    /// `cancel_previous`.
+    overlap: Option<String>,
+    /// A run starts up to so long after its time. Such as `30s`.
+    jitter: Option<String>,
+    /// No time of `cron` before this one counts; an `interval` counts from here.
+    #[schema(format = DateTime)]
+    from: Option<String>,
+    /// No time of `cron` or `interval` after this one counts.
+    #[schema(format = DateTime)]
+    until: Option<String>,
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -73,6 +88,27 @@ pub(crate) struct ScheduleEdit {
     #[schema(value_type = Option<Object>)]
     parameters: Option<Map<String, Value>>,
     enabled: Option<bool>,
+    /// `skip`, `one` or `all`.
+    catch_up: Option<String>,
+    /// `allow`, `skip`, `queue` or `cancel_previous`.
+    overlap: Option<String>,
+    /// Such as `30s`; null: none.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    jitter: Option<Option<String>>,
+    /// Null: none.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    from: Option<Option<String>>,
+    /// Null: none.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    until: Option<Option<String>>,
+}
+
+/// A field that is there, though it may be null.
+fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
 }
 
 /// Schedules of the pipelines the caller may read.
@@ -118,6 +154,13 @@ pub(crate) async fn create_schedule(
         timezone: new.timezone.unwrap_or_else(|| "UTC".to_owned()),
         parameters: new.parameters,
         enabled: new.enabled.unwrap_or(true),
+        rules: ScheduleRules {
+            catch_up: word("catch_up", new.catch_up, CatchUp::WORDS)?.unwrap_or_default(),
+            overlap: word("overlap", new.overlap, Overlap::WORDS)?.unwrap_or_default(),
+            jitter: new.jitter.map(|text| duration("jitter", &text)).transpose()?,
+            from: new.from.map(|text| time("from", &text)).transpose()?,
+            until: new.until.map(|text| time("until", &text)).transpose()?,
+        },
     };
     let schedule = schedules::create(&state, &permit, request).await?;
     let location = location(&uri, &format!("/schedules/{}", schedule.id));
@@ -146,6 +189,14 @@ pub(crate) async fn change_schedule(
         timezone: edit.timezone,
         parameters: edit.parameters,
         enabled: edit.enabled,
+        catch_up: word("catch_up", edit.catch_up, CatchUp::WORDS)?,
+        overlap: word("overlap", edit.overlap, Overlap::WORDS)?,
+        jitter: edit
+            .jitter
+            .map(|jitter| jitter.map(|text| duration("jitter", &text)).transpose())
+            .transpose()?,
+        from: edit.from.map(|from| from.map(|text| time("from", &text)).transpose()).transpose()?,
+        until: edit.until.map(|until| until.map(|text| time("until", &text)).transpose()).transpose()?,
     };
     Ok(Json(schedules::change(&state, &permit, &record, change).await?))
 }
@@ -204,24 +255,34 @@ pub(crate) async fn trigger_schedule(
 
 const ONE_TIMING: &str = "expected one of cron, interval and at";
 
-fn timing(
-    cron: Option<String>,
-    interval: Option<&str>,
-    at: Option<&str>,
-) -> Result<Option<StoredTiming>, Problem> {
+fn timing(cron: Option<String>, interval: Option<&str>, at: Option<&str>) -> Result<Option<Timing>, Problem> {
     match (cron, interval, at) {
         (None, None, None) => Ok(None),
-        (Some(cron), None, None) => Ok(Some(StoredTiming::Cron(cron))),
-        (None, Some(text), None) => {
-            let every = parse_duration(text)
-                .map_err(|error| Problem::invalid_field("interval", error.to_string()))?;
-            Ok(Some(StoredTiming::Interval(every)))
-        }
-        (None, None, Some(text)) => {
-            let expected = "expected a time such as 2027-01-31T09:00:00Z";
-            let at = text.parse::<Timestamp>().map_err(|_| Problem::invalid_field("at", expected))?;
-            Ok(Some(StoredTiming::At(at)))
-        }
+        (Some(cron), None, None) => Ok(Some(Timing::Cron(cron))),
+        (None, Some(text), None) => Ok(Some(Timing::Interval(duration("interval", text)?))),
+        (None, None, Some(text)) => Ok(Some(Timing::At(time("at", text)?))),
         _ => Err(Problem::invalid_field("cron", ONE_TIMING)),
     }
+}
+
+fn duration(field: &'static str, text: &str) -> Result<Duration, Problem> {
+    parse_duration(text).map_err(|error| Problem::invalid_field(field, error.to_string()))
+}
+
+fn time(field: &'static str, text: &str) -> Result<Timestamp, Problem> {
+    let expected = "expected a time such as 2027-01-31T09:00:00Z";
+    text.parse().map_err(|_| Problem::invalid_field(field, expected))
+}
+
+fn word<T: Copy>(
+    field: &'static str,
+    text: Option<String>,
+    words: &[(&'static str, T)],
+) -> Result<Option<T>, Problem> {
+    let Some(text) = text else { return Ok(None) };
+    let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| Some(*value));
+    found.ok_or_else(|| {
+        let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+        Problem::invalid_field(field, format!("expected one of {}", words.join(", ")))
+    })
 }

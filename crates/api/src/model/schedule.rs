@@ -2,9 +2,10 @@
 
 use serde::Serialize;
 use serde_json::{Map, Value};
+use taskiq_flow_core::definition::{CatchUp, Overlap, Timing};
 use taskiq_flow_core::id::PipelineId;
 use taskiq_flow_core::time::{Timestamp, format_duration};
-use taskiq_flow_store::{ScheduleRecord, StoredTiming};
+use taskiq_flow_store::ScheduleRecord;
 use utoipa::ToSchema;
 
 /// A page of schedules.
@@ -39,11 +40,27 @@ pub(crate) struct ScheduleDocument {
     #[schema(value_type = Object)]
     pub(crate) parameters: Map<String, Value>,
     pub(crate) enabled: bool,
+    /// What becomes of times that came while nothing could fire: all are left out, the last one or each is made up for.
+    #[schema(value_type = String, pattern = "^(skip|one|all)$")]
+    pub(crate) catch_up: CatchUp,
+    /// What becomes of a time that finds the schedule's last run unfinished: its run starts beside it, is left out, waits
+    /// for it, or has it cancelled first.
+    #[schema(value_type = String, pattern = "^(allow|skip|queue|cancel_previous)$")]
+    pub(crate) overlap: Overlap,
+    /// A run starts up to so long after its time. Such as `30s`; null: at its time.
+    pub(crate) jitter: Option<String>,
+    /// No time before this one counts.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub(crate) from: Option<Timestamp>,
+    /// No time after this one counts.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub(crate) until: Option<Timestamp>,
     #[schema(value_type = String, format = DateTime)]
     pub(crate) created_at: Timestamp,
-    /// Null: never again, or not enabled.
+    /// The first of its times that is not dealt with; null: there is none any more, or it is not enabled.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub(crate) next_fire_at: Option<Timestamp>,
+    /// The last of its times for which a run was started.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub(crate) last_fire_at: Option<Timestamp>,
 }
@@ -52,9 +69,9 @@ impl From<ScheduleRecord> for ScheduleDocument {
     fn from(record: ScheduleRecord) -> Self {
         let (mut cron, mut interval, mut at) = (None, None, None);
         match record.timing {
-            StoredTiming::Cron(text) => cron = Some(text),
-            StoredTiming::Interval(every) => interval = Some(format_duration(every)),
-            StoredTiming::At(time) => at = Some(time),
+            Timing::Cron(text) => cron = Some(text),
+            Timing::Interval(every) => interval = Some(format_duration(every)),
+            Timing::At(time) => at = Some(time),
         }
         Self {
             id: record.id,
@@ -65,6 +82,11 @@ impl From<ScheduleRecord> for ScheduleDocument {
             timezone: record.timezone,
             parameters: record.parameters,
             enabled: record.enabled,
+            catch_up: record.rules.catch_up,
+            overlap: record.rules.overlap,
+            jitter: record.rules.jitter.map(format_duration),
+            from: record.rules.from,
+            until: record.rules.until,
             created_at: record.created_at,
             next_fire_at: record.next_fire_at,
             last_fire_at: record.last_fire_at,

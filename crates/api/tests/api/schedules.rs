@@ -41,6 +41,28 @@ async fn a_schedule_is_made_changed_and_removed() {
 }
 
 #[tokio::test]
+async fn the_rules_of_a_schedule_are_shown_changed_and_taken_away() {
+    let server = server().await;
+    let new = json!({"id": "often", "pipeline_id": "diamond", "interval": "1h", "catch_up": "all",
+        "overlap": "cancel_previous", "jitter": "1m30s", "from": "2030-01-01T00:00:00.000Z",
+        "until": "2031-01-01T00:00:00.000Z", "parameters": {"number": 3}});
+    let made = server.post("/schedules", new.clone()).await.json();
+    for (field, value) in new.as_object().unwrap() {
+        assert_eq!(&made[field], value, "{field}");
+    }
+    assert_eq!(made["next_fire_at"], new["from"]);
+    let changed = patch(&server, "often", json!({"jitter": null, "catch_up": "skip", "until": null})).await;
+    let changed = changed.json();
+    assert_eq!((&changed["jitter"], &changed["until"]), (&Value::Null, &Value::Null));
+    assert_eq!((&changed["catch_up"], &changed["overlap"]), (&json!("skip"), &json!("cancel_previous")));
+    assert_eq!(changed["from"], new["from"], "what is left out stays");
+    let plain =
+        json!({"id": "plain", "pipeline_id": "diamond", "interval": "1h", "parameters": {"number": 3}});
+    let plain = server.post("/schedules", plain).await.json();
+    assert_eq!((&plain["catch_up"], &plain["overlap"]), (&json!("one"), &json!("allow")));
+}
+
+#[tokio::test]
 async fn a_bad_schedule_is_refused_field_by_field() {
     let server = server().await;
     let with = |fields: Value| {
@@ -58,6 +80,12 @@ async fn a_bad_schedule_is_refused_field_by_field() {
         (json!({"cron": "0 0 * * *", "timezone": "Mars/Base"}), "timezone"),
         (json!({"interval": "5m", "parameters": {"number": "x"}}), "number"),
         (json!({"interval": "5m", "id": "a/b"}), "id"),
+        (json!({"interval": "5m", "catch_up": "none"}), "catch_up"),
+        (json!({"interval": "5m", "overlap": "forbid"}), "overlap"),
+        (json!({"interval": "5m", "overlap": "queue", "catch_up": "skip"}), "overlap"),
+        (json!({"interval": "5m", "jitter": "some"}), "jitter"),
+        (json!({"interval": "5m", "from": "monday"}), "from"),
+        (json!({"at": "2030-01-01T00:00:00Z", "until": "2031-01-01T00:00:00Z"}), "until"),
         (json!({"interval": "5m", "enabled": "yes"}), "enabled"),
     ] {
         let answer = server.post("/schedules", with(fields.clone())).await;

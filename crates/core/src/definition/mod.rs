@@ -8,6 +8,7 @@ mod error_rule;
 mod kind;
 mod pipeline;
 mod retry;
+mod schedule;
 mod schema;
 mod task;
 
@@ -17,7 +18,8 @@ pub use kind::{
     Argument, Body, CommandSpec, GroupMember, HttpMethod, HttpResponse, HttpSpec, MapSpec, OnItemError,
     ReduceSpec, TaskKind, TaskiqSpec, WaitFor, WaitSpec,
 };
-pub use pipeline::{OnError, Pipeline, ScheduleSpec, Style, Timing};
+pub use pipeline::{OnError, Pipeline, Style};
 pub use retry::RetryPolicy;
+pub use schedule::{CatchUp, Overlap, ScheduleRules, ScheduleSpec, Timing};
 pub use schema::{FieldError, InputSchema, SchemaError};
 pub use task::{Input, Task};

@@ -4,11 +4,10 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::{Concurrency, InputSchema, Priority, Task};
+use super::{Concurrency, InputSchema, Priority, ScheduleSpec, Task};
 use crate::id::PipelineId;
-use crate::time::Timestamp;
 
 /// A directed acyclic graph of tasks under one id.
 #[derive(Debug, Clone)]
@@ -59,30 +58,4 @@ pub enum OnError {
     Fail,
     /// What does not need the failed task's output goes on.
     Continue,
-}
-
-/// One entry of a pipeline's `schedule:`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ScheduleSpec {
-    /// Unique within the pipeline.
-    pub id: String,
-    /// When it fires.
-    pub timing: Timing,
-    /// IANA name of the time zone in which a cron expression is read.
-    pub timezone: String,
-    /// Parameters of the runs it starts.
-    pub parameters: Map<String, Value>,
-    /// Whether it fires at all.
-    pub enabled: bool,
-}
-
-/// When a schedule fires.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Timing {
-    /// A cron expression with 5 or 6 fields.
-    Cron(String),
-    /// Every so often, counted from when the schedule was made.
-    Interval(Duration),
-    /// Once.
-    At(Timestamp),
 }

@@ -37,6 +37,7 @@ mod kind;
 mod pipeline;
 mod reader;
 mod retry;
+mod schedule;
 mod scope;
 mod task;
 mod taskiq;

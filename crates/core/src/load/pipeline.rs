@@ -3,13 +3,12 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::definition::{InputSchema, OnError, Pipeline, ScheduleSpec, Style, Task, Timing};
+use crate::definition::{InputSchema, OnError, Pipeline, Style, Task};
 use crate::document::Node;
 use crate::id::PipelineId;
-use crate::time::Timestamp;
 
 use super::MAX_TASKS;
-use super::reader::{Defaults, Fields, Reader, listed};
+use super::reader::{Defaults, Fields, Reader};
 
 const PIPELINE_FIELDS: &[&str] = &[
     "id",
@@ -27,8 +26,6 @@ const PIPELINE_FIELDS: &[&str] = &[
     "step_timeout",
     "schedule",
 ];
-
-const SCHEDULE_FIELDS: &[&str] = &["id", "cron", "interval", "at", "timezone", "parameters", "enabled"];
 
 /// The most attempts of one run, or items of one map, at once.
 pub(super) const MAX_PARALLEL: u32 = 1_000_000;
@@ -164,88 +161,5 @@ impl Reader<'_> {
                 None
             }
         }
-    }
-
-    fn schedules(&mut self, node: &Node) -> Vec<ScheduleSpec> {
-        let Some(entries) = self.sequence(node, "a list of schedules", "start the entry with `- `") else {
-            return Vec::new();
-        };
-        let mut ids = HashSet::new();
-        let mut schedules = Vec::with_capacity(entries.len());
-        for (place, entry) in entries.iter().enumerate() {
-            let Some(schedule) = self.schedule(entry, place) else { continue };
-            if !ids.insert(schedule.id.clone()) {
-                let message = format!("two schedules are called `{}`", schedule.id);
-                self.wrong(entry.get("id").unwrap_or(entry), message, "give one of them another id");
-            }
-            schedules.push(schedule);
-        }
-        schedules
-    }
-
-    fn schedule(&mut self, node: &Node, place: usize) -> Option<ScheduleSpec> {
-        let fields = self.fields(node, "a schedule", SCHEDULE_FIELDS)?;
-        let id = match fields.get("id") {
-            // The id of a schedule stands in URLs as that of a pipeline does.
-            Some(id) => self.pipeline_id(id).map(String::from),
-            None => Some(format!("schedule-{}", place + 1)),
-        };
-        let timing = self.timing(fields);
-        let timezone = match fields.get("timezone") {
-            Some(zone) => self.timezone(zone),
-            None => Some("UTC".to_owned()),
-        };
-        let parameters = self.constants(fields.get("parameters"));
-        let enabled = fields.get("enabled").map_or(Some(true), |enabled| self.flag(enabled));
-        Some(ScheduleSpec { id: id?, timing: timing?, timezone: timezone?, parameters, enabled: enabled? })
-    }
-
-    fn timing(&mut self, fields: Fields<'_>) -> Option<Timing> {
-        const TIMINGS: [&str; 3] = ["cron", "interval", "at"];
-        let given: Vec<_> = TIMINGS.iter().filter_map(|name| Some((*name, fields.get(name)?))).collect();
-        let (name, node) = match given.as_slice() {
-            [one] => *one,
-            [] => {
-                let help = "add `cron: \"0 2 * * *\"`, `interval: 5m` or `at: 2030-01-01T00:00:00Z`";
-                self.wrong(fields.node, format!("a schedule needs one of {}", listed(&TIMINGS)), help);
-                return None;
-            }
-            [_, (_, second), ..] => {
-                self.wrong(
-                    second,
-                    format!("a schedule has only one of {}", listed(&TIMINGS)),
-                    "make two entries",
-                );
-                return None;
-            }
-        };
-        match name {
-            "cron" => {
-                let text = self.text(node)?;
-                if !matches!(text.split_whitespace().count(), 5 | 6) {
-                    let help = "such as `0 2 * * *`: minute, hour, day of month, month, day of week; seconds may stand first";
-                    self.wrong(node, "a cron expression has 5 or 6 fields", help);
-                    return None;
-                }
-                Some(Timing::Cron(text.to_owned()))
-            }
-            "interval" => self.time_limit(node).map(Timing::Interval),
-            _ => {
-                let text = self.text(node)?;
-                let time = text.parse::<Timestamp>().map(Timing::At);
-                let help = "write date, time and offset, such as `2030-01-01T12:00:00Z`";
-                time.map_err(|_| self.wrong(node, "this is no point in time (RFC 3339)", help)).ok()
-            }
-        }
-    }
-
-    fn timezone(&mut self, node: &Node) -> Option<String> {
-        let name = self.text(node)?;
-        if jiff::tz::TimeZone::get(name).is_err() {
-            let help = "use a name of the IANA time zone database, such as `Europe/Paris` or `UTC`";
-            self.wrong(node, format!("unknown time zone `{name}`"), help);
-            return None;
-        }
-        Some(name.to_owned())
     }
 }

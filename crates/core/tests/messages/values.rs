@@ -343,6 +343,95 @@ error: this is no point in time (RFC 3339)
 }
 
 #[test]
+fn the_rules_of_a_schedule() {
+    check(
+        r#"
+id: p
+schedule:
+  - { cron: "0 2 * * *", catch_up: none, overlap: cancel-previous }
+  - { interval: 500ms, jitter: 30 }
+  - { at: 2030-01-01T00:00:00Z, until: 2031-01-01T00:00:00Z }
+  - { interval: 1h, from: 2030-02-01T00:00:00Z, until: 2030-01-01T00:00:00Z }
+  - { interval: 1h, catch_up: skip, overlap: queue }
+  - { cron: "0 2 * * *", catchup: all }
+  - { cron: "0 25 * * *" }
+tasks:
+  - { name: a, expression: 1 }
+"#
+        .trim_start(),
+        r#"
+error: expected one of `skip`, `one`, `all`
+ --> p.yaml:3:36
+  |
+3 |   - { cron: "0 2 * * *", catch_up: none, overlap: cancel-previous }
+  |                                    ^^^^
+  |
+  = help: did you mean `one`?
+
+error: expected one of `allow`, `skip`, `queue`, `cancel_previous`
+ --> p.yaml:3:51
+  |
+3 |   - { cron: "0 2 * * *", catch_up: none, overlap: cancel-previous }
+  |                                                   ^^^^^^^^^^^^^^^
+  |
+  = help: did you mean `cancel_previous`?
+
+error: expected a duration of at least 1s
+ --> p.yaml:4:17
+  |
+4 |   - { interval: 500ms, jitter: 30 }
+  |                 ^^^^^
+
+error: a duration needs a unit
+ --> p.yaml:4:32
+  |
+4 |   - { interval: 500ms, jitter: 30 }
+  |                                ^^
+  |
+  = help: write `30s` for seconds; units are ms, s, m, h, d
+
+error: a schedule that fires once has only its `at`
+ --> p.yaml:5:40
+  |
+5 |   - { at: 2030-01-01T00:00:00Z, until: 2031-01-01T00:00:00Z }
+  |                                        ^^^^^^^^^^^^^^^^^^^^
+  |
+  = help: leave it out
+
+error: it is before `from`
+ --> p.yaml:6:56
+  |
+6 |   - { interval: 1h, from: 2030-02-01T00:00:00Z, until: 2030-01-01T00:00:00Z }
+  |                                                        ^^^^^^^^^^^^^^^^^^^^
+  |
+  = help: write a later time
+
+error: `queue` makes times wait that `catch_up: skip` then leaves out
+ --> p.yaml:7:46
+  |
+7 |   - { interval: 1h, catch_up: skip, overlap: queue }
+  |                                              ^^^^^
+  |
+  = help: use `overlap: skip`, or `catch_up: one` or `all`
+
+error: unknown field `catchup` in a schedule
+ --> p.yaml:8:26
+  |
+8 |   - { cron: "0 2 * * *", catchup: all }
+  |                          ^^^^^^^ did you mean `catch_up`?
+
+error: `0 25 * * *`: Component error: Number out of bounds.
+ --> p.yaml:9:13
+  |
+9 |   - { cron: "0 25 * * *" }
+  |             ^^^^^^^^^^^^
+  |
+  = help: write 5 fields (minute hour day month weekday) or 6 (second first), such as `0 2 * * *`
+"#,
+    );
+}
+
+#[test]
 fn schedule_parameters() {
     check(
         r#"

@@ -1,64 +1,59 @@
 //! Firing: at its time, once, and only if the gate agrees.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use taskiq_flow_core::calendar::Due;
+use taskiq_flow_core::definition::Overlap;
+use taskiq_flow_core::id::RunId;
 use taskiq_flow_core::time::Timestamp;
-use taskiq_flow_store::{ScheduleRecord, Trigger};
+use taskiq_flow_store::{ScheduleRecord, StoreError, Trigger};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
-use super::timing::next_fire;
-use crate::error::{StartError, SubmitError};
-use crate::handle::Engine;
+use crate::engine::ended;
+use crate::error::{ControlError, StartError, SubmitError};
+use crate::handle::{Engine, Inner};
 use crate::submission::Submission;
 
-/// Pause before a firing is tried again for which there was no room, or no answer of the store.
-const TRY_AGAIN: Duration = Duration::from_millis(500);
+/// First and longest pause before a firing is tried again for which there was no room, or no answer of the store.
+const TRY_AGAIN: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
 
-/// What the gate said about a firing that could not be carried out at once, so that it is not asked, and the firing
-/// not counted, again.
-#[derive(Debug, Default)]
-struct Granted(Option<(String, Timestamp, Option<usize>)>);
+/// Longest sleep, so that a clock that is set does no lasting harm.
+const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
 
 /// Takes up the stored schedules and starts firing.
 pub(crate) async fn spawn(engine: &Engine) -> Result<(), StartError> {
     for record in engine.0.store.schedules().await? {
-        if engine.pipeline(&record.pipeline_id).is_some() {
-            engine.0.scheduler.records.lock().entry(record.id.clone()).or_insert(record);
+        let mut book = engine.0.scheduler.book.lock();
+        if engine.pipeline(&record.pipeline_id).is_some() && book.get(&record.id).is_none() {
+            let id = record.id.clone();
+            if let Err(error) = book.put(record) {
+                tracing::error!(schedule = %id, %error, "a stored schedule cannot be followed; it does not fire");
+            }
         }
     }
     let (weak, stop) = (Arc::downgrade(&engine.0), engine.0.stop.clone());
     let stopped = engine.0.scheduler.stopped.clone();
     engine.0.tasks.spawn(async move {
-        let mut granted = Granted::default();
         loop {
             let Some(engine) = weak.upgrade().map(Engine) else { return };
             if stopped.is_cancelled() {
                 return;
             }
-            let next = engine.0.scheduler.next();
             let now = engine.0.clock.now();
-            if let Some((record, due)) = next.clone().and_then(|r| r.next_fire_at.map(|due| (r, due)))
-                && due <= now
-            {
-                if !engine.fire(record, due, &mut granted).await {
-                    drop(engine);
-                    tokio::select! {
-                        () = tokio::time::sleep(TRY_AGAIN) => {}
-                        () = stop.cancelled() => return,
-                        () = stopped.cancelled() => return,
-                    }
-                }
-                continue;
+            let due = engine.0.scheduler.book.lock().take_due(now);
+            for id in due {
+                engine.0.tasks.spawn(Firing::new(&engine, id).run());
             }
-            let sleep = next.and_then(|r| r.next_fire_at).map_or(Duration::MAX, |due| due.since(now));
-            // A sleep of at most an hour, so that a clock that is set does no lasting harm.
-            let sleep = tokio::time::sleep(sleep.min(Duration::from_secs(3600)));
+            let next = engine.0.scheduler.book.lock().next_start();
+            let sleep = next.map_or(LONGEST_SLEEP, |start| start.since(now).min(LONGEST_SLEEP));
             let changed = Arc::clone(&engine.0.scheduler.changed);
             // A handle held while asleep would keep an engine alive that everybody else has let go.
             drop(engine);
             tokio::select! {
                 () = changed.notified() => {}
-                () = sleep => {}
+                () = tokio::time::sleep(sleep) => {}
                 () = stop.cancelled() => return,
                 () = stopped.cancelled() => return,
             }
@@ -67,42 +62,193 @@ pub(crate) async fn spawn(engine: &Engine) -> Result<(), StartError> {
     Ok(())
 }
 
+/// A schedule that fires, until none of its times is left that has come. Dropped, it may fire again.
+struct Firing {
+    engine: Weak<Inner>,
+    id: String,
+    /// What the gate said about a time that could not be carried out at once, so that it is not asked, and the firing
+    /// not counted, again.
+    granted: Option<(Timestamp, Option<usize>)>,
+    edited: watch::Receiver<()>,
+    stop: CancellationToken,
+    stopped: CancellationToken,
+}
+
+/// What is to be done next about a schedule that fires.
+enum Next {
+    /// Look for the next of its times that has come.
+    Time,
+    /// Try again after a pause.
+    Again,
+    /// Wait until that run has ended.
+    After(RunId),
+    /// None of its times is left that has come.
+    Rest,
+}
+
+impl Firing {
+    fn new(engine: &Engine, id: String) -> Self {
+        let Inner { stop, scheduler, .. } = &*engine.0;
+        Self {
+            engine: Arc::downgrade(&engine.0),
+            id,
+            granted: None,
+            edited: scheduler.edited.subscribe(),
+            stop: stop.clone(),
+            stopped: scheduler.stopped.clone(),
+        }
+    }
+
+    async fn run(mut self) {
+        let mut pause = TRY_AGAIN.0;
+        while !self.stop.is_cancelled() && !self.stopped.is_cancelled() {
+            self.edited.mark_unchanged();
+            let Some(engine) = self.engine.upgrade().map(Engine) else { return };
+            let next = engine.fire_next(&self.id, &mut self.granted).await;
+            drop(engine);
+            match next {
+                Next::Time => pause = TRY_AGAIN.0,
+                Next::Again => {
+                    self.unless_stopped(tokio::time::sleep(pause)).await;
+                    pause = (pause * 2).min(TRY_AGAIN.1);
+                }
+                Next::After(run_id) => {
+                    let (engine, mut edited) = (self.engine.clone(), self.edited.clone());
+                    let waited = async {
+                        tokio::select! {
+                            view = ended(engine, run_id) => view.is_ok(),
+                            edit = edited.changed() => edit.is_ok(),
+                        }
+                    };
+                    // An end that cannot be waited for, say because the store is away, is looked for again.
+                    if self.unless_stopped(waited).await == Some(false) {
+                        self.unless_stopped(tokio::time::sleep(TRY_AGAIN.0)).await;
+                    }
+                }
+                Next::Rest => return,
+            }
+        }
+    }
+
+    async fn unless_stopped<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            value = future => Some(value),
+            () = self.stop.cancelled() => None,
+            () = self.stopped.cancelled() => None,
+        }
+    }
+}
+
+impl Drop for Firing {
+    fn drop(&mut self) {
+        if let Some(engine) = self.engine.upgrade() {
+            engine.scheduler.book.lock().release(&self.id);
+            engine.scheduler.changed.notify_one();
+        }
+    }
+}
+
 impl Engine {
-    /// Whether the firing is dealt with; if not, it is to be tried again.
-    async fn fire(&self, record: ScheduleRecord, due: Timestamp, granted: &mut Granted) -> bool {
-        let most = match self.ask_gate(&record, due, granted).await {
+    /// Does the next thing about a schedule whose time has come.
+    async fn fire_next(&self, id: &str, granted: &mut Option<(Timestamp, Option<usize>)>) -> Next {
+        let now = self.0.clock.now();
+        let Some((record, due)) = self.0.scheduler.book.lock().due(id, now) else { return Next::Rest };
+        match due {
+            Due { left_out: Some((first, last)), .. } => {
+                self.leave_out(&record, first, last).await;
+                Next::Time
+            }
+            Due { fire: Some(due), .. } => self.fire(&record, due, granted).await,
+            Due { .. } => Next::Rest,
+        }
+    }
+
+    async fn leave_out(&self, record: &ScheduleRecord, first: Timestamp, last: Timestamp) {
+        let reason = match first == last {
+            true => format!("its time {first} had passed"),
+            false => format!("its times from {first} to {last} had passed"),
+        };
+        tracing::warn!(schedule = %record.id, reason, "schedule left out what it could not start in time");
+        self.tell_skip(record, &reason);
+        self.note_firing(record, last, None).await;
+    }
+
+    async fn fire(
+        &self,
+        record: &ScheduleRecord,
+        due: Timestamp,
+        granted: &mut Option<(Timestamp, Option<usize>)>,
+    ) -> Next {
+        match self.clear_the_way(record).await {
+            Ok(None) => {}
+            Ok(Some(run_id)) if record.rules.overlap == Overlap::Queue => return Next::After(run_id),
+            Ok(Some(run_id)) => {
+                let reason = format!("its run before, {run_id}, has not ended");
+                tracing::info!(schedule = %record.id, %due, reason, "schedule skipped a firing");
+                self.tell_skip(record, &reason);
+                self.note_firing(record, due, None).await;
+                return Next::Time;
+            }
+            Err(error) => {
+                tracing::warn!(schedule = %record.id, %due, %error, "schedule cannot see to its run before; trying again");
+                return Next::Again;
+            }
+        }
+        let most = match self.ask_gate(record, due, granted).await {
             Ok(most) => most,
             Err(reason) => {
-                self.skip_firing(&record, &reason);
-                self.note_firing(&record.id, due).await;
-                return true;
+                self.skip_firing(record, &reason);
+                self.note_firing(record, due, None).await;
+                return Next::Time;
             }
         };
         let submission = Submission {
             pipeline_id: record.pipeline_id.clone(),
             parameters: record.parameters.clone(),
-            idempotency_key: Some(format!("schedule:{}:{due}", record.id)),
+            idempotency_key: Some(key_of(&record.id, due)),
             priority: None,
             trigger: Trigger::Schedule { id: record.id.clone(), fire_at: due },
         };
+        let mut fired = None;
         match self.submit_within(submission, most).await {
             Ok(submitted) => {
-                tracing::info!(schedule = %record.id, run_id = %submitted.run_id, %due, "schedule fired")
+                tracing::info!(schedule = %record.id, run_id = %submitted.run_id, %due, "schedule fired");
+                fired = Some(due);
             }
             // It is made up for after the next start.
-            Err(SubmitError::ShuttingDown) => return false,
+            Err(SubmitError::ShuttingDown) => return Next::Again,
             Err(error) if may_pass(&error) => {
                 tracing::warn!(schedule = %record.id, %due, %error, "schedule cannot start its run now; trying again");
-                return false;
+                return Next::Again;
             }
-            Err(error @ SubmitError::TooManyOpen { .. }) => self.skip_firing(&record, &error.to_string()),
+            Err(error @ SubmitError::TooManyOpen { .. }) => self.skip_firing(record, &error.to_string()),
             Err(error) => {
                 tracing::error!(schedule = %record.id, %due, %error, "schedule could not start its run");
-                self.tell_skip(&record, &error.to_string());
+                self.tell_skip(record, &error.to_string());
             }
         }
-        self.note_firing(&record.id, due).await;
-        true
+        self.note_firing(record, due, fired).await;
+        Next::Time
+    }
+
+    /// The last run of the schedule if it has not ended and the schedule minds; cancelled if the schedule says so.
+    async fn clear_the_way(&self, record: &ScheduleRecord) -> Result<Option<RunId>, StoreError> {
+        if record.rules.overlap == Overlap::Allow {
+            return Ok(None);
+        }
+        let Some(last) = record.last_fire_at else { return Ok(None) };
+        let last = self.submitted(&record.pipeline_id, &key_of(&record.id, last)).await?;
+        let Some(last) = last.filter(|last| !last.status.is_terminal()) else { return Ok(None) };
+        if record.rules.overlap != Overlap::CancelPrevious {
+            return Ok(Some(last.run_id));
+        }
+        let reason = format!("the next time of schedule `{}` has come", record.id);
+        match self.cancel(last.run_id, &reason).await {
+            // It has ended meanwhile.
+            Ok(()) | Err(ControlError::Illegal { .. } | ControlError::UnknownRun(_)) => Ok(None),
+            Err(ControlError::Store(error)) => Err(error),
+            Err(_) => Err(StoreError::Closed),
+        }
     }
 
     /// How many unfinished runs there may be with the one that the firing starts.
@@ -110,14 +256,14 @@ impl Engine {
         &self,
         record: &ScheduleRecord,
         due: Timestamp,
-        granted: &mut Granted,
+        granted: &mut Option<(Timestamp, Option<usize>)>,
     ) -> Result<Option<usize>, String> {
         let Some(gate) = &self.0.options.firing_gate else { return Ok(None) };
-        match &granted.0 {
-            Some((id, at, most)) if *id == record.id && *at == due => Ok(*most),
+        match granted {
+            Some((at, most)) if *at == due => Ok(*most),
             _ => {
                 let most = gate.admit(&record.pipeline_id).await?;
-                granted.0 = Some((record.id.clone(), due, most));
+                *granted = Some((due, most));
                 Ok(most)
             }
         }
@@ -136,21 +282,34 @@ impl Engine {
         self.0.hub.publish_skip(record.pipeline_id.clone(), self.0.clock.now(), &reason);
     }
 
-    /// Notes a firing at the schedule as it is now: it may have been changed or removed since it was due.
-    async fn note_firing(&self, id: &str, due: Timestamp) {
+    /// Notes, at the schedule as it is now, that its times up to `upto` are dealt with: it may have been changed or
+    /// removed since they came. `fired`: at which of them it fired.
+    async fn note_firing(&self, seen: &ScheduleRecord, upto: Timestamp, fired: Option<Timestamp>) {
         let _changing = self.0.scheduler.changing.lock().await;
-        let Some(mut record) = self.schedule(id) else { return };
-        record.last_fire_at = Some(due);
-        if record.next_fire_at == Some(due) {
-            let after = self.0.clock.now().max(due);
-            record.next_fire_at =
-                next_fire(&record.timing, &record.timezone, record.created_at, after).unwrap_or_default();
+        let (mut record, calendar) = {
+            let book = self.0.scheduler.book.lock();
+            let Some(record) = book.get(&seen.id).filter(|record| record.created_at == seen.created_at)
+            else {
+                return;
+            };
+            let Some(calendar) = book.calendar(&seen.id) else { return };
+            (record.clone(), calendar)
+        };
+        record.last_fire_at = fired.or(record.last_fire_at);
+        if record.next_fire_at.is_some_and(|next| next <= upto) {
+            record.next_fire_at = calendar.after(upto);
         }
         if let Err(error) = self.0.store.put_schedule(record.clone()).await {
-            tracing::error!(schedule = %id, %error, "the firing could not be noted; its run is kept by its key");
+            tracing::error!(schedule = %record.id, %error, "the firing could not be noted; its run is kept by its key");
         }
-        self.0.scheduler.records.lock().insert(record.id.clone(), record);
+        // Its times are those of before, which were possible.
+        let _ = self.0.scheduler.book.lock().put(record);
     }
+}
+
+/// Under which the run of a time is kept, so that there is one however often it is asked for.
+fn key_of(schedule: &str, time: Timestamp) -> String {
+    format!("schedule:{schedule}:{time}")
 }
 
 /// Whether the same request may be accepted later with nothing changed but the load or the store.

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use taskiq_flow_broker::InMemoryBroker;
+use taskiq_flow_core::definition::{ScheduleRules, Timing};
 use taskiq_flow_core::id::PipelineId;
 use taskiq_flow_core::load::load_json;
 use taskiq_flow_core::run::{Fact, MAX_WAITING_SIGNALS, RunStatus};
@@ -15,7 +16,7 @@ use taskiq_flow_engine::{
     ControlError, EngineOptions, FiringGate, RegisterError, ScheduleError, ScheduleRequest, SubmitError,
     Watcher,
 };
-use taskiq_flow_store::{MemoryStore, Origin, RunFilter, StoredTiming};
+use taskiq_flow_store::{MemoryStore, Origin, RunFilter};
 
 use crate::support::{Fixture, SOON, engine, request, start};
 
@@ -59,10 +60,11 @@ fn hourly(id: &str) -> ScheduleRequest {
     ScheduleRequest {
         id: Some(id.into()),
         pipeline_id: "gate".parse().unwrap(),
-        timing: StoredTiming::Interval(Duration::from_secs(3600)),
+        timing: Timing::Interval(Duration::from_secs(3600)),
         timezone: "UTC".into(),
         parameters: serde_json::Map::new(),
         enabled: true,
+        rules: ScheduleRules::default(),
     }
 }
 
@@ -181,7 +183,7 @@ async fn a_firing_that_the_gate_or_an_unfinished_run_forbids_is_skipped_and_told
     let fixture = started(gate(), options).await;
     let mut watcher = fixture.engine.watch(id("gate"));
     let soon = |id: &str| ScheduleRequest {
-        timing: StoredTiming::At(Timestamp::now().plus(Duration::from_millis(50))),
+        timing: Timing::At(Timestamp::now().plus(Duration::from_millis(50))),
         ..hourly(id)
     };
     fixture.engine.create_schedule(soon("first")).await.unwrap();

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use serde_json::json;
 use taskiq_flow_broker::{Broker, InMemoryBroker, TaskError};
+use taskiq_flow_core::definition::{ScheduleRules, Timing};
 use taskiq_flow_core::run::{RunStatus, StepStatus};
 use taskiq_flow_engine::{ControlError, EngineOptions, ScheduleChange, ScheduleRequest};
-use taskiq_flow_store::{MemoryStore, RunFilter, StoredTiming};
+use taskiq_flow_store::{MemoryStore, RunFilter};
 
 use crate::support::{engine, start};
 
@@ -103,10 +104,11 @@ async fn a_schedule_fires_once_for_its_time_and_can_be_paused_and_triggered() {
         timezone: "UTC".into(),
         parameters: json!({"n": 4}).as_object().unwrap().clone(),
         enabled: true,
+        rules: ScheduleRules::default(),
     };
-    let record = fixture.engine.create_schedule(request("once", StoredTiming::At(soon))).await.unwrap();
+    let record = fixture.engine.create_schedule(request("once", Timing::At(soon))).await.unwrap();
     assert_eq!(record.next_fire_at, Some(soon));
-    assert!(fixture.engine.create_schedule(request("once", StoredTiming::At(soon))).await.is_err());
+    assert!(fixture.engine.create_schedule(request("once", Timing::At(soon))).await.is_err());
     let runs =
         || async { fixture.engine.runs(RunFilter { limit: 10, ..Default::default() }).await.unwrap().runs };
     for _ in 0..200 {
@@ -126,7 +128,7 @@ async fn a_schedule_fires_once_for_its_time_and_can_be_paused_and_triggered() {
     }
     assert_eq!(fixture.engine.schedule("once").unwrap().next_fire_at, None, "a one-off fires once");
 
-    let hourly = request("hourly", StoredTiming::Interval(Duration::from_secs(3600)));
+    let hourly = request("hourly", Timing::Interval(Duration::from_secs(3600)));
     fixture.engine.create_schedule(hourly).await.unwrap();
     let off = ScheduleChange { enabled: Some(false), ..Default::default() };
     assert_eq!(fixture.engine.change_schedule("hourly", off).await.unwrap().next_fire_at, None);

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use taskiq_flow_broker::{Broker, InMemoryBroker};
+use taskiq_flow_core::definition::{ScheduleRules, Timing};
 use taskiq_flow_core::load::load_json;
 use taskiq_flow_core::run::{RunStatus, StepStatus};
 use taskiq_flow_core::time::Timestamp;
 use taskiq_flow_engine::{EngineOptions, ScheduleRequest, Submission};
-use taskiq_flow_store::{MemoryStore, Origin, RunFilter, Store, StoredTiming, Trigger};
+use taskiq_flow_store::{MemoryStore, Origin, RunFilter, Store, Trigger};
 
 use crate::faulty::FaultyStore;
 use crate::support::{Fixture, engine, request, start};
@@ -268,7 +269,7 @@ async fn many_timers_that_ring_together_are_written_together() {
     assert!(writes < 50, "{writes} writes");
 }
 
-fn schedule(timing: StoredTiming) -> ScheduleRequest {
+fn schedule(timing: Timing) -> ScheduleRequest {
     ScheduleRequest {
         id: Some("s".to_owned()),
         pipeline_id: "p".parse().unwrap(),
@@ -276,11 +277,12 @@ fn schedule(timing: StoredTiming) -> ScheduleRequest {
         timezone: "UTC".to_owned(),
         parameters: serde_json::Map::new(),
         enabled: true,
+        rules: ScheduleRules::default(),
     }
 }
 
-fn soon() -> StoredTiming {
-    StoredTiming::At(Timestamp::now().plus(Duration::from_millis(50)))
+fn soon() -> Timing {
+    Timing::At(Timestamp::now().plus(Duration::from_millis(50)))
 }
 
 async fn scheduled(store: &Arc<FaultyStore>) -> Fixture {
@@ -320,7 +322,7 @@ async fn a_schedule_that_a_definition_no_longer_has_is_removed_and_a_change_of_i
     let fixture = engine(with("1", json!([hourly("kept"), hourly("dropped")]))).await;
     let own = ScheduleRequest { id: Some("p.own".to_owned()), ..schedule(soon()) };
     fixture.engine.create_schedule(ScheduleRequest { enabled: false, ..own }).await.unwrap();
-    let slower = StoredTiming::Interval(Duration::from_secs(7200));
+    let slower = Timing::Interval(Duration::from_secs(7200));
     let change = taskiq_flow_engine::ScheduleChange { timing: Some(slower.clone()), ..Default::default() };
     fixture.engine.change_schedule("p.kept", change).await.unwrap();
     let next = load_json(with("2", json!([hourly("kept")]))).unwrap().remove(0);
@@ -334,6 +336,6 @@ async fn a_schedule_that_a_definition_no_longer_has_is_removed_and_a_change_of_i
     );
     let next = load_json(with("2", json!([{"id": "kept", "interval": "3h"}]))).unwrap().remove(0);
     fixture.engine.register(next, Origin::Api).await.unwrap();
-    let now = StoredTiming::Interval(Duration::from_secs(10800));
+    let now = Timing::Interval(Duration::from_secs(10800));
     assert_eq!(fixture.engine.schedule("p.kept").unwrap().timing, now, "and now it does");
 }

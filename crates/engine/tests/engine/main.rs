@@ -13,4 +13,5 @@ mod hostile;
 mod old_files;
 mod recovery;
 mod runs;
+mod schedules;
 mod support;

@@ -8,7 +8,7 @@ use taskiq_flow_broker::{Broker, InMemoryBroker};
 use taskiq_flow_core::id::RunId;
 use taskiq_flow_core::load::load_json;
 use taskiq_flow_core::run::RunView;
-use taskiq_flow_engine::{Engine, EngineOptions, Submission, SystemClock};
+use taskiq_flow_engine::{Clock, Engine, EngineOptions, Submission, SystemClock};
 use taskiq_flow_store::{MemoryStore, Origin, Store, Trigger};
 
 pub(crate) const SOON: Duration = Duration::from_secs(10);
@@ -28,7 +28,16 @@ pub(crate) async fn start(
     definition: Value,
     options: EngineOptions,
 ) -> Fixture {
-    let clock = Arc::new(SystemClock);
+    start_at(store, broker, definition, options, Arc::new(SystemClock)).await
+}
+
+pub(crate) async fn start_at(
+    store: Arc<dyn Store>,
+    broker: InMemoryBroker,
+    definition: Value,
+    options: EngineOptions,
+    clock: Arc<dyn Clock>,
+) -> Fixture {
     let shared: Arc<dyn Broker> = Arc::new(broker);
     let engine = Engine::start(store, shared, clock, options, Vec::new()).await.unwrap();
     let definitions = if definition.is_array() { definition } else { Value::Array(vec![definition]) };

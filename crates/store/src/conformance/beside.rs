@@ -90,10 +90,11 @@ async fn firings_are_listed_and_bounded<S: Subject>(subject: &S) {
     let record = crate::ScheduleRecord {
         id: "s".to_owned(),
         pipeline_id: pipeline("p"),
-        timing: crate::StoredTiming::At(at(3)),
+        timing: taskiq_flow_core::definition::Timing::At(at(3)),
         timezone: "UTC".to_owned(),
         parameters: Map::new(),
         enabled: true,
+        rules: taskiq_flow_core::definition::ScheduleRules::default(),
         created_at: at(1),
         next_fire_at: None,
         last_fire_at: None,

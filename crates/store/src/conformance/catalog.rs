@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use taskiq_flow_core::definition::{CatchUp, Overlap, ScheduleRules, Timing};
+
 use super::*;
-use crate::{Origin, PipelineRecord, ScheduleRecord, SecurityChange, SecurityRecord, StoredTiming};
+use crate::{Origin, PipelineRecord, ScheduleRecord, SecurityChange, SecurityRecord};
 
 pub(super) async fn check<S: Subject>(subject: &S) {
     versions(subject).await;
@@ -74,15 +76,23 @@ async fn schedules<S: Subject>(subject: &S) {
         timezone: "Europe/Vienna".to_owned(),
         parameters: Map::from_iter([("odd".to_owned(), odd_values())]),
         enabled: true,
+        rules: ScheduleRules::default(),
         created_at: at(1),
         next_fire_at: Some(at(2)),
         last_fire_at: None,
     };
     let mut expected = vec![
-        schedule("'; DROP TABLE schedules; --", StoredTiming::At(at(3))),
-        schedule("every", StoredTiming::Interval(Duration::from_millis(1500))),
-        schedule("nightly", StoredTiming::Cron("0 3 * * *".to_owned())),
+        schedule("'; DROP TABLE schedules; --", Timing::At(at(3))),
+        schedule("every", Timing::Interval(Duration::from_millis(1500))),
+        schedule("nightly", Timing::Cron("0 3 * * *".to_owned())),
     ];
+    expected[2].rules = ScheduleRules {
+        catch_up: CatchUp::All,
+        overlap: Overlap::CancelPrevious,
+        jitter: Some(Duration::from_millis(1500)),
+        from: Some(at(1)),
+        until: Some(at(9)),
+    };
     for record in expected.iter().rev() {
         store.put_schedule(record.clone()).await.unwrap();
     }

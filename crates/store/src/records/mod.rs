@@ -3,11 +3,10 @@
 mod beside;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use taskiq_flow_core::definition::Priority;
+use taskiq_flow_core::definition::{Priority, ScheduleRules, Timing};
 use taskiq_flow_core::id::{PipelineId, RunId};
 use taskiq_flow_core::run::{Event, RunError, RunStatus};
 use taskiq_flow_core::time::Timestamp;
@@ -217,32 +216,22 @@ pub struct ScheduleRecord {
     /// The pipeline it starts.
     pub pipeline_id: PipelineId,
     /// When it fires.
-    pub timing: StoredTiming,
+    pub timing: Timing,
     /// IANA name of the time zone of a cron expression.
     pub timezone: String,
     /// Parameters of the runs it starts.
     pub parameters: Map<String, Value>,
     /// Whether it fires.
     pub enabled: bool,
-    /// When it was made; intervals count from here.
+    /// Which of its times it fires at, and what else is under way then.
+    #[serde(default)]
+    pub rules: ScheduleRules,
+    /// When it was made; intervals without a `from` count from here.
     pub created_at: Timestamp,
-    /// When it fires next; none: never again, or not enabled.
+    /// The first of its times that is not dealt with yet; none: there is none any more, or it is not enabled.
     pub next_fire_at: Option<Timestamp>,
-    /// When it fired last.
+    /// The last of its times at which it fired.
     pub last_fire_at: Option<Timestamp>,
-}
-
-/// When a stored schedule fires.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StoredTiming {
-    /// A cron expression.
-    Cron(String),
-    /// Every so often.
-    #[serde(with = "taskiq_flow_core::time::duration_text")]
-    Interval(Duration),
-    /// Once.
-    At(Timestamp),
 }
 
 /// A fact of security administration, such as a key or an access list. What it says is its owner's affair.

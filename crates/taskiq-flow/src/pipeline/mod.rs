@@ -190,10 +190,13 @@ impl<Style> PipelineBuilder<Style> {
             Timing::Interval(every) => ("interval", format_duration(every)),
             Timing::At(time) => ("at", time.to_string()),
         };
-        let entry = json!({
+        let mut entry = json!({
             "id": schedule.id, name: when, "timezone": schedule.timezone, "parameters": schedule.parameters,
             "enabled": schedule.enabled,
         });
+        if let (Value::Object(entry), Value::Object(rules)) = (&mut entry, json!(schedule.rules)) {
+            entry.extend(rules);
+        }
         match self.fields.get_mut("schedule") {
             Some(Value::Array(entries)) => entries.push(entry),
             _ => drop(self.fields.insert("schedule".to_owned(), json!([entry]))),

@@ -1,0 +1,136 @@
+//! The schedules that an engine knows, and which of them starts a run next.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use taskiq_flow_core::calendar::{Calendar, CalendarError, Due};
+use taskiq_flow_core::time::Timestamp;
+use taskiq_flow_store::ScheduleRecord;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+/// The schedules of an engine.
+#[derive(Debug, Default)]
+pub(crate) struct Scheduler {
+    pub(super) book: Mutex<Book>,
+    /// Held by whoever reads schedules to change them, so that no change undoes another.
+    pub(super) changing: tokio::sync::Mutex<()>,
+    /// Wakes who sleeps until the next start.
+    pub(super) changed: Arc<Notify>,
+    /// Tells firings that wait that somebody changed a schedule.
+    pub(super) edited: watch::Sender<()>,
+    pub(super) stopped: CancellationToken,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Book {
+    entries: BTreeMap<String, Entry>,
+    /// When those that are not firing start their next run.
+    starts: BTreeSet<(Timestamp, String)>,
+    /// Those that are firing.
+    firing: HashSet<String>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    record: ScheduleRecord,
+    calendar: Arc<Calendar>,
+    /// Where it stands in `starts` unless it is firing.
+    start: Option<Timestamp>,
+}
+
+impl Scheduler {
+    pub(crate) fn stop(&self) {
+        self.stopped.cancel();
+    }
+
+    /// Wakes whoever has to look at the schedules anew.
+    pub(super) fn tell_edited(&self) {
+        self.changed.notify_one();
+        self.edited.send_modify(|()| ());
+    }
+}
+
+impl Book {
+    pub(super) fn get(&self, id: &str) -> Option<&ScheduleRecord> {
+        self.entries.get(id).map(|entry| &entry.record)
+    }
+
+    /// All, by id.
+    pub(super) fn all(&self) -> impl Iterator<Item = &ScheduleRecord> {
+        self.entries.values().map(|entry| &entry.record)
+    }
+
+    pub(super) fn calendar(&self, id: &str) -> Option<Arc<Calendar>> {
+        self.entries.get(id).map(|entry| Arc::clone(&entry.calendar))
+    }
+
+    /// Keeps a schedule in place of that of the same id.
+    pub(super) fn put(&mut self, record: ScheduleRecord) -> Result<(), CalendarError> {
+        let before = self.entries.get(&record.id).filter(|before| same_times(&before.record, &record));
+        let calendar = match before {
+            Some(before) => Arc::clone(&before.calendar),
+            None => Arc::new(calendar_of(&record)?),
+        };
+        self.remove(&record.id);
+        let start = record.next_fire_at.map(|time| calendar.start_of(&record.id, time));
+        if let Some(start) = start.filter(|_| !self.firing.contains(&record.id)) {
+            self.starts.insert((start, record.id.clone()));
+        }
+        self.entries.insert(record.id.clone(), Entry { record, calendar, start });
+        Ok(())
+    }
+
+    pub(super) fn remove(&mut self, id: &str) {
+        if let Some(start) = self.entries.remove(id).and_then(|entry| entry.start) {
+            self.starts.remove(&(start, id.to_owned()));
+        }
+    }
+
+    /// The next start of those that are not firing.
+    pub(super) fn next_start(&self) -> Option<Timestamp> {
+        self.starts.first().map(|(start, _)| *start)
+    }
+
+    /// Those whose start has come; from now on they are firing.
+    pub(super) fn take_due(&mut self, now: Timestamp) -> Vec<String> {
+        let mut due = Vec::new();
+        while self.next_start().is_some_and(|start| start <= now)
+            && let Some((_, id)) = self.starts.pop_first()
+        {
+            self.firing.insert(id.clone());
+            due.push(id);
+        }
+        due
+    }
+
+    /// It is not firing any more.
+    pub(super) fn release(&mut self, id: &str) {
+        self.firing.remove(id);
+        if let Some(start) = self.entries.get(id).and_then(|entry| entry.start) {
+            self.starts.insert((start, id.to_owned()));
+        }
+    }
+
+    /// What is to be done about a schedule now; none: nothing.
+    pub(super) fn due(&self, id: &str, now: Timestamp) -> Option<(ScheduleRecord, Due)> {
+        let Entry { record, calendar, .. } = self.entries.get(id)?;
+        let due = calendar.due(id, record.next_fire_at?, now)?;
+        Some((record.clone(), due))
+    }
+}
+
+/// The times of a stored schedule.
+pub(super) fn calendar_of(record: &ScheduleRecord) -> Result<Calendar, CalendarError> {
+    Calendar::new(&record.timing, &record.timezone, &record.rules, record.created_at)
+}
+
+/// Whether two versions of a schedule have the same times, so that what waits of the one waits of the other.
+pub(super) fn same_times(a: &ScheduleRecord, b: &ScheduleRecord) -> bool {
+    let times = |record: &ScheduleRecord| {
+        let rules = &record.rules;
+        (rules.catch_up, rules.jitter, rules.from, rules.until, record.created_at)
+    };
+    a.timing == b.timing && a.timezone == b.timezone && times(a) == times(b)
+}

@@ -1,0 +1,404 @@
+//! Schedules over hours and days, by a clock that jumps to the next thing there is to do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use taskiq_flow_broker::InMemoryBroker;
+use taskiq_flow_core::calendar::Calendar;
+use taskiq_flow_core::definition::{CatchUp, Overlap, ScheduleRules, Timing};
+use taskiq_flow_core::load::load_json;
+use taskiq_flow_core::run::{Fact, RunStatus};
+use taskiq_flow_core::time::Timestamp;
+use taskiq_flow_engine::{Clock, Engine, EngineOptions, ScheduleChange, ScheduleRequest, Watcher};
+use taskiq_flow_store::{MemoryStore, RunFilter, RunRecord, Store, Trigger};
+use tokio::time::Instant;
+
+use crate::support::{Fixture, start_at};
+
+const HOUR: Duration = Duration::from_secs(3600);
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Goes with the runtime's clock, which jumps whenever nothing is left to do before the next timer.
+#[derive(Debug)]
+struct Virtual {
+    start: Timestamp,
+    since: Instant,
+}
+
+impl Clock for Virtual {
+    fn now(&self) -> Timestamp {
+        self.start.plus(self.since.elapsed())
+    }
+}
+
+/// A store, and a clock that begins at a time.
+struct World {
+    store: Arc<MemoryStore>,
+    clock: Arc<Virtual>,
+}
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+impl World {
+    fn new(start: &str) -> Self {
+        let clock = Arc::new(Virtual { start: at(start), since: Instant::now() });
+        Self { store: Arc::new(MemoryStore::new()), clock }
+    }
+
+    /// An engine with the pipeline `p`, whose runs take so many minutes.
+    async fn engine(&self, minutes: u32) -> Fixture {
+        self.engine_with(json!({"id": "p", "tasks": [
+            {"name": "pause", "wait": {"duration": format!("{}ms", u64::from(minutes) * 60_000 + 1)}},
+        ]}))
+        .await
+    }
+
+    async fn engine_with(&self, definition: Value) -> Fixture {
+        let options = EngineOptions { shards: 2, retention: None, ..EngineOptions::default() };
+        let (store, clock) = (self.store.clone(), self.clock.clone());
+        start_at(store, InMemoryBroker::new(), definition, options, clock).await
+    }
+
+    /// A crash: nothing goes on, and what the engine held is free.
+    async fn crash(&self, fixture: Fixture) {
+        drop(fixture);
+        while Arc::strong_count(&self.store) > 1 {
+            tokio::task::yield_now().await;
+        }
+        self.store.void_leases();
+    }
+
+    /// Lets time pass until then.
+    async fn until(&self, time: &str) {
+        tokio::time::sleep(at(time).since(self.clock.now())).await;
+    }
+
+    /// The runs that schedules started, in the order of their times.
+    async fn fired(&self) -> Vec<(Timestamp, RunRecord)> {
+        let runs = self.store.runs(RunFilter { limit: 10_000, ..Default::default() }).await.unwrap();
+        let mut fired: Vec<_> = runs
+            .into_iter()
+            .map(|run| match run.trigger {
+                Trigger::Schedule { fire_at, .. } => (fire_at, run),
+                _ => panic!("{run:?}"),
+            })
+            .collect();
+        fired.sort_by_key(|(time, _)| *time);
+        fired
+    }
+
+    /// Hour and minute of the times for which runs were started.
+    async fn times(&self) -> Vec<String> {
+        self.fired().await.iter().map(|(time, _)| time.to_string()[11..16].to_owned()).collect()
+    }
+
+    /// Hour and minute at which the runs were started.
+    async fn starts(&self) -> Vec<String> {
+        self.fired().await.iter().map(|(_, run)| run.created_at.to_string()[11..16].to_owned()).collect()
+    }
+
+    async fn states(&self) -> Vec<RunStatus> {
+        self.fired().await.iter().map(|(_, run)| run.summary.status).collect()
+    }
+}
+
+fn every(id: &str, interval: Duration, rules: ScheduleRules) -> ScheduleRequest {
+    ScheduleRequest {
+        id: Some(id.into()),
+        pipeline_id: "p".parse().unwrap(),
+        timing: Timing::Interval(interval),
+        timezone: "UTC".into(),
+        parameters: serde_json::Map::new(),
+        enabled: true,
+        rules,
+    }
+}
+
+fn catching_up(catch_up: CatchUp) -> ScheduleRules {
+    ScheduleRules { catch_up, ..ScheduleRules::default() }
+}
+
+fn overlapping(overlap: Overlap, catch_up: CatchUp) -> ScheduleRules {
+    ScheduleRules { overlap, catch_up, ..ScheduleRules::default() }
+}
+
+/// Why firings were left out so far.
+async fn skips(watcher: &mut Watcher) -> Vec<String> {
+    let mut skips = Vec::new();
+    while let Ok(event) = tokio::time::timeout(Duration::ZERO, watcher.recv()).await {
+        if let Fact::PipelineSkip { reason } = &event.unwrap().event.fact {
+            skips.push(reason.to_string());
+        }
+    }
+    skips
+}
+
+#[tokio::test(start_paused = true)]
+async fn hours_of_downtime_are_made_up_for_as_the_schedule_says() {
+    for (catch_up, expected) in [
+        (CatchUp::Skip, &["01:00", "02:00", "08:00"][..]),
+        (CatchUp::One, &["01:00", "02:00", "07:00", "08:00"]),
+        (CatchUp::All, &["01:00", "02:00", "03:00", "04:00", "05:00", "06:00", "07:00", "08:00"]),
+    ] {
+        let world = World::new("2026-05-01T00:00:00Z");
+        let before = world.engine(0).await;
+        before.engine.create_schedule(every("s", HOUR, catching_up(catch_up))).await.unwrap();
+        world.until("2026-05-01T02:30:00Z").await;
+        world.crash(before).await;
+        world.until("2026-05-01T07:20:00Z").await;
+        let after = world.engine(0).await;
+        world.until("2026-05-01T08:30:00Z").await;
+        assert_eq!(world.times().await, expected, "{catch_up:?}");
+        let record = after.engine.schedule("s").unwrap();
+        assert_eq!(record.next_fire_at, Some(at("2026-05-01T09:00:00Z")));
+        assert_eq!(record.last_fire_at, Some(at("2026-05-01T08:00:00Z")));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_within_a_minute_of_the_time_is_in_time() {
+    let world = World::new("2026-05-01T00:00:00Z");
+    let before = world.engine(0).await;
+    before.engine.create_schedule(every("s", HOUR, catching_up(CatchUp::Skip))).await.unwrap();
+    world.until("2026-05-01T00:59:50Z").await;
+    world.crash(before).await;
+    world.until("2026-05-01T01:00:30Z").await;
+    let _after = world.engine(0).await;
+    world.until("2026-05-01T01:10:00Z").await;
+    assert_eq!(world.times().await, ["01:00"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_schedule_follows_its_zone_through_a_change_of_the_clock() {
+    let world = World::new("2026-03-28T00:00:00Z");
+    let fixture = world.engine(0).await;
+    let timing = Timing::Cron("30 2 * * *".to_owned());
+    let nightly =
+        ScheduleRequest { timing, timezone: "Europe/Paris".into(), ..every("s", HOUR, Default::default()) };
+    fixture.engine.create_schedule(nightly).await.unwrap();
+    world.until("2026-03-31T00:00:00Z").await;
+    let times: Vec<_> = world.fired().await.iter().map(|(time, _)| time.to_string()).collect();
+    let expected = ["2026-03-28T01:30:00.000Z", "2026-03-29T01:00:00.000Z", "2026-03-30T00:30:00.000Z"];
+    assert_eq!(times, expected, "02:30 before, 03:00 on the night that has no 02:30, 02:30 after");
+}
+
+#[tokio::test(start_paused = true)]
+async fn jitter_puts_a_start_off_by_the_same_after_a_crash() {
+    let world = World::new("2026-05-01T00:00:00Z");
+    let rules = ScheduleRules { jitter: Some(30 * MINUTE), ..ScheduleRules::default() };
+    let mut fixture = world.engine(0).await;
+    let record = fixture.engine.create_schedule(every("s", HOUR, rules)).await.unwrap();
+    let calendar = Calendar::new(&record.timing, &record.timezone, &record.rules, record.created_at).unwrap();
+    let times: Vec<_> = calendar.between(at("2026-05-01T00:00:00Z"), at("2026-05-01T23:30:00Z")).collect();
+    for time in &times {
+        // After the time and before the start of its run.
+        let start = calendar.start_of("s", *time);
+        let between = Timestamp::from_millis(start.as_millis() - 1);
+        tokio::time::sleep(between.since(world.clock.now())).await;
+        let known = world.fired().await.len();
+        world.crash(fixture).await;
+        fixture = world.engine(0).await;
+        assert_eq!(world.fired().await.len(), known, "{time} has not started yet");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let fired = world.fired().await;
+    assert_eq!(fired.iter().map(|(time, _)| *time).collect::<Vec<_>>(), times);
+    for (time, run) in fired {
+        assert!(run.created_at.since(calendar.start_of("s", time)) <= Duration::from_millis(2), "{time}");
+    }
+    assert!(times.iter().any(|time| calendar.start_of("s", *time).since(*time) > MINUTE));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_while_jitter_puts_a_start_off_loses_no_time() {
+    let world = World::new("2026-05-01T00:00:00Z");
+    let rules = ScheduleRules { jitter: Some(50 * MINUTE), ..ScheduleRules::default() };
+    let fixture = world.engine(0).await;
+    let record = fixture.engine.create_schedule(every("s", HOUR, rules)).await.unwrap();
+    let calendar = Calendar::new(&record.timing, &record.timezone, &record.rules, record.created_at).unwrap();
+    let time = record.next_fire_at.unwrap();
+    assert!(calendar.start_of("s", time).since(time) > MINUTE, "the test needs some jitter");
+    world.until("2026-05-01T01:00:30Z").await;
+    let overlap = ScheduleChange { overlap: Some(Overlap::Skip), ..ScheduleChange::default() };
+    assert_eq!(fixture.engine.change_schedule("s", overlap).await.unwrap().next_fire_at, Some(time));
+    world.until("2026-05-01T01:59:00Z").await;
+    assert_eq!(world.times().await, ["01:00"]);
+    // Paused and resumed, it fires from then on.
+    let enabled = |enabled| ScheduleChange { enabled: Some(enabled), ..ScheduleChange::default() };
+    fixture.engine.change_schedule("s", enabled(false)).await.unwrap();
+    world.until("2026-05-01T05:10:00Z").await;
+    let resumed = fixture.engine.change_schedule("s", enabled(true)).await.unwrap();
+    assert_eq!(resumed.next_fire_at, Some(at("2026-05-01T06:00:00Z")));
+    assert_eq!(world.times().await, ["01:00"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interval_has_its_times_from_and_until() {
+    let world = World::new("2026-05-01T00:10:00Z");
+    let fixture = world.engine(0).await;
+    let rules = ScheduleRules {
+        from: Some(at("2026-05-01T03:00:00Z")),
+        until: Some(at("2026-05-01T05:00:00Z")),
+        ..ScheduleRules::default()
+    };
+    let record = fixture.engine.create_schedule(every("s", HOUR, rules)).await.unwrap();
+    assert_eq!(record.next_fire_at, Some(at("2026-05-01T03:00:00Z")));
+    world.until("2026-05-02T00:00:00Z").await;
+    assert_eq!(world.times().await, ["03:00", "04:00", "05:00"]);
+    assert_eq!(fixture.engine.schedule("s").unwrap().next_fire_at, None);
+    let longer = ScheduleChange { until: Some(None), ..ScheduleChange::default() };
+    let record = fixture.engine.change_schedule("s", longer).await.unwrap();
+    assert_eq!(record.next_fire_at, Some(at("2026-05-02T01:00:00Z")));
+}
+
+/// Runs of 150 minutes, started each hour for eight hours: times, starts, states and what was left out.
+async fn crowded(rules: ScheduleRules) -> (World, Fixture, Vec<String>) {
+    let world = World::new("2026-05-01T00:00:00Z");
+    let fixture = world.engine(150).await;
+    let mut watcher = fixture.engine.watch(taskiq_flow_engine::Watched::All);
+    fixture.engine.create_schedule(every("s", HOUR, rules)).await.unwrap();
+    // Another one is not held up.
+    let other =
+        every("other", HOUR, ScheduleRules { until: Some(at("2026-05-01T02:00:00Z")), ..Default::default() });
+    fixture.engine.create_schedule(other).await.unwrap();
+    world.until("2026-05-01T02:10:00Z").await;
+    assert_eq!(fixture.engine.schedule("other").unwrap().last_fire_at, Some(at("2026-05-01T02:00:00Z")));
+    fixture.engine.delete_schedule("other").await.unwrap();
+    world.until("2026-05-01T08:59:00Z").await;
+    let skips = skips(&mut watcher).await;
+    (world, fixture, skips)
+}
+
+impl World {
+    async fn of(&self, schedule: &str) -> Vec<(String, String, RunStatus)> {
+        let minute = |time: Timestamp| time.to_string()[11..16].to_owned();
+        let fired = self.fired().await.into_iter();
+        fired
+            .filter(|(_, run)| matches!(&run.trigger, Trigger::Schedule { id, .. } if id == schedule))
+            .map(|(time, run)| (minute(time), minute(run.created_at), run.summary.status))
+            .collect()
+    }
+}
+
+fn row(time: &str, start: &str, state: RunStatus) -> (String, String, RunStatus) {
+    (time.to_owned(), start.to_owned(), state)
+}
+
+#[tokio::test(start_paused = true)]
+async fn runs_may_overlap() {
+    let (world, _fixture, skips) = crowded(overlapping(Overlap::Allow, CatchUp::One)).await;
+    let runs = world.of("s").await;
+    assert_eq!(runs.len(), 8);
+    assert!(runs.iter().all(|(time, start, _)| time == start), "{runs:?}");
+    assert_eq!(skips, [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_time_that_finds_the_run_before_unfinished_is_skipped() {
+    let (world, _fixture, skips) = crowded(overlapping(Overlap::Skip, CatchUp::One)).await;
+    let expected = [
+        row("01:00", "01:00", RunStatus::Completed),
+        row("04:00", "04:00", RunStatus::Completed),
+        row("07:00", "07:00", RunStatus::Running),
+    ];
+    assert_eq!(world.of("s").await, expected);
+    assert_eq!(skips.len(), 5, "{skips:?}");
+    assert!(skips[0].starts_with("schedule `s` did not start a run: its run before, "), "{skips:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_of_the_times_that_wait_starts_when_the_run_before_has_ended() {
+    let (world, _fixture, skips) = crowded(overlapping(Overlap::Queue, CatchUp::One)).await;
+    let expected = [
+        row("01:00", "01:00", RunStatus::Completed),
+        row("03:00", "03:30", RunStatus::Completed),
+        row("06:00", "06:00", RunStatus::Completed),
+        row("08:00", "08:30", RunStatus::Running),
+    ];
+    assert_eq!(world.of("s").await, expected);
+    assert_eq!(skips.len(), 3, "{skips:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_of_the_times_that_wait_starts_when_the_run_before_has_ended() {
+    let (world, fixture, skips) = crowded(overlapping(Overlap::Queue, CatchUp::All)).await;
+    let expected = [
+        row("01:00", "01:00", RunStatus::Completed),
+        row("02:00", "03:30", RunStatus::Completed),
+        row("03:00", "06:00", RunStatus::Completed),
+        row("04:00", "08:30", RunStatus::Running),
+    ];
+    assert_eq!(world.of("s").await, expected);
+    assert_eq!(skips, [""; 0]);
+    // So it is after a crash.
+    world.crash(fixture).await;
+    let fixture = world.engine(150).await;
+    world.until("2026-05-01T11:30:00Z").await;
+    let runs = world.of("s").await;
+    assert_eq!(
+        runs[3..],
+        [row("04:00", "08:30", RunStatus::Completed), row("05:00", "11:00", RunStatus::Running)]
+    );
+    // A change acts on what waits.
+    let allow = ScheduleChange { overlap: Some(Overlap::Allow), ..ScheduleChange::default() };
+    fixture.engine.change_schedule("s", allow).await.unwrap();
+    world.until("2026-05-01T11:31:00Z").await;
+    let starts: Vec<_> = world.of("s").await.split_off(5).into_iter().map(|(_, start, _)| start).collect();
+    assert_eq!(starts, ["11:30"; 6]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_run_before_is_cancelled() {
+    let (world, _fixture, skips) = crowded(overlapping(Overlap::CancelPrevious, CatchUp::One)).await;
+    let runs = world.of("s").await;
+    assert!(runs.iter().all(|(time, start, _)| time == start), "{runs:?}");
+    let states: Vec<_> = runs.iter().map(|(_, _, state)| *state).collect();
+    assert_eq!(states[..7], [RunStatus::Cancelled; 7]);
+    assert_eq!(states[7..], [RunStatus::Running]);
+    assert_eq!(skips, [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn schedules_that_are_due_together_start_together() {
+    let world = World::new("2026-05-01T00:00:00Z");
+    let fixture = world.engine(0).await;
+    let rules = ScheduleRules { from: Some(at("2026-05-01T03:00:00Z")), ..ScheduleRules::default() };
+    for n in 0..100 {
+        fixture.engine.create_schedule(every(&format!("s{n}"), 24 * HOUR, rules.clone())).await.unwrap();
+    }
+    world.until("2026-05-01T03:01:00Z").await;
+    assert_eq!(world.times().await, ["03:00"; 100]);
+    assert_eq!(world.starts().await, ["03:00"; 100]);
+    assert_eq!(world.states().await, [RunStatus::Completed; 100]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_definition_that_changes_a_schedule_keeps_its_past() {
+    let world = World::new("2026-05-01T00:00:00Z");
+    let with = |schedule: Value| {
+        json!({"id": "p", "inputs": {"n": {"default": 1}}, "schedule": [schedule],
+        "tasks": [{"name": "a", "expression": "n", "inputs": ["n"]}]})
+    };
+    let program = async |schedule| {
+        let pipelines = load_json(with(schedule)).unwrap();
+        let (store, clock) = (world.store.clone(), world.clock.clone());
+        let options = EngineOptions { retention: None, ..EngineOptions::default() };
+        let engine = Engine::start(store, Arc::new(InMemoryBroker::new()), clock, options, pipelines).await;
+        Fixture { engine: engine.unwrap() }
+    };
+    let before = program(json!({"id": "s", "cron": "0 * * * *"})).await;
+    world.until("2026-05-01T01:30:00Z").await;
+    world.crash(before).await;
+    // The server is down at 02:00, and comes back with other parameters.
+    world.until("2026-05-01T02:30:00Z").await;
+    let changed = json!({"id": "s", "cron": "0 * * * *", "parameters": {"n": 2}, "overlap": "skip"});
+    let after = program(changed).await;
+    world.until("2026-05-01T02:31:00Z").await;
+    assert_eq!(world.times().await, ["01:00", "02:00"]);
+    let second = &world.fired().await[1].1;
+    assert_eq!(second.parameters["n"], 2);
+    assert_eq!(after.engine.schedule("p.s").unwrap().rules.overlap, Overlap::Skip);
+}
