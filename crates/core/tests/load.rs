@@ -164,7 +164,7 @@ tasks:
     inputs: [found]
   - { name: send, taskiq: { task: "m:f", args: [found, 3, { value: text }], kwargs: { a: found, b: { value: { x: 1 } }, c: { y: 2 } } }, inputs: [found] }
   - { name: sub, pipeline: other, inputs: { p: found } }
-  - { name: rust, task: my.task, inputs: [found] }
+  - { name: rust, task: my.task, inputs: [found], resources: { cpu: 0.5, memory: 512MiB, gpu: 1 } }
   - { name: pause, wait: { duration: 10s } }
   - { name: ask, wait: { signal: yes please, timeout: 1d } }
 "#,
@@ -201,6 +201,9 @@ tasks:
     let TaskKind::Command(command) = &pipeline.tasks[1].body.kind else { panic!() };
     assert_eq!(command.argv, ["prog", "-n", "5"]);
     assert_eq!((command.env["LANG"].as_str(), command.pass_env[0].as_str()), ("C", "HOME"));
+    let resources: Vec<_> =
+        pipeline.tasks[4].resources.iter().map(|(name, amount)| (&**name, amount.0)).collect();
+    assert_eq!(resources, [("cpu", 500), ("memory", 512 << 20), ("gpu", 1000)]);
     assert_eq!(pipeline.tasks[1].body.with["mode"], "fast");
     let TaskKind::Taskiq(taskiq) = &pipeline.tasks[2].body.kind else { panic!() };
     assert_eq!(

@@ -131,6 +131,12 @@ impl Admission {
         self.0.announce(admitted);
     }
 
+    /// Lets nobody in any more. The places that a stopping engine drops are not free: their runs go on after the next
+    /// start.
+    pub(crate) fn close(&self) {
+        self.0.state.lock().close();
+    }
+
     /// Asks for a place.
     pub(crate) fn ask(&self, candidate: Candidate) -> Answer {
         let mut state = self.0.state.lock();

@@ -16,6 +16,7 @@ use crate::inflight::Inflight;
 use crate::measure::AttemptDurations;
 use crate::open::OpenRuns;
 use crate::options::EngineOptions;
+use crate::resources::Machine;
 use crate::schedule::Scheduler;
 
 /// A handle to a running engine. Clones are the same engine.
@@ -38,6 +39,7 @@ pub(crate) struct Inner {
     pub(crate) took: Arc<AttemptDurations>,
     pub(crate) open: OpenRuns,
     pub(crate) admission: Admission,
+    pub(crate) machine: Machine,
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
 }

@@ -22,6 +22,7 @@ mod open;
 mod options;
 mod query;
 mod register;
+mod resources;
 mod schedule;
 mod shard;
 mod start;

@@ -1,9 +1,13 @@
 //! What an engine is told at its start.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use taskiq_flow_core::definition::Amount;
+
 use crate::gate::FiringGate;
+use crate::resources::this_machine;
 
 /// How an engine runs. The defaults suit a server on a machine of its own.
 #[derive(Debug, Clone)]
@@ -16,6 +20,9 @@ pub struct EngineOptions {
     /// Schedules of one pipeline, those of its definition included; beyond this a further one is refused. Those of
     /// definitions that the program brings are not.
     pub max_schedules: usize,
+    /// How much there is of what tasks say that they take (`resources:`). A task that takes something else, or more,
+    /// cannot run here. By default `cpu` and `memory` are what this machine has.
+    pub resources: BTreeMap<Arc<str>, Amount>,
     /// Attempts under way at once in this process.
     pub max_concurrent_attempts: usize,
     /// Drivers of runs; each run has one.
@@ -42,6 +49,7 @@ impl Default for EngineOptions {
             max_concurrent_runs: 1024,
             max_queued_runs: 10_000,
             max_schedules: 100,
+            resources: this_machine(),
             max_concurrent_attempts: 256,
             shards: std::thread::available_parallelism().map_or(1, usize::from),
             watcher_backlog: 4096,

@@ -120,6 +120,9 @@ impl Engine {
     ) -> Result<(), SubmitError> {
         callers.push(registered.id().clone());
         for step in registered.plan.steps() {
+            if let Some(lacking) = self.0.machine.lacks(&step.task.resources) {
+                return Err(cannot_run(registered, &step.name, &lacking));
+            }
             let mut bodies = vec![&step.task.body];
             while let Some(body) = bodies.pop() {
                 bodies.extend(body.kind.inner());
@@ -142,10 +145,7 @@ impl Engine {
                     kind => self.missing_for(kind),
                 };
                 if let Some(missing) = missing {
-                    let (task, pipeline) = (&step.name, registered.id());
-                    let message =
-                        format!("task `{task}` of pipeline `{pipeline}` cannot run here: {missing}");
-                    return Err(SubmitError::NotRunnable(message));
+                    return Err(cannot_run(registered, &step.name, &missing));
                 }
             }
         }
@@ -168,4 +168,9 @@ impl Engine {
             _ => None,
         }
     }
+}
+
+fn cannot_run(registered: &Registered, task: &str, why: &str) -> SubmitError {
+    let pipeline = registered.id();
+    SubmitError::NotRunnable(format!("task `{task}` of pipeline `{pipeline}` cannot run here: {why}"))
 }

@@ -155,6 +155,12 @@ impl Shard {
     }
 }
 
+impl Drop for Shard {
+    fn drop(&mut self) {
+        self.admission.close();
+    }
+}
+
 impl From<Expired<(RunId, Alarm)>> for Rung {
     fn from(expired: Expired<(RunId, Alarm)>) -> Self {
         let key = expired.key();

@@ -19,6 +19,7 @@ use crate::inbox::Shards;
 use crate::inflight::Inflight;
 use crate::open::OpenRuns;
 use crate::options::EngineOptions;
+use crate::resources::Machine;
 use crate::schedule::Scheduler;
 use crate::{query, schedule, shard, worker};
 
@@ -41,6 +42,7 @@ impl Engine {
         let count = options.shards.max(1);
         let (shards, inboxes) = Shards::new(count);
         let inflight = Inflight::new(count);
+        let machine = Machine::new(options.resources.clone());
         let admission = Admission::new(count, options.max_concurrent_runs.max(1), options.max_queued_runs);
         let inner = Arc::new(Inner {
             catalog: Catalog::default(),
@@ -56,6 +58,7 @@ impl Engine {
             took: Arc::default(),
             open: OpenRuns::default(),
             admission,
+            machine,
             stop,
         });
         inner.catalog.load(inner.store.as_ref()).await?;

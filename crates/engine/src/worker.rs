@@ -13,7 +13,7 @@ use taskiq_flow_core::id::{PipelineId, RunId};
 use taskiq_flow_core::run::{Failure, Outcome, RunStatus, Work};
 use taskiq_flow_core::time::format_duration;
 use taskiq_flow_store::Trigger;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -24,6 +24,7 @@ use crate::handle::{Engine, Inner};
 use crate::inbox::{Finished, Message};
 use crate::inflight::{AttemptKey, Inflight};
 use crate::measure::AttemptDurations;
+use crate::resources::Machine;
 use crate::submission::Submission;
 
 /// Pause before a broker that failed is asked for work again.
@@ -44,6 +45,14 @@ struct Worker {
     took: Arc<AttemptDurations>,
 }
 
+/// What attempts share: room for so many, the machine, and who carries them out.
+#[derive(Debug, Clone)]
+struct Workshop {
+    room: Arc<Semaphore>,
+    machine: Machine,
+    executors: Arc<Executors>,
+}
+
 /// An attempt that has ended.
 struct Ended {
     work: Box<Work>,
@@ -54,12 +63,14 @@ struct Ended {
 /// Starts taking attempts from the broker: in as many loops as there are processors, each of which takes one attempt
 /// at a time. What ends without waiting for anything ends there; what has to wait goes on as a task of its own.
 pub(crate) fn spawn(inner: &Arc<Inner>, executors: Executors) {
-    let room = Arc::new(Semaphore::new(inner.options.max_concurrent_attempts.max(1)));
-    let executors = Arc::new(executors.tracked_by(inner.tasks.clone()));
+    let workshop = Workshop {
+        room: Arc::new(Semaphore::new(inner.options.max_concurrent_attempts.max(1))),
+        machine: inner.machine.clone(),
+        executors: Arc::new(executors.tracked_by(inner.tasks.clone())),
+    };
     let loops = std::thread::available_parallelism().map_or(1, usize::from);
     for _ in 0..loops {
-        let (worker, room, executors) = (Worker::of(inner), Arc::clone(&room), Arc::clone(&executors));
-        inner.tasks.spawn(worker.serve(room, executors));
+        inner.tasks.spawn(Worker::of(inner).serve(workshop.clone()));
     }
 }
 
@@ -75,59 +86,70 @@ impl Worker {
         }
     }
 
-    async fn serve(self, room: Arc<Semaphore>, executors: Arc<Executors>) {
+    async fn serve(self, workshop: Workshop) {
         let stop = self.stop.clone();
         let mut stopped = pin!(stop.cancelled());
+        // The room of an attempt that has ended is that of the next one. While there is none, others have it.
+        let mut free = None;
         loop {
-            let permit = tokio::select! {
-                permit = Arc::clone(&room).acquire_owned() => permit,
-                () = &mut stopped => return,
-            };
-            // The semaphore is never closed, so the only way out is the stop.
-            let Ok(mut permit) = permit else { return };
-            // The room of an attempt that has ended is that of the next one.
-            loop {
-                // Others are to have their turn too, however much there is to do.
-                tokio::task::consume_budget().await;
-                let delivery = match self.broker.try_receive() {
-                    Some(delivery) => Ok(delivery),
-                    None => tokio::select! {
+            // Others are to have their turn too, however much there is to do.
+            tokio::task::consume_budget().await;
+            let delivery = match self.broker.try_receive() {
+                Some(delivery) => Ok(delivery),
+                None => {
+                    free = None;
+                    tokio::select! {
                         delivery = self.broker.receive() => delivery,
                         () = &mut stopped => return,
-                    },
-                };
-                match delivery {
-                    Ok(delivery) => match self.attempt(&executors, delivery, permit).await {
-                        Some(free) => permit = free,
-                        None => break,
-                    },
-                    Err(error) => {
-                        tracing::error!(%error, "no work can be had from the broker");
-                        tokio::select! {
-                            () = tokio::time::sleep(BROKER_PAUSE) => {}
-                            () = &mut stopped => return,
-                        }
                     }
                 }
-            }
+            };
+            let delivery = match delivery {
+                Ok(delivery) => delivery,
+                Err(error) => {
+                    tracing::error!(%error, "no work can be had from the broker");
+                    tokio::select! {
+                        () = tokio::time::sleep(BROKER_PAUSE) => continue,
+                        () = &mut stopped => return,
+                    }
+                }
+            };
+            let room = match free.take() {
+                Some(room) => room,
+                None => tokio::select! {
+                    // The semaphore is never closed, so the only way out is the stop.
+                    room = Arc::clone(&workshop.room).acquire_owned() => match room {
+                        Ok(room) => room,
+                        Err(_) => return,
+                    },
+                    () = &mut stopped => return,
+                },
+            };
+            free = self.attempt(&workshop, delivery, room).await;
         }
     }
 
-    /// Begins an attempt. Gives the room back if it has ended; else it goes on, and keeps the room until it ends.
-    async fn attempt<P: Send + 'static>(
+    /// Begins an attempt. Gives the room back if it has ended, or has to wait for the machine; else it goes on, and keeps
+    /// the room until it ends.
+    async fn attempt(
         &self,
-        executors: &Arc<Executors>,
+        workshop: &Workshop,
         delivery: Delivery,
-        room: P,
-    ) -> Option<P> {
+        room: OwnedSemaphorePermit,
+    ) -> Option<OwnedSemaphorePermit> {
         let Delivery { work, tag } = delivery;
         let key = (work.run_id, work.step_run, work.attempt);
         if self.inflight.is_stopped(&key) {
             self.leave(&key, tag).await;
             return Some(room);
         }
+        if !work.resources().is_empty() {
+            let (worker, workshop) = (self.clone(), workshop.clone());
+            self.tasks.spawn(async move { worker.attempt_with_resources(workshop, work, tag).await });
+            return Some(room);
+        }
         let (at_once, limited) = (ends_at_once(&work), work.timeout().is_some());
-        let mut attempt = Box::pin(carry_out(Arc::clone(executors), work));
+        let mut attempt = Box::pin(carry_out(Arc::clone(&workshop.executors), work));
         if at_once
             && let Poll::Ready(ended) =
                 std::future::poll_fn(|cx| Poll::Ready(attempt.as_mut().poll(cx))).await
@@ -141,20 +163,50 @@ impl Worker {
             if limited {
                 worker.tell_begin(key).await;
             }
-            let token = worker.inflight.watch(key);
-            let ended = tokio::select! {
-                biased;
-                () = token.cancelled() => None,
-                () = worker.stop.cancelled() => None,
-                ended = attempt => Some(ended),
-            };
-            if let Some(ended) = ended {
-                worker.report(ended).await;
-            }
-            worker.leave(&key, tag).await;
+            let ended = worker.unless_stopped(&worker.inflight.watch(key), attempt).await;
+            worker.end(key, tag, ended).await;
             drop(room);
         });
         None
+    }
+
+    /// Carries out an attempt that takes something of the machine, when there is enough. It takes no room while it waits:
+    /// else those that wait would keep out those that could go on.
+    async fn attempt_with_resources(self, workshop: Workshop, work: Box<Work>, tag: u64) {
+        let key = (work.run_id, work.step_run, work.attempt);
+        let token = self.inflight.watch(key);
+        let limited = work.timeout().is_some();
+        let attempt = async {
+            let _taken = workshop.machine.take(work.resources()).await;
+            // The semaphore is never closed.
+            let _room = workshop.room.acquire().await;
+            if limited {
+                self.tell_begin(key).await;
+            }
+            carry_out(Arc::clone(&workshop.executors), work).await
+        };
+        let ended = self.unless_stopped(&token, attempt).await;
+        self.end(key, tag, ended).await;
+    }
+
+    async fn unless_stopped(
+        &self,
+        token: &CancellationToken,
+        attempt: impl Future<Output = Ended>,
+    ) -> Option<Ended> {
+        tokio::select! {
+            biased;
+            () = token.cancelled() => None,
+            () = self.stop.cancelled() => None,
+            ended = attempt => Some(ended),
+        }
+    }
+
+    async fn end(&self, key: AttemptKey, tag: u64, ended: Option<Ended>) {
+        if let Some(ended) = ended {
+            self.report(ended).await;
+        }
+        self.leave(&key, tag).await;
     }
 
     /// From now on the time limit of the attempt counts.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use taskiq_flow_api::{ApiOptions, AppState, Metrics, OptionsError, ServeOptions};
 use taskiq_flow_broker::{Broker, InMemoryBroker};
-use taskiq_flow_core::definition::Pipeline;
+use taskiq_flow_core::definition::{Amount, Pipeline};
 use taskiq_flow_engine::{Engine, EngineOptions, SystemClock};
 use taskiq_flow_security::administration::AdministrationError;
 use taskiq_flow_security::audit::AuditError;
@@ -385,14 +385,23 @@ async fn start_engine(
     pipelines: Vec<Pipeline>,
 ) -> Result<Engine, StartError> {
     let days = u64::from(config.retention_days);
+    let defaults = EngineOptions::default();
+    let mut resources = defaults.resources.clone();
+    // They were checked with the rest of the configuration.
+    let configured = config.resources.iter().filter_map(|(name, amount)| {
+        Some((Arc::from(name.as_str()), Amount::parse(name, amount.as_str()).ok()?))
+    });
+    resources.extend(configured);
     let options = EngineOptions {
+        resources,
+        max_concurrent_attempts: config.max_concurrent_attempts,
         max_concurrent_runs: config.max_concurrent_runs,
         max_queued_runs: config.max_queued_runs,
         max_schedules: config.max_schedules_per_pipeline,
         retention: (days > 0).then(|| Duration::from_secs(days * 86_400)),
         drain: DRAIN_ATTEMPTS,
         firing_gate: Some(firings),
-        ..EngineOptions::default()
+        ..defaults
     };
     Ok(Engine::start(store, broker, Arc::new(SystemClock), options, pipelines).await?)
 }

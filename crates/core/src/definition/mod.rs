@@ -7,6 +7,7 @@ mod concurrency;
 mod error_rule;
 mod kind;
 mod pipeline;
+mod resources;
 mod retry;
 mod schedule;
 mod schema;
@@ -19,6 +20,7 @@ pub use kind::{
     ReduceSpec, TaskKind, TaskiqSpec, WaitFor, WaitSpec,
 };
 pub use pipeline::{OnError, Pipeline, Style};
+pub use resources::{Amount, BadAmount, CPU, MEMORY, Resources};
 pub use retry::RetryPolicy;
 pub use schedule::{CatchUp, Overlap, ScheduleRules, ScheduleSpec, Timing};
 pub use schema::{FieldError, InputSchema, SchemaError};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Body, OnError, OnItemError, RetryPolicy, TaskKind};
+use super::{Body, OnError, OnItemError, Resources, RetryPolicy, TaskKind};
 use crate::expr::Expr;
 
 /// One task of a pipeline. Each run of the pipeline has one step for it.
@@ -27,6 +27,8 @@ pub struct Task {
     pub total_timeout: Option<Duration>,
     /// How often and how soon a failed attempt is repeated; inside a map and the like: of one item.
     pub retry: RetryPolicy,
+    /// What one attempt takes of the machine; inside a map and the like: the attempt of one item.
+    pub resources: Resources,
     /// Overrides the pipeline's rule for a failure of this task.
     pub on_error: Option<OnError>,
 }
@@ -56,6 +58,7 @@ impl Task {
             timeout: None,
             total_timeout: None,
             retry: RetryPolicy::default(),
+            resources: Resources::default(),
             on_error: None,
         }
     }

@@ -26,7 +26,7 @@
 //! Fields of a pipeline: `id`, `description`, `inputs`, `tasks` or `steps`, `outputs`, `on_error`, `max_parallel`,
 //! `priority`, `concurrency`, `timeout`, `schedule`, and for its tasks `retry` and `step_timeout`. Fields of a task:
 //! `name`, `description`, one kind, `inputs`, `optional_inputs`, `output` or `outputs`, `when`, `timeout`,
-//! `total_timeout`, `retry`, `on_error`, `with`. A step of the chained style has no inputs and outputs:
+//! `total_timeout`, `retry`, `resources`, `on_error`, `with`. A step of the chained style has no inputs and outputs:
 //! it is given `value`, what the step before it made; the first one is given the pipeline's parameters.
 
 mod admission;
@@ -36,6 +36,7 @@ mod http;
 mod kind;
 mod pipeline;
 mod reader;
+mod resources;
 mod retry;
 mod schedule;
 mod scope;

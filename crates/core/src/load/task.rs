@@ -15,7 +15,7 @@ use super::scope::{KINDS, Scope};
 
 /// The fields that tasks and steps share, apart from the kinds.
 const SHARED_FIELDS: &[&str] =
-    &["name", "description", "when", "timeout", "total_timeout", "retry", "on_error", "with"];
+    &["name", "description", "when", "timeout", "total_timeout", "retry", "resources", "on_error", "with"];
 
 const WIRING_FIELDS: &[&str] = &["inputs", "optional_inputs", "output", "outputs"];
 
@@ -173,6 +173,10 @@ impl Reader<'_> {
             Some(retry) => self.retry(retry).unwrap_or_default(),
             None => self.defaults.retry.clone(),
         };
+        task.resources = fields
+            .get("resources")
+            .map(|resources| self.resources(resources, &task.body.kind))
+            .unwrap_or_default();
         task.on_error = fields.get("on_error").and_then(|rule| self.choice(rule, ON_ERROR));
     }
 

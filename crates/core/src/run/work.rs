@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::event::TaskId;
-use crate::definition::{Body, Task};
+use crate::definition::{Body, Resources, Task};
 use crate::expr::Inputs;
 use crate::id::{PipelineId, RunId};
 use crate::plan::PlanBody;
@@ -80,6 +80,11 @@ impl Work {
     /// Identifies the attempt to the outside world, such as a broker or a called service.
     pub fn task_id(&self) -> TaskId {
         TaskId { run_id: self.run_id, step_run: self.step_run, attempt: self.attempt }
+    }
+
+    /// What the attempt takes of the machine.
+    pub fn resources(&self) -> &Resources {
+        &self.task().resources
     }
 
     /// The longest the attempt may take.

@@ -596,3 +596,52 @@ error: unknown field `maximum` in a concurrency limit
 "#,
     );
 }
+
+#[test]
+fn resources_that_cannot_be() {
+    check(
+        r#"
+id: p
+tasks:
+  - { name: a, command: [x], resources: { cpu: 0, memory: plenty, gpu: "1", "": 1 } }
+  - { name: b, expression: 1, resources: { cpu: 1 } }
+  - { name: c, task: x, resources: 2 }
+"#
+        .trim_start(),
+        r#"
+error: expected a number from 0.001 to 1000000, such as `0.5` or `1`
+ --> p.yaml:3:48
+  |
+3 |   - { name: a, command: [x], resources: { cpu: 0, memory: plenty, gpu: "1", "": 1 } }
+  |                                                ^
+
+error: expected an amount of memory such as `512MiB`, `2GiB` or a number of bytes
+ --> p.yaml:3:59
+  |
+3 |   - { name: a, command: [x], resources: { cpu: 0, memory: plenty, gpu: "1", "": 1 } }
+  |                                                           ^^^^^^
+
+error: a name cannot be empty
+ --> p.yaml:3:77
+  |
+3 |   - { name: a, command: [x], resources: { cpu: 0, memory: plenty, gpu: "1", "": 1 } }
+  |                                                                             ^^
+
+error: a task of the kind `expression` takes nothing of the machine
+ --> p.yaml:4:42
+  |
+4 |   - { name: b, expression: 1, resources: { cpu: 1 } }
+  |                                          ^^^^^^^^^^
+  |
+  = help: leave `resources` out; a process, a request and a Rust task take something
+
+error: expected resources and their amounts (a mapping), found a number
+ --> p.yaml:5:36
+  |
+5 |   - { name: c, task: x, resources: 2 }
+  |                                    ^
+  |
+  = help: write `{ cpu: 0.5, memory: 512MiB }`
+"#,
+    );
+}

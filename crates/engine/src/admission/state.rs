@@ -125,6 +125,10 @@ impl State {
         admitted
     }
 
+    pub(super) fn close(&mut self) {
+        self.open = false;
+    }
+
     /// The oldest runs that make way for one that has entered.
     pub(super) fn superseded(&mut self, run_id: RunId, limits: &[Limit]) -> Vec<RunId> {
         let mut superseded = Vec::new();

@@ -152,6 +152,16 @@ fn after_a_restart_those_under_way_have_their_places_before_anybody_starts() {
     assert_eq!(admission.admitted(0), [queued.run_id]);
 }
 
+#[test]
+fn the_places_of_an_engine_that_stops_are_not_given_away() {
+    let admission = opened(1, 10);
+    let place = start(&admission, &candidate(0, vec![]));
+    let _waiting = wait(&admission, &candidate(1, vec![]));
+    admission.close();
+    drop(place);
+    assert!(admission.admitted(0).is_empty());
+}
+
 /// What happens to a run in the property test.
 #[derive(Debug, Clone)]
 enum Act {

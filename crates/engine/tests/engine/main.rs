@@ -12,6 +12,7 @@ mod hardships;
 mod hostile;
 mod old_files;
 mod recovery;
+mod resources;
 mod runs;
 mod schedules;
 mod support;

@@ -1,11 +1,15 @@
 //! What no type can say: values that do not fit each other, and what this version cannot do.
 
+use std::collections::BTreeMap;
+
+use taskiq_flow_core::definition::Amount;
 use taskiq_flow_security::settings::{Settings, SettingsError};
 
 use super::audit;
 use super::convert::{rate_limit_storage, store_target};
 use super::fields::{self, TaskiqFlowConfig};
 use super::mistake::{Found, Mistake, Segment, at};
+use super::types::ResourceAmount;
 
 /// Paths the server answers itself, by their first part.
 const OWN_PATHS: [&str; 14] = [
@@ -38,6 +42,8 @@ impl TaskiqFlowConfig {
         at("max_body_bytes", check_positive(self.max_body_bytes))?;
         at("max_concurrent_runs", check_positive(self.max_concurrent_runs))?;
         at("max_queued_runs", check_positive(self.max_queued_runs))?;
+        at("max_concurrent_attempts", check_positive(self.max_concurrent_attempts))?;
+        at("resources", check_resources(&self.resources))?;
         if self.retention_days > MAX_RETENTION_DAYS {
             let found = self.retention_days;
             let mistake = Mistake::must(format!("be at most {MAX_RETENTION_DAYS}, found {found}"))
@@ -147,6 +153,20 @@ fn check_host(host: &str) -> Result<(), Mistake> {
 
 fn check_positive(number: usize) -> Result<(), Mistake> {
     if number > 0 { Ok(()) } else { Err(Mistake::must("be at least 1, found 0")) }
+}
+
+fn check_resources(resources: &BTreeMap<String, ResourceAmount>) -> Result<(), Mistake> {
+    for (name, amount) in resources {
+        if name.trim().is_empty() {
+            return Err(Mistake::is("has a resource without a name"));
+        }
+        if let Err(error) = Amount::parse(name, amount.as_str()) {
+            let mut mistake = Mistake::says(error.to_string());
+            mistake.path = vec![Segment::Name(name.clone())];
+            return Err(mistake);
+        }
+    }
+    Ok(())
 }
 
 fn check_metrics_path(path: &str) -> Result<(), Mistake> {

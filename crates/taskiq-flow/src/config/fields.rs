@@ -22,7 +22,9 @@ use super::keys::{ApiKeys, ClientCertificates};
 use super::kind::Kind;
 use super::mistake::Mistake;
 use super::raw::Raw;
-use super::types::{AuditMode, Durability, LogFormat, RateLimitOnError, Texts, TlsClientAuth};
+use super::types::{
+    AuditMode, Durability, LogFormat, RateLimitOnError, ResourceAmount, Texts, TlsClientAuth,
+};
 use super::url::ServiceUrl;
 use super::value::FieldValue;
 
@@ -287,6 +289,15 @@ fields! {
         /// How many runs may wait to start, beyond those under way; a request for a further one is answered 503. Runs that
         /// steps of other runs ask for do not count.
         max_queued_runs: usize = 10_000;
+        /// How many attempts of steps may go on at once in this process; further ones wait.
+        max_concurrent_attempts: usize = 256;
+        /// How much this machine has of what tasks say that they take (`resources:`), by name: so many attempts go on at
+        /// once. `cpu` in cores (otherwise its processors), `memory` such as `8GiB` (otherwise what it has), and any other
+        /// name, such as `gpu`. A pipeline whose task takes more, or something else, is refused when it is started.
+        @with { |amounts: impl IntoIterator<Item = (impl Into<String>, impl Into<ResourceAmount>)>| {
+            amounts.into_iter().map(|(name, amount)| (name.into(), amount.into())).collect()
+        } }
+        resources: BTreeMap<String, ResourceAmount> = BTreeMap::new();
         /// How many schedules one pipeline may have, those of a definition that came over the API included; a further one
         /// is answered 409.
         max_schedules_per_pipeline: usize = 100;

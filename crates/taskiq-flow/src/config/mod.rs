@@ -72,6 +72,6 @@ pub use self::fields::{FieldInfo, TaskiqFlowConfig, TaskiqFlowConfigBuilder, fie
 pub use self::keys::{ApiKey, ApiKeys, ClientCertificates};
 pub use self::sources::{COMMAND_LINE_VARIABLES, ConfigWarning, DEFAULT_FILE, Loaded, Sources};
 pub use self::types::{
-    AuditMode, Durability, LogFormat, PipelineAcl, RateLimitOnError, Texts, TlsClientAuth,
+    AuditMode, Durability, LogFormat, PipelineAcl, RateLimitOnError, ResourceAmount, Texts, TlsClientAuth,
 };
 pub use self::url::ServiceUrl;

@@ -42,6 +42,39 @@ texts!(Durability: Durability::Strict = "strict", Durability::Relaxed = "relaxed
 texts!(TlsClientAuth: TlsClientAuth::Required = "required", TlsClientAuth::Optional = "optional");
 texts!(LogFormat: LogFormat::Text = "text", LogFormat::Json = "json");
 
+/// How much of a resource there is, as it was written: a number, or an amount of memory such as `8GiB`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ResourceAmount(String);
+
+impl ResourceAmount {
+    /// As it was written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<T: Into<String>> From<T> for ResourceAmount {
+    fn from(text: T) -> Self {
+        Self(text.into())
+    }
+}
+
+impl FieldValue for ResourceAmount {
+    const KIND: Kind = Kind::Text { what: "an amount such as 4, 0.5 or 8GiB", sample: "1" };
+
+    fn decode(raw: &Raw) -> Result<Self, Mistake> {
+        match &raw.value {
+            RawValue::Text(text) => Ok(Self(text.clone())),
+            RawValue::Number(number) => Ok(Self(number.to_string())),
+            _ => Err(Mistake::kind(&Self::KIND, raw, false)),
+        }
+    }
+
+    fn show(&self) -> Value {
+        Value::from(self.0.as_str())
+    }
+}
+
 /// What becomes of a request while the shared storage of the rate limits cannot be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -66,6 +66,7 @@ fn every_field_has_an_environment_variable_that_acts() {
         ("rate_limit_default" | "auth_failure_limit" | "audit_flood_limit", _) => "7/hour".to_owned(),
         ("rate_limits", _) => r#"{"get_dag": "7/hour"}"#.to_owned(),
         ("pipeline_quotas", _) => r#"{"p": {"concurrent_runs": 1}}"#.to_owned(),
+        ("resources", _) => r#"{"gpu": 1}"#.to_owned(),
         ("metrics_path", _) => "/m".to_owned(),
         ("log_level", _) => "debug".to_owned(),
         ("allowed_origins", _) => r#"["https://a.example"]"#.to_owned(),

@@ -29,7 +29,8 @@ fn the_defaults_are_those_of_the_contract() {
         "max_body_bytes": 1048576, "max_concurrent_runs": 1024, "retention_days": 30,
         "strict_forwarded_proto": false, "allow_remote_commands": false, "websocket_handshake_auth": "optional",
         "rate_limit_key": "both", "rate_limit_on_error": "local",
-        "pipeline_quotas": {}, "max_queued_runs": 10000, "max_schedules_per_pipeline": 100
+        "pipeline_quotas": {}, "max_queued_runs": 10000, "max_schedules_per_pipeline": 100,
+        "max_concurrent_attempts": 256, "resources": {}
     }"#,
     )
     .unwrap();
@@ -273,6 +274,19 @@ fn what_is_possible_and_what_is_not() {
         ("security_enabled", &["true", "false", "1", "0"], &["yes", "no", "True", "", "2"]),
         ("max_body_bytes", &["1"], &["0", "1MiB"]),
         ("max_concurrent_runs", &["1"], &["0"]),
+        ("max_concurrent_attempts", &["1"], &["0"]),
+        (
+            "resources",
+            &["{}", r#"{"cpu": 0.5, "memory": "8GiB", "gpu": "2"}"#, r#"{"memory": 1024}"#],
+            &[
+                "4",
+                r#"{"cpu": "8GiB"}"#,
+                r#"{"memory": "lots"}"#,
+                r#"{"gpu": 0}"#,
+                r#"{"": 1}"#,
+                r#"{"gpu": true}"#,
+            ],
+        ),
         ("retention_days", &["0", "36500"], &["36501", "-1"]),
         ("jwt_leeway_seconds", &["0", "600"], &["601"]),
         ("rate_limit_default", &["5 per second", "1/2 hours;3/day"], &["", "5", "5/fortnight", "0/minute"]),
