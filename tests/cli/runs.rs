@@ -247,6 +247,11 @@ async fn a_cancelled_run_can_be_retried() {
     assert_ne!(second, id);
     user.out(&["runs", "signal", &second, "approve", r#"{"by": "you"}"#]).await;
     assert_eq!(user.out(&["runs", "watch", &second, "--quiet"]).await, r#"{"by":"you"}"#);
+    let forked = user.out(&["runs", "fork", &second, "--from", "decide"]).await;
+    user.out(&["runs", "signal", &forked, "approve", r#"{"by": "us"}"#]).await;
+    assert_eq!(user.out(&["runs", "watch", &forked, "--quiet"]).await, r#"{"by":"us"}"#);
+    let unknown = user.run(&["runs", "fork", &second, "--from", "nothing"]).await;
+    assert!(unknown.code == Some(2) && unknown.stderr.contains("no step `nothing`"), "{}", unknown.output());
     let retried = user.run(&["runs", "retry", &second]).await;
     assert!(retried.code == Some(1) && retried.stderr.contains("completed"), "{}", retried.output());
 }

@@ -272,9 +272,10 @@ impl From<ControlError> for Problem {
     fn from(error: ControlError) -> Self {
         let text = error.to_string();
         match error {
-            ControlError::UnknownRun(_) | ControlError::UnknownSignal(_) | ControlError::UnknownStep(_) => {
-                Self::not_found(text)
-            }
+            ControlError::UnknownRun(_)
+            | ControlError::UnknownSignal(_)
+            | ControlError::UnknownStep(_)
+            | ControlError::UnknownDeadLetter(..) => Self::not_found(text),
             ControlError::Illegal { .. } | ControlError::TooManySignals => Self::conflict(text),
             ControlError::Submit(error) => error.into(),
             ControlError::ShuttingDown => Self::unavailable(text),

@@ -12,8 +12,8 @@ use crate::around::around;
 use crate::frame::frame;
 use crate::gate::gate;
 use crate::handlers::{
-    acls, analysis, audit, events, explain, keys, meta, pipelines, register, reload, revocations, runs,
-    schedules, security,
+    acls, analysis, audit, dead_letters, events, explain, keys, meta, pipelines, register, reload,
+    revocations, runs, schedules, security,
 };
 use crate::options::DEFAULT_METRICS_PATH;
 use crate::problem::Problem;
@@ -71,9 +71,14 @@ pub static ROUTES: &[Route] = &[
     route("pause_run", endpoint::RUN_CONTROL, POST, &["/runs/{id}/pause"], Run(Execute), CONTROLS, || post(runs::pause_run)),
     route("resume_run", endpoint::RUN_CONTROL, POST, &["/runs/{id}/resume"], Run(Execute), CONTROLS, || post(runs::resume_run)),
     route("retry_run", endpoint::RUN_CONTROL, POST, &["/runs/{id}/retry"], Run(Execute), CONTROLS, || post(runs::retry_run)),
+    route("fork_run", endpoint::RUN_CONTROL, POST, &["/runs/{id}/fork"], Run(Execute), CONTROLS, || post(runs::fork_run)),
     route("signal_run", endpoint::RUN_CONTROL, POST, &["/runs/{id}/signals/{name}"], Run(Execute), CONTROLS, || post(runs::signal_run)),
     route("get_run_events", endpoint::RUN_EVENTS, GET, &["/runs/{id}/events"], Run(Read), READS, || get(events::get_run_events)),
     route("get_run_logs", endpoint::RUN_EVENTS, GET, &["/runs/{id}/logs"], Run(Read), READS, || get(runs::get_run_logs)),
+
+    route("list_dead_letters", endpoint::LIST_RUNS, GET, &["/dead-letters"], AnyPipeline(Read), READS, || get(dead_letters::list_dead_letters)),
+    route("replay_dead_letter", endpoint::RUN_CONTROL, POST, &["/dead-letters/{id}/{step_run}/replay"], Run(Execute), CONTROLS, || post(dead_letters::replay_dead_letter)),
+    route("drop_dead_letter", endpoint::RUN_CONTROL, Method::DELETE, &["/dead-letters/{id}/{step_run}"], Run(Execute), CONTROLS, || delete(dead_letters::drop_dead_letter)),
 
     route("list_schedules", endpoint::SCHEDULES, GET, &["/schedules"], AnyPipeline(Read), READS, || get(schedules::list_schedules)),
     route("create_schedule", endpoint::SCHEDULES, POST, &["/schedules"], AnyPipeline(Execute), None, || post(schedules::create_schedule)),

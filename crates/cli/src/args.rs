@@ -1,6 +1,7 @@
 //! What the program can be asked for.
 
 mod audit;
+mod dead;
 mod pipelines;
 mod runs;
 mod token;
@@ -14,10 +15,11 @@ pub(crate) use self::audit::{
     AuditCommand, AuditKeygenArgs, AuditShowArgs, AuditVerifyArgs, ProveCheckArgs, ProveCommand,
     ProveConsistencyArgs, ProveInclusionArgs,
 };
+pub(crate) use self::dead::{DeadCommand, DeadLetterArgs, DeadListArgs};
 pub(crate) use self::pipelines::{CheckArgs, DagArgs, DagFormat, RunArgs, SimulateArgs};
 pub(crate) use self::runs::{
-    RunsCancelArgs, RunsCommand, RunsControlArgs, RunsListArgs, RunsShowArgs, RunsSignalArgs, RunsWatchArgs,
-    TriggerArgs,
+    RunsCancelArgs, RunsCommand, RunsControlArgs, RunsForkArgs, RunsListArgs, RunsShowArgs, RunsSignalArgs,
+    RunsWatchArgs, TriggerArgs,
 };
 pub(crate) use self::token::{TokenCommand, TokenMintArgs, TokenRevokeArgs, TokenUnrevokeArgs};
 
@@ -50,6 +52,9 @@ pub(crate) enum Command {
     /// Look at the runs of a server, follow and control them
     #[command(subcommand)]
     Runs(RunsCommand),
+    /// Look at the steps that were given up, and do them again
+    #[command(subcommand)]
+    Dead(DeadCommand),
     /// Make API keys, and manage those of a server
     #[command(subcommand)]
     Key(KeyCommand),

@@ -38,6 +38,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Simulate(args) => commands::simulate::run(&args),
         Command::Trigger(args) => commands::trigger::run(args),
         Command::Runs(command) => commands::runs::run(command),
+        Command::Dead(command) => commands::dead::run(command),
         Command::Key(command) => commands::key::run(command),
         Command::Acl(command) => commands::acl::run(command),
         Command::Token(command) => commands::token::run(command),

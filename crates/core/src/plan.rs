@@ -42,10 +42,14 @@ pub struct PlanStep {
     pub name: Arc<str>,
     /// Where each input comes from.
     pub wires: Vec<Wire>,
+    /// The steps that must have been completed before it and make none of its inputs.
+    pub after: Vec<u32>,
     /// The steps that need this one, each once, ascending.
     pub dependents: Vec<u32>,
     /// How many steps this one needs, each once.
     pub dependencies: u32,
+    /// The place of the body that undoes it.
+    pub(crate) undo: Option<u32>,
     /// What a body of it is given, each name once.
     slots: Box<[(Arc<str>, Slot)]>,
 }
@@ -160,22 +164,28 @@ impl Plan {
                 task: Arc::clone(task),
                 name: task.name.as_str().into(),
                 wires,
+                after: Vec::new(),
                 dependents: Vec::new(),
                 dependencies: 0,
+                undo: None,
                 slots: Box::default(),
             });
         }
+        order(&pipeline, &mut steps, &mut errors);
         link(&mut steps);
         if let Some(cycle) = find_cycle(steps.len(), &edges_of(&steps)) {
             errors.push(cycle_error(&pipeline, &cycle));
         }
-        let outputs = result_of(&pipeline, &producers, &steps, &mut errors);
+        let outputs = result_of(&pipeline, &producers, &mut errors);
         if !errors.is_empty() {
             return Err(errors);
         }
         let bodies = body::table(&steps);
         for (step, body) in steps.iter_mut().zip(&bodies) {
             step.slots = body::slots(&step.wires, body);
+        }
+        for (place, body) in bodies.iter().enumerate().filter(|(_, body)| body.is_undo_root()) {
+            steps[body.step as usize].undo = Some(index(place));
         }
         let required = required_of(&pipeline, &steps);
         Ok(Self { pipeline, steps, bodies, outputs, parameters, required, dag: OnceLock::new() })
@@ -214,11 +224,28 @@ impl Plan {
         &self.outputs
     }
 
+    /// Whether any of its tasks can be undone.
+    pub fn compensates(&self) -> bool {
+        self.steps.iter().any(|step| step.undo.is_some())
+    }
+
     /// Whether another task, or the result, has the errors of a step's items.
     pub fn uses_errors_of(&self, step: u32) -> bool {
         let has = |source: &Source| matches!(source, Source::ItemErrors { step: of } if *of == step);
         let wires = self.steps.iter().flat_map(|step| &step.wires).map(|wire| &wire.source);
         wires.chain(self.outputs.iter().map(|(_, source)| source)).any(has)
+    }
+
+    /// These steps and all that need one of them, however far, as a mark for each step.
+    pub fn with_dependents(&self, steps: impl IntoIterator<Item = u32>) -> Vec<bool> {
+        let mut marked = vec![false; self.steps.len()];
+        let mut stack: Vec<u32> = steps.into_iter().collect();
+        while let Some(step) = stack.pop() {
+            if !std::mem::replace(&mut marked[step as usize], true) {
+                stack.extend(&self.steps[step as usize].dependents);
+            }
+        }
+        marked
     }
 
     /// The graph of the steps, for analysis and drawing. Made at the first call, and kept.
@@ -246,6 +273,8 @@ impl Plan {
                 };
                 edges.push(DagEdge { source, target: index(target), data });
             }
+            let order = step.after.iter().map(|source| (*source, String::new()));
+            edges.extend(order.map(|(source, data)| DagEdge { source, target: index(target), data }));
         }
         // The constructor has refused every cycle, so this cannot fail; an empty graph is the honest answer if it did.
         Dag::new(nodes.collect(), edges).unwrap_or_default()
@@ -350,10 +379,43 @@ fn undeclared(pipeline: &Pipeline, task: usize, input: &Input, suggest: bool) ->
     }
 }
 
+/// Finds the steps that tasks name under `after`.
+fn order(pipeline: &Pipeline, steps: &mut [PlanStep], errors: &mut Vec<WiringError>) {
+    if pipeline.tasks.iter().all(|task| task.after.is_empty()) {
+        return;
+    }
+    let names: HashMap<&str, u32> =
+        pipeline.tasks.iter().zip(0..).map(|(task, place)| (task.name.as_str(), place)).collect();
+    for (position, task) in pipeline.tasks.iter().enumerate() {
+        for name in &task.after {
+            if let Some(before) = names.get(name.as_str()) {
+                let wired = steps[position].wires.iter().any(|wire| wire.source.step() == Some(*before));
+                if !wired && !steps[position].after.contains(before) {
+                    steps[position].after.push(*before);
+                }
+                continue;
+            }
+            let known = pipeline.tasks.iter().map(|task| task.name.as_str());
+            let nearest = crate::diagnostic::nearest(name, known.filter(|_| errors.len() < SUGGESTIONS));
+            errors.push(WiringError {
+                task: Some(position),
+                field: "after",
+                name: Some(name.clone()),
+                message: format!("task `{}` is to run after `{name}`, and there is no such task", task.name),
+                help: match nearest {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => "name a task of this pipeline; an output goes into `inputs:`".to_owned(),
+                },
+            });
+        }
+    }
+}
+
 fn link(steps: &mut [PlanStep]) {
     for target in 0..steps.len() {
         let mut sources: Vec<u32> =
             steps[target].wires.iter().filter_map(|wire| wire.source.step()).collect();
+        sources.extend(&steps[target].after);
         sources.sort_unstable();
         sources.dedup();
         steps[target].dependencies = index(sources.len());
@@ -396,11 +458,10 @@ fn cycle_error(pipeline: &Pipeline, cycle: &[u32]) -> WiringError {
 fn result_of(
     pipeline: &Pipeline,
     producers: &HashMap<Cow<'_, str>, Producer>,
-    steps: &[PlanStep],
     errors: &mut Vec<WiringError>,
 ) -> Vec<(Arc<str>, Source)> {
     if pipeline.style == Style::Chained {
-        let last = steps.len().checked_sub(1).map(index);
+        let last = pipeline.tasks.iter().rposition(|task| !task.keep).map(index);
         return last.map(|step| ("result".into(), Source::Output { step, part: None })).into_iter().collect();
     }
     let Some(names) = &pipeline.outputs else {
@@ -438,6 +499,6 @@ fn result_of(
 }
 
 /// Steps are counted in 32 bits; the loader and the builder refuse pipelines of more than 100,000 tasks.
-pub(crate) fn index(position: usize) -> u32 {
+pub fn index(position: usize) -> u32 {
     u32::try_from(position).unwrap_or(u32::MAX)
 }

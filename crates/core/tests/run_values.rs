@@ -57,7 +57,7 @@ fn a_wait_whose_value_is_taken_over_leaves_the_signal_to_the_next() {
         {"name": "first", "wait": {"signal": "go"}},
         {"name": "second", "wait": {"signal": "go"}, "inputs": ["first"]},
     ]}));
-    run.handle(Input::Signal { name: "go".into(), value: Arc::new(json!(2)) }, now()).unwrap();
+    run.handle(Input::Signal { name: "go".into(), value: Arc::new(json!(2)), by: None }, now()).unwrap();
     run.handle(Input::Start { reuse: vec![(0, Arc::new(json!(1)))] }, now()).unwrap();
     assert_eq!(run.status(), RunStatus::Completed);
     assert_eq!(**run.result().unwrap(), json!({"second": 2}));

@@ -183,7 +183,7 @@ impl Registered {
 
 /// Whether a task of a plan, however deep, is of a kind.
 pub(crate) fn any_kind(plan: &Plan, test: &impl Fn(&TaskKind) -> bool) -> bool {
-    let mut bodies: Vec<_> = plan.steps().iter().map(|step| &step.task.body).collect();
+    let mut bodies: Vec<_> = plan.steps().iter().flat_map(|step| step.task.bodies()).collect();
     while let Some(body) = bodies.pop() {
         if test(&body.kind) {
             return true;

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use taskiq_flow_core::definition::{TaskKind, WaitFor};
 use taskiq_flow_core::id::{PipelineId, RunId};
 use taskiq_flow_core::run::{Input, ItemFilter, ItemPage, RunStatus, RunView};
@@ -40,7 +40,7 @@ impl Engine {
         submission: Submission,
         most: Option<usize>,
     ) -> Result<Submitted, SubmitError> {
-        self.submit_reusing(submission, Vec::new(), most).await
+        self.submit_reusing(submission, Vec::new(), most, None).await
     }
 
     /// The run of an earlier request with that idempotency key: asking for it again starts nothing.
@@ -56,11 +56,12 @@ impl Engine {
         Ok(found.map(|run| Submitted { run_id: run.run_id, status: run.summary.status, created: false }))
     }
 
-    async fn submit_reusing(
+    pub(crate) async fn submit_reusing(
         &self,
         submission: Submission,
         reuse: Vec<(u32, Arc<Value>)>,
         most: Option<usize>,
+        replays: Option<(RunId, u32)>,
     ) -> Result<Submitted, SubmitError> {
         let Submission { pipeline_id, parameters, idempotency_key, priority, trigger } = submission;
         let registered =
@@ -96,7 +97,7 @@ impl Engine {
         };
         let (reply, answer) = oneshot::channel();
         let run_id = record.run_id;
-        let new = NewRun { record, open, limits, plan: Arc::clone(&registered.plan), reply };
+        let new = NewRun { record, open, limits, plan: Arc::clone(&registered.plan), replays, reply };
         self.send(run_id, Message::Submit(Box::new(new))).await.map_err(|()| SubmitError::ShuttingDown)?;
         answer.await.map_err(|_| SubmitError::ShuttingDown)?
     }
@@ -152,7 +153,8 @@ impl Engine {
         self.0.store.run(run_id).await?.ok_or(ControlError::UnknownRun(run_id))
     }
 
-    /// Stops a run. After return it is cancelled, and its attempts have been told to stop.
+    /// Stops a run. After return it is cancelled, or undoes its steps first (`compensate_on_cancel`; asking again stops
+    /// that), and its attempts have been told to stop.
     ///
     /// # Errors
     /// [`ControlError::Illegal`] when it has ended already.
@@ -176,54 +178,26 @@ impl Engine {
         self.input(run_id, Input::Resume, "be resumed").await
     }
 
-    /// Sends a signal. A step that waits for it takes it; one that comes to wait later takes it then.
+    /// Sends a signal, in the name of the principal `by`. A step that waits for it takes it; one that comes to wait later takes it then.
     ///
     /// # Errors
     /// [`ControlError::UnknownSignal`] when no step of the pipeline waits for that name,
     /// [`ControlError::TooManySignals`] when as many as may be wait for their steps, [`ControlError::Illegal`] when the run has ended.
-    pub async fn signal(&self, run_id: RunId, name: &str, value: Value) -> Result<(), ControlError> {
+    pub async fn signal(
+        &self,
+        run_id: RunId,
+        name: &str,
+        value: Value,
+        by: Option<&str>,
+    ) -> Result<(), ControlError> {
         let record = self.record(run_id).await?;
         let plan = self.plan_of(&record).await?;
         let waits = |kind: &TaskKind| matches!(kind, TaskKind::Wait(wait) if matches!(&wait.until, WaitFor::Signal(signal) if signal == name));
         if !any_kind(&plan, &waits) {
             return Err(ControlError::UnknownSignal(name.to_owned()));
         }
-        let input = Input::Signal { name: name.into(), value: Arc::new(value) };
+        let input = Input::Signal { name: name.into(), value: Arc::new(value), by: by.map(Into::into) };
         self.input(run_id, input, "take a signal").await
-    }
-
-    /// Runs a failed, cancelled or timed out run again, as a new run that takes over the values of the steps that
-    /// were completed. It follows the version of the definition that the earlier run followed if that is still the
-    /// newest; else nothing is taken over. `most` bounds the pipeline's unfinished runs, as in [`Engine::submit_within`].
-    ///
-    /// # Errors
-    /// [`ControlError::Illegal`] when the run is under way or completed.
-    pub async fn retry(
-        &self,
-        run_id: RunId,
-        principal: &str,
-        most: Option<usize>,
-    ) -> Result<Submitted, ControlError> {
-        let record = self.record(run_id).await?;
-        let status = record.summary.status;
-        if !status.is_terminal() || status == RunStatus::Completed {
-            return Err(ControlError::Illegal { status, action: "be retried" });
-        }
-        let registered = self.pipeline(&record.pipeline_id);
-        let reuse = match registered {
-            Some(registered) if registered.version == record.version => {
-                self.replay(run_id).await?.finished_steps()
-            }
-            _ => Vec::new(),
-        };
-        let submission = Submission {
-            pipeline_id: record.pipeline_id,
-            parameters: Map::clone(&record.parameters),
-            idempotency_key: None,
-            priority: None,
-            trigger: Trigger::Retry { run_id, principal: principal.to_owned() },
-        };
-        Ok(self.submit_reusing(submission, reuse, most).await?)
     }
 
     /// The pipeline of that id.

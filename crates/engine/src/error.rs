@@ -61,6 +61,9 @@ pub enum ControlError {
     /// The run has no step, and no item, of that name.
     #[error("the run has no step `{0}`")]
     UnknownStep(String),
+    /// The run has no dead letter of that step.
+    #[error("run {0} has no dead letter of step run {1}")]
+    UnknownDeadLetter(RunId, u32),
     /// As many signals as may be wait for their steps.
     #[error(
         "{MAX_WAITING_SIGNALS} signals wait for steps of this run already; send more once steps have taken some"

@@ -63,6 +63,8 @@ pub(crate) struct NewRun {
     pub(crate) open: Option<OpenRun>,
     pub(crate) limits: Arc<[Limit]>,
     pub(crate) plan: Arc<Plan>,
+    /// The dead letter, by run and step run, that it replays.
+    pub(crate) replays: Option<(RunId, u32)>,
     pub(crate) reply: oneshot::Sender<Result<Submitted, SubmitError>>,
 }
 

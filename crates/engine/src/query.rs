@@ -228,7 +228,13 @@ impl Engine {
         message: &str,
     ) -> Result<(), StoreError> {
         let now = self.0.clock.now();
-        let error = RunError { step: None, attempt: None, message: message.into(), timed_out: false };
+        let error = RunError {
+            step: None,
+            attempt: None,
+            message: message.into(),
+            timed_out: false,
+            not_undone: Vec::new(),
+        };
         let fact = Fact::PipelineError { error: error.clone(), duration_ms: 0 };
         let event = Event { seq: record.last_seq + 1, timestamp: now, fact };
         let summary = RunSummary {

@@ -123,7 +123,7 @@ impl Engine {
             if let Some(lacking) = self.0.machine.lacks(&step.task.resources) {
                 return Err(cannot_run(registered, &step.name, &lacking));
             }
-            let mut bodies = vec![&step.task.body];
+            let mut bodies: Vec<_> = step.task.bodies().collect();
             while let Some(body) = bodies.pop() {
                 bodies.extend(body.kind.inner());
                 let missing = match &body.kind {

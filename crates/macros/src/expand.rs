@@ -84,8 +84,8 @@ fn info(function: &ItemFn, options: &Options, parameters: &[Parameter]) -> Token
     if let Some(millis) = options.timeout {
         settings.push(quote!(.timeout(#millis)));
     }
-    if let Some(continues) = options.continues {
-        settings.push(quote!(.continues(#continues)));
+    if let Some(rule) = options.on_error {
+        settings.push(quote!(.on_error(#rule)));
     }
     quote! {
         fn info(&self) -> &'static ::taskiq_flow::task::TaskInfo {

@@ -45,7 +45,7 @@ pub(crate) struct Options {
     pub(crate) retry_on: Option<Vec<LitStr>>,
     pub(crate) not_on: Option<Vec<LitStr>>,
     pub(crate) timeout: Option<u64>,
-    pub(crate) continues: Option<bool>,
+    pub(crate) on_error: Option<&'static str>,
 }
 
 impl Options {
@@ -105,7 +105,7 @@ impl Options {
             "timeout" => self.timeout = Some(duration(value, 1)?),
             "backoff" => self.backoff = Some(backoff(value)?),
             "jitter" => self.jitter = Some(flag(value)?),
-            _ => self.continues = Some(on_error(value)?),
+            _ => self.on_error = Some(on_error(value)?),
         }
         Ok(())
     }
@@ -209,10 +209,10 @@ fn flag(value: &Expr) -> Result<bool> {
     }
 }
 
-fn on_error(value: &Expr) -> Result<bool> {
-    match text(value, "\"fail\" or \"continue\"")?.value().as_str() {
-        "fail" => Ok(false),
-        "continue" => Ok(true),
-        _ => Err(Error::new(value.span(), "expected \"fail\" or \"continue\"")),
-    }
+fn on_error(value: &Expr) -> Result<&'static str> {
+    const RULES: [&str; 4] = ["fail", "continue", "skip_dependants", "dead_letter"];
+    let expected = "\"fail\", \"continue\", \"skip_dependants\" or \"dead_letter\"";
+    let said = text(value, expected)?.value();
+    let rule = RULES.into_iter().find(|rule| *rule == said);
+    rule.ok_or_else(|| Error::new(value.span(), format!("expected {expected}")))
 }

@@ -113,7 +113,11 @@ fn options_that_mean_nothing_are_refused_where_they_stand() {
             "0.5",
         ),
         ("retries = 1, jitter = 1", "expected `true` or `false`", "1"),
-        ("on_error = \"ignore\"", "expected \"fail\" or \"continue\"", "\"ignore\""),
+        (
+            "on_error = \"ignore\"",
+            "expected \"fail\", \"continue\", \"skip_dependants\" or \"dead_letter\"",
+            "\"ignore\"",
+        ),
     ] {
         let (shown, place) = refusal(options, "fn f() {}");
         assert_eq!((shown.as_str(), place.as_str()), (message, marked), "{options}");
@@ -132,7 +136,7 @@ fn everything_at_once_is_made() {
         "InputInfo :: new (\"o\" , \"std::string::String\" , true)",
         "description (\"One. Two.\")",
         "timeout (90000u64)",
-        "continues (true)",
+        "on_error (\"continue\")",
         "pub async fn call (mut r#type : Vec < f64 >",
     ] {
         assert!(made.contains(part), "{part} in {made}");

@@ -96,9 +96,14 @@ pub static ROWS: &[Row] = &[
     post("/runs/{id}/pause", OfRun(Execute), None, &[409]),
     post("/runs/{id}/resume", OfRun(Execute), None, &[409]),
     post("/runs/{id}/retry", OfRun(Execute), None, &[409]),
+    post("/runs/{id}/fork", OfRun(Execute), UNKNOWN, &[400]),
     post("/runs/{id}/signals/{name}", OfRun(Execute), Some("1"), &[404, 409]),
     get("/runs/{id}/events", OfRun(Read)),
     get("/runs/{id}/logs", OfRun(Read)),
+    get("/dead-letters", Listing(Read)),
+    // The run has no such letter.
+    post("/dead-letters/{id}/{step_run}/replay", OfRun(Execute), None, &[404, 422]),
+    delete("/dead-letters/{id}/{step_run}", OfRun(Execute)),
     get("/schedules", Listing(Read)),
     Row {
         missing: &[404, 422],

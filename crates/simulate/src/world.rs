@@ -281,7 +281,7 @@ impl<'a> World<'a> {
             }
             What::Signal(name) => {
                 self.note(|_| format!("run {place}: signal `{name}`"));
-                self.step(at, place, Input::Signal { name, value: Arc::new(true.into()) })
+                self.step(at, place, Input::Signal { name, value: Arc::new(true.into()), by: None })
             }
             What::Pause => self.control(at, place, Input::Pause, "pause"),
             What::Resume => self.control(at, place, Input::Resume, "resume"),

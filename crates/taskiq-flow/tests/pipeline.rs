@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use taskiq_flow::core::definition::{
-    CatchUp, OnError, OnFull, Overlap, RetryPolicy, ScheduleRules, ScheduleSpec, Timing,
+    CatchUp, OnError, OnFull, OnItemError, Overlap, RetryPolicy, ScheduleRules, ScheduleSpec, Timing,
 };
 use taskiq_flow::core::load::load_json;
 use taskiq_flow::pipeline::{
@@ -311,4 +311,34 @@ fn rules_about_errors_are_written_as_a_file_would_have_them() {
         .unwrap();
     assert_eq!((&again.tasks[0].retry, again.tasks[0].timeout), (&policy, Some(Duration::from_secs(30))));
     same(&again.source["step_timeout"], json!("30s"));
+}
+
+#[task(retries = 1, timeout = "3s", on_error = "continue")]
+async fn refund(result: String) -> String {
+    result
+}
+
+#[test]
+fn what_undoes_a_task_is_written_with_its_own_settings() {
+    let registry = TaskRegistry::default();
+    let pipeline = Pipeline::dataflow("p")
+        .task(TaskSpec::from(fetch).named("charge").retries(0).compensate(refund))
+        .task(expr("last", "1").compensate(expression("result + 1").retries(2)))
+        .compensate_on_cancel()
+        .build_with(&registry)
+        .unwrap();
+    let undo = json!({"task": "refund", "retry": {"max_attempts": 2}, "timeout": "3s"});
+    same(&pipeline.source["tasks"][0]["compensate"], undo);
+    let undo = json!({"expression": "result + 1", "retry": {"max_attempts": 3}});
+    same(&pipeline.source["tasks"][1]["compensate"], undo);
+    assert!(pipeline.compensate_on_cancel);
+    assert_eq!(registry.names(), ["fetch", "refund"]);
+}
+
+#[test]
+fn a_map_that_goes_on_is_written_with_its_rule() {
+    let rows = map("xs", expression("item")).named("rows").on_item_error(OnItemError::Collect);
+    let pipeline = Pipeline::dataflow("p").task(rows.total_timeout(Duration::from_secs(60))).build().unwrap();
+    same(&pipeline.source["tasks"][0]["map"]["on_item_error"], json!("collect"));
+    same(&pipeline.source["tasks"][0]["total_timeout"], json!("1m"));
 }

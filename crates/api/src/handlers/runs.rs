@@ -5,8 +5,10 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use http::{StatusCode, Uri};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 use taskiq_flow_core::id::{PipelineId, RunId};
 use taskiq_flow_core::run::{ItemFilter, RunStatus, StepStatus};
+use taskiq_flow_engine::Fork;
 use taskiq_flow_security::{Permission, Resource};
 use taskiq_flow_store::RunFilter;
 use utoipa::openapi::Schema;
@@ -58,6 +60,17 @@ pub(crate) struct ItemQuery {
 pub(crate) struct Cancellation {
     /// Why, for those who look at the run later.
     reason: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Forking {
+    /// The step from which on all is done again, with what needs it. Unless said, what did not come to an end is.
+    from: Option<String>,
+    /// Parameters with other values than those of the run. What needs one of them is done again.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    parameters: Map<String, Value>,
 }
 
 fn states() -> Schema {
@@ -195,6 +208,25 @@ pub(crate) async fn retry_run(
     uri: Uri,
 ) -> Result<Response, Problem> {
     let accepted = runs::retry(&state, &caller, &permit, &run).await?;
+    Ok((StatusCode::ACCEPTED, run_location(&uri, accepted.run_id), Json(accepted)).into_response())
+}
+
+/// Starts a new run that takes over what a run that has ended had made, except from a step on, or for changed parameters.
+#[utoipa::path(
+    post, path = "/runs/{id}/fork", tag = "runs", params(("id" = String, Path, description = "The run")),
+    request_body = inline(Option<Forking>),
+    responses((status = 202, description = "The new run", body = Accepted, headers(("Location" = String, description = "Where it is shown")))),
+)]
+pub(crate) async fn fork_run(
+    State(state): State<AppState>,
+    Extension(caller): Caller,
+    Extension(permit): Allowed,
+    Extension(run): OnRun,
+    uri: Uri,
+    OptionalBody(forking): OptionalBody<Forking>,
+) -> Result<Response, Problem> {
+    let fork = Fork { from: forking.from, parameters: forking.parameters };
+    let accepted = runs::fork(&state, &caller, &permit, &run, fork).await?;
     Ok((StatusCode::ACCEPTED, run_location(&uri, accepted.run_id), Json(accepted)).into_response())
 }
 

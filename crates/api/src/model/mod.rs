@@ -1,11 +1,13 @@
 //! What answers look like. Each shape is described to clients by its OpenAPI schema.
 
+mod dead_letter;
 mod forecast;
 mod pipeline;
 mod run;
 mod schedule;
 mod security;
 
+pub(crate) use dead_letter::DeadLetterList;
 pub(crate) use forecast::{EstimateDocument, SpeedUpDocument, WhatIfDocument};
 pub(crate) use pipeline::{
     CriticalPathDocument, ParallelGroups, PipelineDocument, PipelineList, PipelineRow, Registration,

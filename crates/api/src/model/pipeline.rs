@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
-use taskiq_flow_core::definition::{OnError, Pipeline, Style};
+use taskiq_flow_core::definition::{Pipeline, Style};
 use taskiq_flow_core::id::{PipelineId, RunId};
 use taskiq_flow_core::plan::{Plan, Source};
 use taskiq_flow_core::time::{Timestamp, format_duration};
@@ -202,10 +202,7 @@ impl DefinitionDocument {
                 Style::Dataflow => "dataflow",
                 Style::Chained => "chained",
             },
-            on_error: match pipeline.on_error {
-                OnError::Fail => "fail",
-                OnError::Continue => "continue",
-            },
+            on_error: pipeline.on_error.as_str(),
             max_parallel: pipeline.max_parallel.map(Into::into),
             timeout: pipeline.timeout.map(format_duration),
             inputs: inputs_schema(plan),

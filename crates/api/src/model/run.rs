@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use taskiq_flow_core::id::{PipelineId, RunId};
-use taskiq_flow_core::run::{EventView, ItemPage, ItemView, RunError, RunStatus, RunView, StepView};
+use taskiq_flow_core::run::{EventView, ItemPage, ItemView, RunError, RunStatus, RunView, StepView, took};
 use taskiq_flow_core::time::Timestamp;
 use taskiq_flow_engine::RunSummaryView;
 use taskiq_flow_store::{StepLog, Trigger};
@@ -29,12 +29,17 @@ pub(crate) struct RunDocument {
     /// Steps that are in a terminal state.
     pub(crate) steps_completed: u32,
     pub(crate) total_steps: u32,
+    /// How many steps are in which state; states that none is in are left out.
+    #[schema(value_type = Object)]
+    pub(crate) counts: BTreeMap<&'static str, u32>,
     #[schema(value_type = Option<String>, format = DateTime)]
     pub(crate) created_at: Option<Timestamp>,
     #[schema(value_type = Option<String>, format = DateTime)]
     pub(crate) started_at: Option<Timestamp>,
     #[schema(value_type = Option<String>, format = DateTime)]
     pub(crate) finished_at: Option<Timestamp>,
+    /// How long it took from its start to its end, once ended.
+    pub(crate) duration_ms: Option<u64>,
     /// The outputs of the pipeline, once completed; of a chained pipeline the last step's value.
     #[schema(value_type = Option<Value>)]
     pub(crate) result: Option<Arc<Value>>,
@@ -44,6 +49,9 @@ pub(crate) struct RunDocument {
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub(crate) outputs: Map<String, Value>,
     pub(crate) steps: Vec<StepDocument>,
+    /// What undoes steps, in its order, of a run that ends without success.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) compensation: Vec<StepDocument>,
 }
 
 /// What went wrong in a run first.
@@ -57,6 +65,10 @@ pub(crate) struct ErrorDocument {
     #[schema(value_type = String)]
     pub(crate) message: Arc<str>,
     pub(crate) timed_out: bool,
+    /// The steps that were to be undone then and could not be.
+    #[schema(value_type = Vec<String>)]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) not_undone: Vec<Arc<str>>,
 }
 
 /// A step of a run.
@@ -93,6 +105,12 @@ pub(crate) struct ItemDocument {
     pub(crate) status: &'static str,
     /// The last attempt; 0: none yet.
     pub(crate) attempt: u32,
+    /// How many attempts there may be.
+    pub(crate) max_attempts: u32,
+    /// When the next attempt is due, of a step that waits for it.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) next_attempt_at: Option<Timestamp>,
     #[schema(value_type = Option<String>, format = DateTime)]
     pub(crate) started_at: Option<Timestamp>,
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -195,9 +213,11 @@ pub(crate) struct RunRow {
     pub(crate) started_at: Option<Timestamp>,
     #[schema(value_type = Option<String>, format = DateTime)]
     pub(crate) finished_at: Option<Timestamp>,
+    /// How long it took from its start to its end, once ended.
+    pub(crate) duration_ms: Option<u64>,
     pub(crate) error: Option<ErrorDocument>,
     /// What asked for it: `{kind: request, principal}`, `{kind: schedule, id, fire_at}`, `{kind: step, run_id,
-    /// step_run}` or `{kind: retry, run_id, principal}`.
+    /// step_run}`, `{kind: retry, run_id, principal}` or `{kind: fork, run_id, from, principal}`.
     #[schema(value_type = Object)]
     pub(crate) trigger: Trigger,
 }
@@ -244,13 +264,16 @@ impl RunDocument {
             waits_for: None,
             steps_completed: 0,
             total_steps: u32::try_from(steps).unwrap_or(u32::MAX),
+            counts: BTreeMap::new(),
             created_at: None,
             started_at: None,
             finished_at: None,
+            duration_ms: None,
             result: None,
             error: None,
             outputs: Map::new(),
             steps: Vec::new(),
+            compensation: Vec::new(),
         }
     }
 }
@@ -264,13 +287,16 @@ impl From<RunView> for RunDocument {
             waits_for: run.waits_for,
             steps_completed: run.steps_completed,
             total_steps: run.total_steps,
+            counts: run.counts,
             created_at: Some(run.created_at),
             started_at: run.started_at,
             finished_at: run.finished_at,
+            duration_ms: run.duration_ms,
             result: run.result,
             error: run.error.map(Into::into),
             outputs: run.outputs,
             steps: run.steps.into_iter().map(Into::into).collect(),
+            compensation: run.compensation.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -301,6 +327,8 @@ impl From<ItemView> for ItemDocument {
             index: item.index,
             status: item.status.as_str(),
             attempt: item.attempt,
+            max_attempts: item.max_attempts,
+            next_attempt_at: item.next_attempt_at,
             started_at: item.started_at,
             finished_at: item.finished_at,
             duration_ms: item.duration_ms,
@@ -313,8 +341,8 @@ impl From<ItemView> for ItemDocument {
 
 impl From<RunError> for ErrorDocument {
     fn from(error: RunError) -> Self {
-        let RunError { step, attempt, message, timed_out } = error;
-        Self { step, attempt, message, timed_out }
+        let RunError { step, attempt, message, timed_out, not_undone } = error;
+        Self { step, attempt, message, timed_out, not_undone }
     }
 }
 
@@ -328,6 +356,7 @@ impl From<RunSummaryView> for RunRow {
             created_at: run.created_at,
             started_at: run.started_at,
             finished_at: run.finished_at,
+            duration_ms: took(run.started_at, run.finished_at),
             error: run.error.map(Into::into),
             trigger: run.trigger,
         }

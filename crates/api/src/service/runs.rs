@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use taskiq_flow_core::definition::Priority;
 use taskiq_flow_core::id::{PipelineId, RunId};
 use taskiq_flow_core::run::{ItemFilter, RunStatus};
-use taskiq_flow_engine::{ControlError, Submission, Submitted};
+use taskiq_flow_engine::{ControlError, Fork, Submission, Submitted};
 use taskiq_flow_security::policy::Resource;
 use taskiq_flow_security::{Admission, Permission, Permit, Principal};
 use taskiq_flow_store::{RunFilter, RunRecord, Trigger};
@@ -114,7 +114,18 @@ pub(crate) async fn list(
     pipeline: Option<PipelineId>,
     mut filter: RunFilter,
 ) -> Result<RunList, Problem> {
-    filter.pipelines = match pipeline {
+    filter.pipelines = readable(state, permit, pipeline);
+    let page = state.engine().runs(filter).await?;
+    Ok(RunList { runs: page.runs.into_iter().map(Into::into).collect(), next_cursor: page.next_cursor })
+}
+
+/// The pipelines of which the holder of the permit is shown something, of all or of the one asked for; none: no limit.
+pub(super) fn readable(
+    state: &AppState,
+    permit: &Permit,
+    pipeline: Option<PipelineId>,
+) -> Option<Vec<PipelineId>> {
+    match pipeline {
         Some(pipeline) if pipelines::may_read(state.guard(), permit.principal(), &pipeline) => {
             Some(vec![pipeline])
         }
@@ -124,9 +135,7 @@ pub(crate) async fn list(
             let readable = pipelines::readable(state, permit);
             Some(readable.iter().map(|registered| registered.id().clone()).collect())
         }
-    };
-    let page = state.engine().runs(filter).await?;
-    Ok(RunList { runs: page.runs.into_iter().map(Into::into).collect(), next_cursor: page.next_cursor })
+    }
 }
 
 /// Whether no pipeline is hidden from the holder, not even one that has been deleted and left its runs.
@@ -210,6 +219,34 @@ pub(crate) async fn retry(
     Ok(Accepted::new(submitted.run_id, record.pipeline_id.clone(), submitted.status))
 }
 
+/// Starts a new run that begins where a run that has ended was.
+pub(crate) async fn fork(
+    state: &AppState,
+    caller: &Admission,
+    permit: &Permit,
+    record: &RunRecord,
+    fork: Fork,
+) -> Result<Accepted, Problem> {
+    check(permit, record)?;
+    let mut parameters = Map::clone(&record.parameters);
+    parameters.extend(fork.parameters.clone());
+    let status = state.engine().run(record.run_id).await?.status;
+    let most = match state.engine().pipeline(&record.pipeline_id) {
+        // What the engine refuses to fork costs nothing.
+        Some(registered) if status.is_terminal() => {
+            quota::spend(state, caller, &registered, &parameters).await?
+        }
+        _ => None,
+    };
+    let submitted = state.engine().fork(record.run_id, fork, permit.principal().id(), most).await;
+    let submitted = submitted.map_err(|error| match error {
+        ControlError::Submit(error) => quota::refused(state, caller, error),
+        ControlError::UnknownStep(_) => Problem::invalid_field("from", error.to_string()),
+        error => error.into(),
+    })?;
+    Ok(Accepted::new(submitted.run_id, record.pipeline_id.clone(), submitted.status))
+}
+
 /// Sends a signal to a run.
 pub(crate) async fn signal(
     state: &AppState,
@@ -219,7 +256,7 @@ pub(crate) async fn signal(
     value: Value,
 ) -> Result<(), Problem> {
     check(permit, record)?;
-    Ok(state.engine().signal(record.run_id, name, value).await?)
+    Ok(state.engine().signal(record.run_id, name, value, Some(permit.principal().id())).await?)
 }
 
 /// Events of a run with a number above `after_seq`.

@@ -200,7 +200,8 @@ async function refresh() {
   }
   at("steps").replaceChildren(...run.steps.map((step) => {
     const row = element("tr");
-    const items = step.items?.length ? `${step.items.filter((item) => item.status === "completed").length} of ${step.items.length} items` : "";
+    const counts = Object.values(step.item_counts ?? {}).reduce((sum, count) => sum + count, 0);
+    const items = counts ? `${step.item_counts.completed ?? 0} of ${counts} items` : "";
     const cells = [step.id, step.kind, status(step.status), step.attempt || "", took(step.duration_ms), [items, step.error, step.reason].filter(Boolean).join("; ")];
     row.append(...cells.map((cell) => { const td = element("td"); td.append(cell); return td; }));
     return row;

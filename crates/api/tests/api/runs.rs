@@ -148,3 +148,61 @@ async fn the_items_of_a_step_are_read_in_pages() {
     assert_eq!(server.get(&items("?cursor=odd")).await.status, 422);
     assert_eq!(server.get(&format!("/runs/{run}/steps/nothing/items")).await.status, 404);
 }
+
+#[tokio::test]
+async fn a_run_is_forked_with_other_parameters() {
+    let server = server().await;
+    let definition = json!({"tasks": [
+        {"name": "a", "expression": "n", "inputs": ["n"]}, {"name": "b", "expression": "a + m", "inputs": ["a", "m"]}
+    ]});
+    assert_eq!(server.post("/pipelines/forks", definition).await.status, 201);
+    let run = server.run("forks", json!({"n": 1, "m": 2})).await;
+    let answer = server.post(&format!("/runs/{run}/fork"), json!({"parameters": {"m": 5}})).await;
+    assert_eq!(answer.status, 202);
+    let forked = answer.json()["run_id"].as_str().unwrap().to_owned();
+    reaches(&server, &forked, "completed").await;
+    let shown = server.get(&format!("/runs/{forked}")).await.json();
+    assert_eq!((&shown["result"], &shown["steps"][0]["status"]), (&json!({"b": 6}), &json!("cached")));
+    let unknown = server.post(&format!("/runs/{run}/fork"), json!({"from": "z"})).await;
+    assert_eq!(unknown.status, 422);
+    assert_eq!(unknown.json()["errors"][0]["field"], "from");
+    assert_eq!(server.post(&format!("/runs/{run}/fork"), json!({"form": "a"})).await.status, 400);
+}
+
+#[tokio::test]
+async fn dead_letters_are_listed_replayed_and_dropped_by_who_may() {
+    let server = server().await;
+    let definition = json!({"tasks": [
+        {"name": "bad", "expression": "1 / n", "inputs": ["n"], "on_error": "dead_letter"}
+    ]});
+    assert_eq!(server.post("/pipelines/dead", definition).await.status, 201);
+    let first = server.run("dead", json!({"n": "no number"})).await;
+    let second = server.run("dead", json!({"n": "nor this"})).await;
+    let page = server.get("/dead-letters?limit=1").await.json();
+    assert_eq!(page["dead_letters"][0]["run_id"], second.as_str());
+    assert_eq!(page["dead_letters"][0]["inputs"], json!({"n": "nor this"}));
+    let cursor = page["next_cursor"].as_str().unwrap();
+    let rest = server.get(&format!("/dead-letters?cursor={cursor}&pipeline_id=dead")).await.json();
+    assert_eq!(rest["dead_letters"].as_array().map(Vec::len), Some(1));
+    assert_eq!((&rest["dead_letters"][0]["run_id"], &rest["next_cursor"]), (&json!(first), &Value::Null));
+    let hidden = server.call(Method::GET, "/dead-letters").key("viewer-key").send().await.json();
+    assert_eq!(hidden["dead_letters"], json!([]), "the viewer may not read `dead`");
+    let asked = server.call(Method::GET, "/dead-letters?pipeline_id=dead").key("viewer-key").send().await;
+    assert_eq!(asked.status, 403);
+
+    let replayed = server.post(&format!("/dead-letters/{first}/0/replay"), json!({})).await;
+    assert_eq!(replayed.status, 202);
+    let run = replayed.json()["run_id"].clone();
+    reaches(&server, run.as_str().unwrap(), "failed").await;
+    let open = server.get("/dead-letters?replayed=false").await.json();
+    let runs: Vec<_> =
+        open["dead_letters"].as_array().unwrap().iter().map(|letter| &letter["run_id"]).collect();
+    assert_eq!(runs, [&run, &json!(second)], "the replay has failed too, and is a letter of its own");
+    let gone =
+        server.call(Method::DELETE, &format!("/dead-letters/{second}/0")).key("admin-key").send().await;
+    assert_eq!(gone.status, 204);
+    let gone =
+        server.call(Method::DELETE, &format!("/dead-letters/{second}/0")).key("admin-key").send().await;
+    assert_eq!(gone.status, 404);
+    assert_eq!(server.post(&format!("/dead-letters/{second}/x/replay"), json!({})).await.status, 404);
+}

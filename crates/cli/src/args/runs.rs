@@ -24,6 +24,9 @@ pub(crate) enum RunsCommand {
     Resume(RunsControlArgs),
     /// Run again what a failed, cancelled or timed out run did not finish: prints the id of the new run
     Retry(RunsControlArgs),
+    /// Start a new run that takes over what a run that has ended had made, except from a step on, or for changed parameters:
+    /// prints its id
+    Fork(RunsForkArgs),
     /// Send a signal to a run, which may be waiting for it
     Signal(RunsSignalArgs),
 }
@@ -92,6 +95,18 @@ pub(crate) struct RunsControlArgs {
     /// Print the server's answer as JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunsForkArgs {
+    #[command(flatten)]
+    pub(crate) control: RunsControlArgs,
+    /// The step from which on all is done again; unless given, what did not come to an end is
+    #[arg(long, value_name = "STEP")]
+    pub(crate) from: Option<String>,
+    /// Parameter with another value; it is read as JSON unless the pipeline declares a string
+    #[arg(short = 'p', long = "param", value_name = "NAME=VALUE")]
+    pub(crate) params: Vec<String>,
 }
 
 #[derive(Debug, Args)]

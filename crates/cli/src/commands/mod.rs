@@ -5,6 +5,7 @@ pub(crate) mod audit;
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod dag;
+pub(crate) mod dead;
 pub(crate) mod demo;
 pub(crate) mod key;
 mod outcome;

@@ -130,7 +130,7 @@ async fn carry_out(
         Submission { pipeline_id: id, parameters, idempotency_key: None, priority: None, trigger };
     let run_id = engine.submit(submission).await.map_err(refused)?.run_id;
     for (name, value) in signals {
-        engine.signal(run_id, &name, value).await.map_err(Failure::wrong)?;
+        engine.signal(run_id, &name, value, None).await.map_err(Failure::wrong)?;
     }
     let watching = Watching::start(engine, run_id, watcher, awaited, quiet).await;
     let ended = tokio::select! {

@@ -11,10 +11,13 @@ use taskiq_flow::core::time::{Timestamp, format_duration};
 
 use self::watch::Output;
 use crate::args::{
-    RunsCancelArgs, RunsCommand, RunsControlArgs, RunsListArgs, RunsShowArgs, RunsSignalArgs, RunsWatchArgs,
+    RunsCancelArgs, RunsCommand, RunsControlArgs, RunsForkArgs, RunsListArgs, RunsShowArgs, RunsSignalArgs,
+    RunsWatchArgs,
 };
 use crate::commands;
 use crate::commands::outcome::conclude;
+use crate::commands::parameters::parameters;
+use crate::commands::trigger;
 use crate::output::{Failure, cell, json as print_json, line, note, table};
 use crate::remote::Remote;
 
@@ -31,6 +34,7 @@ pub(crate) fn run(command: RunsCommand) -> Result<ExitCode, Failure> {
             RunsCommand::Pause(args) => control_run(&args, &["pause"], None, "is paused").await,
             RunsCommand::Resume(args) => control_run(&args, &["resume"], None, "goes on").await,
             RunsCommand::Retry(args) => retry(&args).await,
+            RunsCommand::Fork(args) => fork(args).await,
             RunsCommand::Signal(RunsSignalArgs { control, name, value }) => {
                 let value: Value = serde_json::from_str(&value).map_err(|error| {
                     let help = "a text is written with its quotes, such as '\"yes\"'";
@@ -123,9 +127,11 @@ fn step_row(step: &Value) -> [String; 6] {
     if let Some(signal) = step["waits_for"].as_str() {
         notes.push(format!("waits for signal {}", cell(&json!(signal))));
     }
-    if let Some(items) = step["items"].as_array().filter(|items| !items.is_empty()) {
-        let ended = items.iter().filter(|item| !item["finished_at"].is_null()).count();
-        notes.push(format!("{ended} of {} items ended", items.len()));
+    if let Some(counts) = step["item_counts"].as_object() {
+        let open = ["pending", "queued", "running", "retrying"];
+        let all: u64 = counts.values().filter_map(Value::as_u64).sum();
+        let left: u64 = open.iter().filter_map(|status| counts.get(*status)?.as_u64()).sum();
+        notes.push(format!("{} of {all} items ended", all.saturating_sub(left)));
     }
     notes.extend(["error", "reason"].into_iter().filter_map(|field| step[field].as_str()).map(first_line));
     let attempt = step["attempt"].as_u64().filter(|attempt| *attempt > 0);
@@ -158,8 +164,32 @@ async fn watch(args: RunsWatchArgs) -> Result<ExitCode, Failure> {
 }
 
 async fn retry(args: &RunsControlArgs) -> Result<ExitCode, Failure> {
+    new_run(&Remote::new(&args.remote)?, args, "retry", None).await
+}
+
+async fn fork(args: RunsForkArgs) -> Result<ExitCode, Failure> {
+    let RunsForkArgs { control, from, params } = args;
+    let remote = Remote::new(&control.remote)?;
+    let schema = match params.is_empty() {
+        true => Value::Null,
+        false => {
+            let run = remote.call(Method::GET, &["runs", &control.id.to_string()], None).await?;
+            trigger::schema(&remote, run["pipeline_id"].as_str().unwrap_or_default()).await?
+        }
+    };
+    let body = json!({ "from": from, "parameters": parameters(None, &params, &schema)? });
+    new_run(&remote, &control, "fork", Some(&body)).await
+}
+
+/// Starts another run in the wake of one.
+async fn new_run(
+    remote: &Remote,
+    args: &RunsControlArgs,
+    how: &str,
+    body: Option<&Value>,
+) -> Result<ExitCode, Failure> {
     let id = args.id.to_string();
-    let accepted = Remote::new(&args.remote)?.call(Method::POST, &["runs", &id, "retry"], None).await?;
+    let accepted = remote.call(Method::POST, &["runs", &id, how], body).await?;
     if args.json {
         print_json(&accepted);
     } else {

@@ -25,7 +25,7 @@ async fn trigger(args: TriggerArgs) -> Result<ExitCode, Failure> {
     let remote = Remote::new(&args.remote)?;
     let schema = match args.params.is_empty() {
         true => Value::Null,
-        false => schema(&remote, &args).await?,
+        false => schema(&remote, args.pipeline.as_str()).await?,
     };
     let start = Start {
         remote: &remote,
@@ -66,8 +66,8 @@ async fn trigger(args: TriggerArgs) -> Result<ExitCode, Failure> {
 }
 
 /// The schema of the pipeline's parameters; null when the caller may start it and not read it.
-async fn schema(remote: &Remote, args: &TriggerArgs) -> Result<Value, Failure> {
-    let answer = remote.send(Method::GET, &["pipelines", args.pipeline.as_str()], &[], None).await?;
+pub(crate) async fn schema(remote: &Remote, pipeline: &str) -> Result<Value, Failure> {
+    let answer = remote.send(Method::GET, &["pipelines", pipeline], &[], None).await?;
     if answer.status == 403 {
         return Ok(Value::Null);
     }

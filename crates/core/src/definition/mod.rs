@@ -24,4 +24,4 @@ pub use resources::{Amount, BadAmount, CPU, MEMORY, Resources};
 pub use retry::RetryPolicy;
 pub use schedule::{CatchUp, Overlap, ScheduleRules, ScheduleSpec, Timing};
 pub use schema::{FieldError, InputSchema, SchemaError};
-pub use task::{Input, Task};
+pub use task::{Compensation, Input, Task};

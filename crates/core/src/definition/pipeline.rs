@@ -35,6 +35,8 @@ pub struct Pipeline {
     pub concurrency: Vec<Concurrency>,
     /// The longest a run may take, from its start.
     pub timeout: Option<Duration>,
+    /// Whether what was done is undone when a run is cancelled, as it is when one fails.
+    pub compensate_on_cancel: bool,
     /// When it runs by itself.
     pub schedules: Vec<ScheduleSpec>,
     /// The definition as its author wrote it (YAML and TOML converted to JSON): what is stored and shown.
@@ -58,4 +60,17 @@ pub enum OnError {
     Fail,
     /// What does not need the failed task's output goes on.
     Continue,
+    /// As `Continue`, and the step is kept as a dead letter, which can be replayed.
+    DeadLetter,
+}
+
+impl OnError {
+    /// The word for it in a pipeline file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Fail => "fail",
+            Self::Continue => "continue",
+            Self::DeadLetter => "dead_letter",
+        }
+    }
 }

@@ -17,6 +17,10 @@ pub struct Task {
     pub body: Body,
     /// What it is given.
     pub inputs: Vec<Input>,
+    /// The tasks that must have been completed before it, beside those that make its inputs.
+    pub after: Vec<String>,
+    /// Of a step of the chained style: whether its value is dropped, and that of the step before it goes on.
+    pub keep: bool,
     /// The names it makes. One name: its whole value. Several: it returns an object with these keys.
     pub outputs: Vec<String>,
     /// The step is skipped when this is not true of its inputs.
@@ -31,6 +35,20 @@ pub struct Task {
     pub resources: Resources,
     /// Overrides the pipeline's rule for a failure of this task.
     pub on_error: Option<OnError>,
+    /// What undoes it when its run ends without success.
+    pub compensate: Option<Box<Compensation>>,
+}
+
+/// What undoes a step that was completed, when its run fails after all. It sees the step's inputs and, as `result`, its
+/// value.
+#[derive(Debug, Clone)]
+pub struct Compensation {
+    /// What it does.
+    pub body: Body,
+    /// The longest one attempt may take.
+    pub timeout: Option<Duration>,
+    /// How often and how soon a failed attempt is repeated.
+    pub retry: RetryPolicy,
 }
 
 /// One input of a task.
@@ -54,17 +72,25 @@ impl Task {
             description: None,
             body: body.into(),
             inputs: Vec::new(),
+            after: Vec::new(),
+            keep: false,
             when: None,
             timeout: None,
             total_timeout: None,
             retry: RetryPolicy::default(),
             resources: Resources::default(),
             on_error: None,
+            compensate: None,
         }
     }
 }
 
 impl Task {
+    /// What it does, and what undoes it.
+    pub fn bodies(&self) -> impl Iterator<Item = &Body> {
+        std::iter::once(&self.body).chain(self.compensate.iter().map(|undo| &undo.body))
+    }
+
     /// The name of a further output, of a map that goes on past failed items: the list of what went wrong with which.
     pub fn errors_output(&self) -> Option<String> {
         let (TaskKind::Map(spec) | TaskKind::Filter(spec)) = &self.body.kind else { return None };

@@ -91,7 +91,7 @@ impl Reader<'_> {
         }
     }
 
-    fn inner_body(
+    pub(super) fn inner_body(
         &mut self,
         fields: Fields<'_>,
         what: &str,

@@ -24,6 +24,7 @@ const PIPELINE_FIELDS: &[&str] = &[
     "timeout",
     "retry",
     "step_timeout",
+    "compensate_on_cancel",
     "schedule",
 ];
 
@@ -31,7 +32,12 @@ const PIPELINE_FIELDS: &[&str] = &[
 pub(super) const MAX_PARALLEL: u32 = 1_000_000;
 
 /// What `on_error` may say.
-pub(super) const ON_ERROR: &[(&str, OnError)] = &[("fail", OnError::Fail), ("continue", OnError::Continue)];
+pub(super) const ON_ERROR: &[(&str, OnError)] = &[
+    ("fail", OnError::Fail),
+    ("continue", OnError::Continue),
+    ("skip_dependants", OnError::Continue),
+    ("dead_letter", OnError::DeadLetter),
+];
 
 impl Reader<'_> {
     /// A pipeline; it is whole only if no mistake was noted meanwhile.
@@ -62,7 +68,14 @@ impl Reader<'_> {
             retry: fields.get("retry").and_then(|retry| self.retry(retry)).unwrap_or_default(),
             step_timeout: fields.get("step_timeout").and_then(|timeout| self.time_limit(timeout)),
         };
+        let on_cancel = fields.get("compensate_on_cancel").and_then(|flag| self.flag(flag));
+        let compensate_on_cancel = on_cancel.unwrap_or_default();
         let (style, tasks) = self.tasks_or_steps(fields, inputs.as_ref())?;
+        if compensate_on_cancel && !tasks.iter().any(|task| task.compensate.is_some()) {
+            let place = fields.get("compensate_on_cancel").unwrap_or(node);
+            let help = "give a task a `compensate:`, or leave this out";
+            self.wrong(place, "no task of this pipeline can be undone", help);
+        }
         Some(Pipeline {
             id: id?,
             description,
@@ -75,6 +88,7 @@ impl Reader<'_> {
             priority: priority.unwrap_or_default(),
             concurrency: concurrency.unwrap_or_default(),
             timeout,
+            compensate_on_cancel,
             schedules,
             source: node.to_json(),
         })

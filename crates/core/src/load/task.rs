@@ -14,10 +14,20 @@ use super::reader::{Fields, Reader};
 use super::scope::{KINDS, Scope};
 
 /// The fields that tasks and steps share, apart from the kinds.
-const SHARED_FIELDS: &[&str] =
-    &["name", "description", "when", "timeout", "total_timeout", "retry", "resources", "on_error", "with"];
+const SHARED_FIELDS: &[&str] = &[
+    "name",
+    "description",
+    "when",
+    "timeout",
+    "total_timeout",
+    "retry",
+    "resources",
+    "on_error",
+    "compensate",
+    "with",
+];
 
-const WIRING_FIELDS: &[&str] = &["inputs", "optional_inputs", "output", "outputs"];
+const WIRING_FIELDS: &[&str] = &["inputs", "optional_inputs", "after", "output", "outputs"];
 
 impl Reader<'_> {
     /// A task of the dataflow style.
@@ -38,10 +48,12 @@ impl Reader<'_> {
         let mut scope = self.scope(fields, &inputs, what.clone(), false);
         let kind = self.kind(fields, &what, &known, &mut scope);
         inputs.extend(std::mem::take(&mut scope.implied).into_iter().map(Input::required));
+        let after = fields.get("after").and_then(|names| self.names(names)).unwrap_or_default();
         let outputs = self.outputs(fields);
         let mut task = Task::new(name?, kind?);
-        self.shared(fields, &scope, &mut task);
+        self.shared(fields, &mut scope, &mut task);
         task.inputs = inputs;
+        task.after = after;
         task.outputs = outputs.unwrap_or(task.outputs);
         Some(task)
     }
@@ -51,7 +63,7 @@ impl Reader<'_> {
         let help = "write `- call: { expression: ... }`, or a kind such as `- map: ...`";
         let fields = self.mapping(node, "a step (a mapping)", help)?;
         // The wiring of tasks is refused below, with the reason.
-        let known = [SHARED_FIELDS, &["call"], KINDS, WIRING_FIELDS].concat();
+        let known = [SHARED_FIELDS, &["call", "keep"], KINDS, WIRING_FIELDS].concat();
         let name = match fields.get("name") {
             Some(name) => self.name(name),
             None => Some(default_name),
@@ -70,9 +82,11 @@ impl Reader<'_> {
             Some((_, call)) => self.call(fields, call, &what, &known, &mut scope),
             None => self.kind(fields, &what, &known, &mut scope).map(Body::from),
         };
+        let keep = fields.get("keep").and_then(|keep| self.flag(keep)).unwrap_or_default();
         let mut task = Task::new(name?, kind?);
-        self.shared(fields, &scope, &mut task);
+        self.shared(fields, &mut scope, &mut task);
         task.inputs = inputs;
+        task.keep = keep;
         Some(task)
     }
 
@@ -151,7 +165,7 @@ impl Reader<'_> {
     }
 
     /// The fields that tasks and steps share.
-    fn shared(&mut self, fields: Fields<'_>, scope: &Scope, task: &mut Task) {
+    fn shared(&mut self, fields: Fields<'_>, scope: &mut Scope, task: &mut Task) {
         task.description = fields.get("description").and_then(|text| self.text(text)).map(str::to_owned);
         let with = self.constants(fields.get("with"));
         task.body.with = with.into_iter().chain(std::mem::take(&mut task.body.with)).collect::<Map<_, _>>();
@@ -177,6 +191,8 @@ impl Reader<'_> {
             .get("resources")
             .map(|resources| self.resources(resources, &task.body.kind))
             .unwrap_or_default();
+        task.compensate =
+            fields.get("compensate").and_then(|undo| self.compensation(undo, scope)).map(Box::new);
         task.on_error = fields.get("on_error").and_then(|rule| self.choice(rule, ON_ERROR));
     }
 

@@ -27,6 +27,7 @@ fn place_of<'n>(pipeline: &'n Node, error: &WiringError) -> &'n Node {
         "output" | "outputs" => &["output", "outputs", "name"],
         "inputs" | "optional_inputs" => &["inputs", "optional_inputs"],
         "when" => &["when"],
+        "after" => &["after"],
         _ => &["name"],
     };
     let candidates = || fields.iter().filter_map(|field| task.get(field));

@@ -9,14 +9,16 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{PlanStep, Wire, index};
-use crate::definition::{Body, Task, TaskKind};
+use crate::definition::{Body, RetryPolicy, Task, TaskKind};
 
 /// A body of a pipeline: that of a task, or one inside a map, filter, reduce or group. A run knows it by its place in
 /// the plan's table; the bodies of the tasks come first, in the order of the steps.
 #[derive(Debug)]
 pub struct PlanBody {
     task: Arc<Task>,
-    /// The way from the task's body to this one: 0 into a map and the like, the member's place into a group.
+    /// Whether it undoes the task, or is inside what does.
+    pub(crate) undo: bool,
+    /// The way from the task's body, or from what undoes it, to this one: 0 into a map and the like, the member's place into a group.
     path: Box<[u32]>,
     /// The step it belongs to.
     pub(crate) step: u32,
@@ -59,8 +61,8 @@ pub(crate) enum Slot {
 }
 
 impl PlanBody {
-    fn new(task: &Arc<Task>, step: u32, path: Box<[u32]>) -> Self {
-        let body = at(task, &path);
+    fn new(task: &Arc<Task>, step: u32, undo: bool, path: Box<[u32]>) -> Self {
+        let body = at(root(task, undo), &path);
         let constants = body.with.iter();
         Self {
             step,
@@ -71,6 +73,7 @@ impl PlanBody {
                 .collect(),
             iteration: Iteration::of(&body.kind),
             task: Arc::clone(task),
+            undo,
             path,
             usual: AtomicU32::new(UNKNOWN),
         }
@@ -94,7 +97,28 @@ impl PlanBody {
 
     /// What is to be done.
     pub fn body(&self) -> &Body {
-        at(&self.task, &self.path)
+        at(root(&self.task, self.undo), &self.path)
+    }
+
+    /// When an attempt of it that failed is repeated.
+    pub fn retry(&self) -> &RetryPolicy {
+        match &self.task.compensate {
+            Some(undo) if self.undo => &undo.retry,
+            _ => &self.task.retry,
+        }
+    }
+
+    /// The longest an attempt of it may take.
+    pub fn timeout(&self) -> Option<Duration> {
+        match &self.task.compensate {
+            Some(undo) if self.undo => undo.timeout,
+            _ => self.task.timeout,
+        }
+    }
+
+    /// Whether it is what undoes a task, and not inside that.
+    pub(crate) fn is_undo_root(&self) -> bool {
+        self.undo && self.path.is_empty()
     }
 
     /// The task it belongs to.
@@ -133,17 +157,20 @@ impl Iteration {
     }
 }
 
-/// All bodies of the steps: the steps' own first, then what is inside them, that of one body together.
+/// All bodies of the steps: the steps' own first, then what undoes them, then what is inside these, that of one body
+/// together.
 pub(super) fn table(steps: &[PlanStep]) -> Vec<Arc<PlanBody>> {
-    let roots = steps.iter().enumerate();
-    let mut bodies: Vec<PlanBody> =
-        roots.map(|(step, PlanStep { task, .. })| PlanBody::new(task, index(step), Box::default())).collect();
+    let root = |undo: bool| {
+        let steps = steps.iter().enumerate().filter(move |(_, step)| !undo || step.task.compensate.is_some());
+        steps.map(move |(place, step)| PlanBody::new(&step.task, index(place), undo, Box::default()))
+    };
+    let mut bodies: Vec<PlanBody> = root(false).chain(root(true)).collect();
     let mut place = 0;
     while let Some(outer) = bodies.get(place) {
         let (first, count) = (bodies.len(), outer.body().kind.inner().len());
         let inner = |member| {
             let path = outer.path.iter().copied().chain([index(member)]).collect();
-            PlanBody::new(&outer.task, outer.step, path)
+            PlanBody::new(&outer.task, outer.step, outer.undo, path)
         };
         let inner: Vec<_> = (0..count).map(inner).collect();
         bodies[place].inner = index(first)..index(first + count);
@@ -172,9 +199,14 @@ pub(super) fn slots(wires: &[Wire], body: &PlanBody) -> Box<[(Arc<str>, Slot)]> 
     slots.into()
 }
 
-/// Follows a path into the bodies of a task. The table is made of paths that lead somewhere.
-fn at<'a>(task: &'a Task, path: &[u32]) -> &'a Body {
-    path.iter().fold(&task.body, |body, place| match &body.kind {
+fn root(task: &Task, undo: bool) -> &Body {
+    let undoing = task.compensate.as_ref().filter(|_| undo);
+    undoing.map_or(&task.body, |undo| &undo.body)
+}
+
+/// Follows a path into the bodies inside one. The table is made of paths that lead somewhere.
+fn at<'a>(root: &'a Body, path: &[u32]) -> &'a Body {
+    path.iter().fold(root, |body, place| match &body.kind {
         TaskKind::Map(spec) | TaskKind::Filter(spec) => &spec.body,
         TaskKind::Reduce(spec) => &spec.body,
         TaskKind::Group(members) => members.get(*place as usize).map_or(body, |member| &member.body),
@@ -189,7 +221,7 @@ mod tests {
     #[test]
     fn a_body_is_quick_or_not_by_its_last_attempts() {
         let task = Arc::new(Task::new("t", TaskKind::Task("t".into())));
-        let body = PlanBody::new(&task, 0, Box::default());
+        let body = PlanBody::new(&task, 0, false, Box::default());
         assert_eq!(body.is_quick(), None, "nothing is known");
         (0..100).for_each(|_| body.note_duration(Duration::from_micros(150)));
         assert_eq!(body.is_quick(), Some(true));

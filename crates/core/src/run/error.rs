@@ -15,6 +15,9 @@ pub struct RunError {
     pub message: Arc<str>,
     /// Whether it took too long.
     pub timed_out: bool,
+    /// The steps that were to be undone then and could not be.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_undone: Vec<Arc<str>>,
 }
 
 /// An event that does not follow from the state: a damaged log, or a mistake of whoever drives the run.

@@ -68,6 +68,14 @@ pub enum Fact {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         code: Option<Arc<str>>,
     },
+    /// A step has failed for good and is kept to be replayed.
+    #[serde(rename = "StepDeadLetterEvent")]
+    StepDeadLetter {
+        #[serde(flatten)]
+        step: StepRef,
+        attempt: u32,
+        error: Arc<str>,
+    },
     #[serde(rename = "StepRetryEvent")]
     StepRetry {
         #[serde(flatten)]
@@ -91,7 +99,13 @@ pub enum Fact {
         reason: Arc<str>,
     },
     #[serde(rename = "SignalEvent")]
-    Signal { name: Arc<str>, value: Arc<Value> },
+    Signal {
+        name: Arc<str>,
+        value: Arc<Value>,
+        /// The principal that sent it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<Arc<str>>,
+    },
     #[serde(rename = "PipelineCompleteEvent")]
     PipelineComplete { result: Arc<Value>, duration_ms: u64 },
     #[serde(rename = "PipelineErrorEvent")]
@@ -99,7 +113,25 @@ pub enum Fact {
     #[serde(rename = "PipelineSkipEvent")]
     PipelineSkip { reason: Arc<str> },
     #[serde(rename = "PipelineCancelEvent")]
-    PipelineCancel { reason: Arc<str>, duration_ms: u64 },
+    PipelineCancel {
+        reason: Arc<str>,
+        duration_ms: u64,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        not_undone: Vec<Arc<str>>,
+    },
+    /// The run is about to end without success, and undoes its steps first.
+    #[serde(rename = "CompensationStartEvent")]
+    CompensationStart {
+        /// In the order in which they are undone.
+        steps: Vec<Arc<str>>,
+        step_indexes: Vec<u32>,
+        /// With which it ends then; none: it was cancelled.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        error: Option<RunError>,
+        /// Why it was cancelled.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<Arc<str>>,
+    },
     #[serde(rename = "PipelinePauseEvent")]
     PipelinePause,
     #[serde(rename = "PipelineResumeEvent")]
@@ -222,6 +254,7 @@ impl Fact {
             Self::StepStart { step, .. }
             | Self::StepComplete { step, .. }
             | Self::StepError { step, .. }
+            | Self::StepDeadLetter { step, .. }
             | Self::StepRetry { step, .. }
             | Self::StepSkip { step, .. }
             | Self::StepCancel { step, .. } => Some(step),
@@ -235,6 +268,7 @@ impl Fact {
             Self::StepStart { attempt, .. }
             | Self::StepComplete { attempt, .. }
             | Self::StepError { attempt, .. }
+            | Self::StepDeadLetter { attempt, .. }
             | Self::StepRetry { attempt, .. } => Some(*attempt),
             _ => None,
         }
@@ -247,6 +281,7 @@ impl Fact {
             Self::StepStart { .. } => "StepStartEvent",
             Self::StepComplete { .. } => "StepCompleteEvent",
             Self::StepError { .. } => "StepErrorEvent",
+            Self::StepDeadLetter { .. } => "StepDeadLetterEvent",
             Self::StepRetry { .. } => "StepRetryEvent",
             Self::StepSkip { .. } => "StepSkipEvent",
             Self::StepCancel { .. } => "StepCancelEvent",
@@ -255,6 +290,7 @@ impl Fact {
             Self::PipelineError { .. } => "PipelineErrorEvent",
             Self::PipelineSkip { .. } => "PipelineSkipEvent",
             Self::PipelineCancel { .. } => "PipelineCancelEvent",
+            Self::CompensationStart { .. } => "CompensationStartEvent",
             Self::PipelinePause => "PipelinePauseEvent",
             Self::PipelineResume => "PipelineResumeEvent",
             Self::DagUpdated { .. } => "DAGUpdatedEvent",

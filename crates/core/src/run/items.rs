@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::state::{Run, Unit};
 use super::status::StepStatus;
-use super::view::{ItemView, item_view};
+use super::view::ItemView;
 use crate::definition::{OnItemError, TaskKind};
 
 /// An item with its value.
@@ -100,7 +100,7 @@ impl Run {
             }
             page.items.push(ItemDetail {
                 name: self.name(first + item.place),
-                state: item_view(item, Some(item.place)),
+                state: self.item_view(item, Some(item.place)),
                 result: item.value.clone(),
             });
         }

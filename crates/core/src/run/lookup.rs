@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::event::StepRef;
 use super::state::{Items, Run, Unit};
+use super::undo::RESULT;
 use crate::definition::{Body, Task, TaskKind};
 use crate::expr::Inputs;
 use crate::plan::{Iteration, PlanBody, Slot, Source};
@@ -45,7 +46,8 @@ impl Run {
             return Arc::clone(name);
         }
         let Some(parent) = unit.parent else {
-            return Arc::clone(&self.plan.steps()[unit.place as usize].name);
+            let name = &self.plan.steps()[unit.place as usize].name;
+            return if self.is_undo(id) { format!("undo {name}").into() } else { Arc::clone(name) };
         };
         let parent_name = self.name(parent);
         if let TaskKind::Group(members) = &self.body(parent).kind
@@ -59,7 +61,7 @@ impl Run {
     /// How long a wait may take: until its own end, or the limit of its task where that is shorter.
     pub(super) fn wait_limit(&self, id: u32) -> Option<Duration> {
         let TaskKind::Wait(wait) = &self.body(id).kind else { return None };
-        wait.limit().into_iter().chain(self.task(id).timeout).min()
+        wait.limit().into_iter().chain(self.plan_body(id).timeout()).min()
     }
 
     /// How many items of a composite may be under way at once.
@@ -79,14 +81,25 @@ impl Run {
         }
     }
 
+    /// The values of a step run's inputs, as a JSON object; none: there is no such step run.
+    pub fn inputs_of(&self, step_run: u32) -> Option<serde_json::Map<String, Value>> {
+        ((step_run as usize) < self.units.len()).then(|| self.inputs(step_run).to_json_object())
+    }
+
     /// The values of a step run's inputs.
     pub(super) fn inputs(&self, id: u32) -> Inputs {
         let unit = &self.units[id as usize];
         let Some(parent) = unit.parent else {
             let slots = self.plan.steps()[unit.place as usize].slots();
-            return Inputs::of_unique(
-                slots.iter().map(|(name, slot)| (Arc::clone(name), self.fill(unit, slot))),
-            );
+            let filled = slots.iter().map(|(name, slot)| (Arc::clone(name), self.fill(unit, slot)));
+            let mut inputs = Inputs::of_unique(filled);
+            if self.is_undo(id) {
+                inputs.insert(RESULT.into(), self.value_of_step(unit));
+                for (name, value) in &self.plan_body(id).constants {
+                    inputs.insert(Arc::clone(name), Arc::clone(value));
+                }
+            }
+            return inputs;
         };
         let mut inputs = self.inputs(parent);
         if let Some((iteration, items)) = self.iteration_of(parent) {
@@ -109,6 +122,9 @@ impl Run {
     fn input(&self, id: u32, name: &str) -> Option<Arc<Value>> {
         let unit = &self.units[id as usize];
         let Some(parent) = unit.parent else {
+            if self.is_undo(id) {
+                return self.inputs(id).get(name).cloned();
+            }
             let slots = self.plan.steps()[unit.place as usize].slots();
             let (_, slot) = slots.iter().find(|(known, _)| **known == *name)?;
             return Some(self.fill(unit, slot));
@@ -129,6 +145,11 @@ impl Run {
             }
         }
         self.input(parent, name)
+    }
+
+    /// What the step had made that a step run undoes.
+    fn value_of_step(&self, undo: &Unit) -> Arc<Value> {
+        self.units[undo.place as usize].value.clone().unwrap_or_default()
     }
 
     fn iteration_of(&self, composite: u32) -> Option<(&Iteration, &Items)> {
@@ -169,7 +190,7 @@ impl Run {
     /// Takes the value of a step with several outputs apart, once: whoever needs one of them shares it.
     pub(super) fn parts_of(&self, id: u32, value: &Value) -> Vec<Arc<Value>> {
         let outputs = &self.task(id).outputs;
-        if self.units[id as usize].parent.is_some() || outputs.len() < 2 {
+        if self.units[id as usize].parent.is_some() || outputs.len() < 2 || self.is_undo(id) {
             return Vec::new();
         }
         let part = |output: &String| Arc::new(value.get(output).cloned().unwrap_or_default());

@@ -1,6 +1,7 @@
 //! What a run decides: input in, events and commands out.
 
 mod begin;
+mod compensate;
 mod end;
 mod stop;
 mod timers;
@@ -65,6 +66,8 @@ pub enum Input {
         name: Arc<str>,
         /// What it says.
         value: Arc<Value>,
+        /// The principal that sent it.
+        by: Option<Arc<str>>,
     },
     /// Somebody wants it stopped.
     Cancel {
@@ -136,7 +139,7 @@ impl Run {
             Input::Began { step_run, attempt } => turn.began(step_run, attempt),
             Input::Timer { step_run, attempt } => turn.timer(step_run, attempt)?,
             Input::RunTimer => turn.run_timer()?,
-            Input::Signal { name, value } => turn.take_signal(name, value)?,
+            Input::Signal { name, value, by } => turn.take_signal(name, value, by)?,
             Input::Cancel { reason } => turn.cancel(&reason)?,
             Input::Skip { reason } => turn.only_from(RunStatus::Queued, Fact::PipelineSkip { reason })?,
             Input::Pause => turn.only_from(RunStatus::Running, Fact::PipelinePause)?,
@@ -217,12 +220,17 @@ impl Turn<'_> {
         }
     }
 
-    fn take_signal(&mut self, name: Arc<str>, value: Arc<Value>) -> Result<(), IllegalEvent> {
+    fn take_signal(
+        &mut self,
+        name: Arc<str>,
+        value: Arc<Value>,
+        by: Option<Arc<str>>,
+    ) -> Result<(), IllegalEvent> {
         if !self.run.has_room_for_signal(&name) {
             let why = format!("{MAX_WAITING_SIGNALS} signals wait already");
             return Err(IllegalEvent { seq: self.run.seq + 1, event: "SignalEvent", why });
         }
-        self.record(Fact::Signal { name: Arc::clone(&name), value: Arc::clone(&value) })?;
+        self.record(Fact::Signal { name: Arc::clone(&name), value: Arc::clone(&value), by })?;
         let Some(id) = self.run.waits_for(&name) else { return Ok(()) };
         let since = self.run.units[id as usize].started_at.unwrap_or(self.now);
         self.complete(id, value, self.now.since(since))
@@ -260,7 +268,8 @@ impl Turn<'_> {
         let (Some(timeout), Some(started)) = (self.run.plan.pipeline().timeout, self.run.started_at) else {
             return Ok(());
         };
-        if self.run.status.is_terminal() {
+        // What is undone is bounded by its own limits: a run that was out of time could never undo anything.
+        if self.run.status.is_terminal() || self.run.undo.is_some() {
             return Ok(());
         }
         if started.plus(timeout) > self.now {
@@ -270,9 +279,8 @@ impl Turn<'_> {
         let limit = crate::time::format_duration(timeout);
         let message: Arc<str> = format!("the run took longer than {limit}").into();
         self.stop_all("the run took too long", |_| "the run took too long".to_owned())?;
-        let error = RunError { step: None, attempt: None, message, timed_out: true };
-        let duration_ms = self.age();
-        self.record(Fact::PipelineError { error, duration_ms })
+        let not_undone = Vec::new();
+        self.end_with(RunError { step: None, attempt: None, message, timed_out: true, not_undone })
     }
 
     fn recover_step(&mut self, id: u32) -> Result<(), IllegalEvent> {
@@ -301,6 +309,6 @@ impl Turn<'_> {
     }
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

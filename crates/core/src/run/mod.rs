@@ -11,8 +11,10 @@ mod items;
 mod line;
 mod lookup;
 mod machine;
+mod reuse;
 mod state;
 mod status;
+mod undo;
 mod view;
 mod work;
 
@@ -22,7 +24,7 @@ pub use items::{ItemDetail, ItemFilter, ItemPage};
 pub use machine::{Command, Effects, Input, MAX_WAITING_SIGNALS};
 pub use state::Run;
 pub use status::{RunStatus, StepStatus};
-pub use view::{ItemView, RunView, SHOWN_ITEMS, StepView};
+pub use view::{ItemView, RunView, SHOWN_ITEMS, StepView, took};
 pub use work::{Failure, FailureKind, Outcome, Work};
 
 #[cfg(test)]

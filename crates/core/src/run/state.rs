@@ -11,6 +11,7 @@ use super::event::{Event, Fact, StepRef};
 use super::items::has_failed;
 use super::line::Line;
 use super::status::{RunStatus, StepStatus};
+use super::undo::{Ending, Undo};
 use crate::definition::{OnItemError, TaskKind};
 use crate::id::RunId;
 use crate::plan::{Plan, index};
@@ -45,6 +46,8 @@ pub struct Run {
     pub(super) finished_at: Option<Timestamp>,
     pub(super) error: Option<RunError>,
     pub(super) result: Option<Arc<Value>>,
+    /// What is undone, of a run that ends without success.
+    pub(super) undo: Option<Box<Undo>>,
 }
 
 /// A step run: a step of the plan, or an item of a composite one.
@@ -124,6 +127,7 @@ impl Run {
             finished_at: None,
             error: None,
             result: None,
+            undo: None,
         }
     }
 
@@ -178,18 +182,6 @@ impl Run {
         (self.started_at, self.finished_at)
     }
 
-    /// The values of the steps that have one, by index: what a retry of the run need not do again.
-    pub fn finished_steps(&self) -> Vec<(u32, Arc<Value>)> {
-        let steps = self.units.iter().take(self.plan.steps().len());
-        // The errors of items are no part of the value; where somebody uses them, the step is done again.
-        let used = |unit: &&Unit| {
-            let failed = self.items_of(unit).iter().any(|item| has_failed(item.status));
-            failed && self.plan.uses_errors_of(unit.place)
-        };
-        let valued = steps.filter(|unit| unit.status.has_value()).filter(|unit| !used(unit));
-        valued.filter_map(|unit| Some((unit.place, unit.value.clone()?))).collect()
-    }
-
     /// Applies one fact.
     ///
     /// # Errors
@@ -218,7 +210,7 @@ impl Run {
             Fact::PipelineStart { .. } | Fact::PipelinePause | Fact::PipelineResume => {
                 return Err(illegal(format!("the run is {}", self.status)));
             }
-            Fact::Signal { name, value } => {
+            Fact::Signal { name, value, .. } => {
                 self.signals.entry(Arc::clone(name)).or_default().push_back(Arc::clone(value));
                 self.early_signals += 1;
             }
@@ -232,7 +224,27 @@ impl Run {
                 self.end(if own { RunStatus::TimedOut } else { RunStatus::Failed }, at);
             }
             Fact::PipelineCancel { .. } | Fact::PipelineSkip { .. } => self.end(RunStatus::Cancelled, at),
+            Fact::CompensationStart { step_indexes, error, reason, .. } => {
+                let possible = |step: &u32| {
+                    self.plan.steps().get(*step as usize).is_some_and(|step| step.undo.is_some())
+                };
+                if self.undo.is_some() || !step_indexes.iter().all(possible) {
+                    return Err(illegal("these steps cannot be undone".to_owned()));
+                }
+                let ending = match (error, reason) {
+                    (Some(error), _) => Ending::Error(error.clone()),
+                    (None, reason) => Ending::Cancel(reason.clone().unwrap_or_default()),
+                };
+                self.begin_undo(step_indexes, ending, at);
+            }
             Fact::DagUpdated { .. } => return Err(illegal("it is no event of a run".to_owned())),
+            Fact::StepDeadLetter { step, .. } => {
+                let failed =
+                    self.units.get(step.step_run as usize).is_some_and(|unit| has_failed(unit.status));
+                if !failed {
+                    return Err(illegal(format!("step `{}` has not failed", step.step)));
+                }
+            }
             fact => match fact.step() {
                 Some(step) => self.apply_step(step, fact, at).map_err(illegal)?,
                 None => return Err(illegal("it names no step".to_owned())),
@@ -291,12 +303,13 @@ impl Run {
                     self.vacate(id);
                     self.units[id as usize].status = StepStatus::Retrying;
                 } else {
-                    if !self.is_absorbed(id) {
+                    if !self.is_absorbed(id) && !self.is_undo(id) {
                         self.error.get_or_insert_with(|| RunError {
                             step: Some(Arc::clone(&step.step)),
                             attempt: Some(*attempt),
                             message: Arc::clone(error),
                             timed_out: *timed_out,
+                            not_undone: Vec::new(),
                         });
                     }
                     let status = if *timed_out { StepStatus::TimedOut } else { StepStatus::Failed };
@@ -383,6 +396,9 @@ impl Run {
             }
             return;
         }
+        if self.is_undo(id) {
+            return self.undo_settled(id, status, at);
+        }
         self.open_steps -= 1;
         let plan = Arc::clone(&self.plan);
         for dependent in &plan.steps()[place as usize].dependents {
@@ -416,7 +432,7 @@ impl Run {
         }
     }
 
-    fn queue(&mut self, id: u32, at: Timestamp) {
+    pub(super) fn queue(&mut self, id: u32, at: Timestamp) {
         self.units[id as usize].status = StepStatus::Queued;
         self.units[id as usize].queued_at = Some(at);
         self.ready(id);
@@ -498,7 +514,7 @@ impl Items {
 }
 
 impl Unit {
-    fn new(parent: Option<u32>, place: u32, body: u32, waiting: u32) -> Self {
+    pub(super) fn new(parent: Option<u32>, place: u32, body: u32, waiting: u32) -> Self {
         Self {
             parent,
             place,

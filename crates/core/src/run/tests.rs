@@ -1,10 +1,14 @@
 //! The state machine, driven by a small world that can crash.
 
+mod compensation;
+mod dead_letters;
 mod driver;
 mod inside;
 mod items;
+mod order;
 mod properties;
 mod retries;
+mod reuse;
 mod timers;
 
 use std::num::NonZeroU32;
@@ -303,7 +307,7 @@ fn a_wait_takes_a_signal_before_or_after_it_begins_or_times_out() {
     let mut gate = task("gate", wait(Some(Duration::from_secs(60))));
     gate.inputs = vec![TaskInput::required("first")];
     let definition = || pipeline(vec![expression("first", "1", &[]), gate.clone()]);
-    let go = || Input::Signal { name: "go".into(), value: json!("yes").into() };
+    let go = || Input::Signal { name: "go".into(), value: json!("yes").into(), by: None };
 
     let mut early = World::new(definition(), json!({}));
     early.start();

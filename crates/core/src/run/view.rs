@@ -10,6 +10,7 @@ use super::error::RunError;
 use super::items::counts;
 use super::state::{Run, Unit};
 use super::status::{RunStatus, StepStatus};
+use crate::definition::TaskKind;
 use crate::forecast::{MEASURED_ITEMS, count_of_items, of_items};
 use crate::id::{PipelineId, RunId};
 use crate::time::Timestamp;
@@ -33,12 +34,16 @@ pub struct RunView {
     pub steps_completed: u32,
     /// Steps in all; items of a map and the like are not counted.
     pub total_steps: u32,
+    /// How many of them are in which state; states that none is in are left out.
+    pub counts: BTreeMap<&'static str, u32>,
     /// When it was asked for.
     pub created_at: Timestamp,
     /// When it started.
     pub started_at: Option<Timestamp>,
     /// When it ended.
     pub finished_at: Option<Timestamp>,
+    /// How long it took from its start to its end, once ended.
+    pub duration_ms: Option<u64>,
     /// The result, once completed.
     pub result: Option<Arc<Value>>,
     /// The first error.
@@ -48,6 +53,9 @@ pub struct RunView {
     pub outputs: serde_json::Map<String, Value>,
     /// The steps, in the order of the definition.
     pub steps: Vec<StepView>,
+    /// What undoes steps, in its order, of a run that ends without success.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub compensation: Vec<StepView>,
 }
 
 /// A step as it is shown.
@@ -81,6 +89,11 @@ pub struct ItemView {
     pub status: StepStatus,
     /// The last attempt; 0: none yet.
     pub attempt: u32,
+    /// How many attempts there may be.
+    pub max_attempts: u32,
+    /// When the next attempt is due, of a step run that waits for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_attempt_at: Option<Timestamp>,
     /// When the last attempt started.
     pub started_at: Option<Timestamp>,
     /// When the step run ended.
@@ -117,17 +130,37 @@ impl Run {
             waits_for: None,
             steps_completed: total_steps - self.open_steps,
             total_steps,
+            counts: counts(self.units.iter().take(steps.len())),
             created_at: self.created_at,
             started_at: self.started_at,
             finished_at: self.finished_at,
+            duration_ms: took(self.started_at, self.finished_at),
             result: self.result.clone(),
             error: self.error.clone(),
             outputs,
             steps: steps
                 .iter()
                 .zip(&self.units)
-                .map(|(step, unit)| self.step_view(&step.name, unit))
+                .map(|(step, unit)| self.step_view(&step.name, &step.task.body.kind, unit))
                 .collect(),
+            compensation: self.undo_units().iter().filter_map(|unit| self.undo_view(unit)).collect(),
+        }
+    }
+
+    pub(super) fn item_view(&self, unit: &Unit, index: Option<u32>) -> ItemView {
+        let body = &self.plan.bodies()[unit.body as usize];
+        ItemView {
+            index,
+            status: unit.status,
+            attempt: unit.attempt,
+            max_attempts: body.retry().max_attempts.get(),
+            next_attempt_at: unit.due_at.filter(|_| unit.status == StepStatus::Retrying),
+            started_at: unit.started_at,
+            finished_at: unit.finished_at,
+            duration_ms: unit.duration_ms,
+            error: unit.error.clone(),
+            code: unit.code.clone(),
+            reason: unit.reason.clone(),
         }
     }
 
@@ -156,16 +189,22 @@ impl Run {
         measured
     }
 
-    fn step_view(&self, name: &Arc<str>, unit: &Unit) -> StepView {
+    fn undo_view(&self, unit: &Unit) -> Option<StepView> {
+        let step = &self.plan.steps()[unit.place as usize];
+        let kind = &step.task.compensate.as_ref()?.body.kind;
+        Some(self.step_view(&format!("undo {}", step.name).into(), kind, unit))
+    }
+
+    fn step_view(&self, name: &Arc<str>, kind: &TaskKind, unit: &Unit) -> StepView {
         let items = self.items_of(unit);
-        let shown = items.iter().take(SHOWN_ITEMS).map(|item| item_view(item, Some(item.place))).collect();
-        let kind = &self.plan.steps()[unit.place as usize].task.body.kind;
+        let shown =
+            items.iter().take(SHOWN_ITEMS).map(|item| self.item_view(item, Some(item.place))).collect();
         let waits_for =
             kind.awaited_signal().filter(|_| unit.status == StepStatus::Running).map(str::to_owned);
         StepView {
             id: Arc::clone(name),
             kind: kind.name(),
-            state: item_view(unit, None),
+            state: self.item_view(unit, None),
             waits_for,
             item_counts: counts(items.iter()),
             items: shown,
@@ -173,16 +212,7 @@ impl Run {
     }
 }
 
-pub(super) fn item_view(unit: &Unit, index: Option<u32>) -> ItemView {
-    ItemView {
-        index,
-        status: unit.status,
-        attempt: unit.attempt,
-        started_at: unit.started_at,
-        finished_at: unit.finished_at,
-        duration_ms: unit.duration_ms,
-        error: unit.error.clone(),
-        code: unit.code.clone(),
-        reason: unit.reason.clone(),
-    }
+/// How long something took, in milliseconds, where both its start and its end are known.
+pub fn took(start: Option<Timestamp>, end: Option<Timestamp>) -> Option<u64> {
+    Some(super::machine::millis(end?.since(start?)))
 }

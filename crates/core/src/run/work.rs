@@ -89,7 +89,7 @@ impl Work {
 
     /// The longest the attempt may take.
     pub fn timeout(&self) -> Option<Duration> {
-        self.task().timeout
+        self.plan_body.timeout()
     }
 }
 

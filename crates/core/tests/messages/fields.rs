@@ -95,7 +95,7 @@ error: unknown field `colour` in task `a`
 4 |   - { name: a, expression: 1, colour: red }
   |                               ^^^^^^
   |
-  = help: its fields are `name`, `description`, `when`, `timeout`, `total_timeout`, `retry`, `resources`, `on_error`, `with`, `inputs`, `optional_inputs`, `output`, `outputs`, `expression`, `command`, `http`, `task`, `taskiq`, `pipeline`, `wait`, `map`, `filter`, `reduce`, `group`
+  = help: its fields are `name`, `description`, `when`, `timeout`, `total_timeout`, `retry`, `resources`, `on_error`, `compensate`, `with`, `inputs`, `optional_inputs`, `after`, `output`, `outputs`, `expression`, `command`, `http`, `task`, `taskiq`, `pipeline`, `wait`, `map`, `filter`, `reduce`, `group`
 "#,
     );
 }
@@ -220,6 +220,65 @@ error: the item and what is made of the items before it have the same name
   |                                        ^^^
   |
   = help: give `as:` and `into:` different names
+"#,
+    );
+}
+
+#[test]
+fn what_undoes_a_task_is_checked_like_what_does_it() {
+    check(
+        r#"
+id: p
+inputs: { n: {}, result: {} }
+tasks:
+  - { name: a, expression: n, inputs: [n], compensate: { expression: "reslut" } }
+  - { name: b, expression: result, inputs: [result], compensate: { expression: "1" } }
+  - { name: c, expression: n, inputs: [n], compensate: { expression: "1", on_error: fail } }
+"#
+        .trim_start(),
+        r#"
+error: `reslut` is no input of task `a`
+ --> p.yaml:4:71
+  |
+4 |   - { name: a, expression: n, inputs: [n], compensate: { expression: "reslut" } }
+  |                                                                       ^^^^^^ did you mean `result`?
+
+error: `result` is an input of task `b`, and what its `compensate` sees its value as
+ --> p.yaml:5:66
+  |
+5 |   - { name: b, expression: result, inputs: [result], compensate: { expression: "1" } }
+  |                                                                  ^^^^^^^^^^^^^^^^^^^
+  |
+  = help: rename the input: `inputs: { other_name: result }`
+
+error: unknown field `on_error` in what undoes task `c`
+ --> p.yaml:6:75
+  |
+6 |   - { name: c, expression: n, inputs: [n], compensate: { expression: "1", on_error: fail } }
+  |                                                                           ^^^^^^^^
+  |
+  = help: its fields are `timeout`, `retry`, `with`, `expression`, `command`, `http`, `task`, `taskiq`, `pipeline`, `wait`, `map`, `filter`, `reduce`, `group`
+"#,
+    );
+}
+
+#[test]
+fn a_flag_about_undoing_where_nothing_can_be_undone() {
+    check(
+        r#"
+id: p
+compensate_on_cancel: true
+tasks: [ { name: a, expression: 1 } ]
+"#
+        .trim_start(),
+        r#"
+error: no task of this pipeline can be undone
+ --> p.yaml:2:23
+  |
+2 | compensate_on_cancel: true
+  |                       ^^^^
+  |
+  = help: give a task a `compensate:`, or leave this out
 "#,
     );
 }

@@ -227,3 +227,48 @@ error: output `rows_errors` is made by two tasks: `b` and `c`
 "#,
     );
 }
+
+#[test]
+fn what_is_to_come_before_is_not_there() {
+    check(
+        r#"
+- id: p
+  tasks:
+    - { name: load, expression: 1 }
+    - { name: tell, expression: 1, after: [laod] }
+- id: q
+  steps:
+    - { expression: 1, keep: true }
+    - { expression: 1, keep: true }
+- id: r
+  steps:
+    - { expression: 1, after: [x] }
+"#
+        .trim_start(),
+        r#"
+error: task `tell` is to run after `laod`, and there is no such task
+ --> p.yaml:4:44
+  |
+4 |     - { name: tell, expression: 1, after: [laod] }
+  |                                            ^^^^
+  |
+  = help: did you mean `load`?
+
+error: every step drops its value, so that there is no result
+ --> p.yaml:8:30
+  |
+8 |     - { expression: 1, keep: true }
+  |                              ^^^^
+  |
+  = help: remove one `keep`
+
+error: a step has no `after`
+  --> p.yaml:11:24
+   |
+11 |     - { expression: 1, after: [x] }
+   |                        ^^^^^
+   |
+   = help: a step is given what the step before it made, as `value`; use `tasks:` to join by names
+"#,
+    );
+}

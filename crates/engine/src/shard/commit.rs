@@ -6,8 +6,11 @@ use std::time::Duration;
 use taskiq_flow_core::definition::TaskKind;
 use taskiq_flow_core::id::{PipelineId, RunId};
 use taskiq_flow_core::plan::Plan;
-use taskiq_flow_core::run::{Command, Event, Fact, Failure, Outcome, RunStatus};
-use taskiq_flow_store::{Append, Beside, RunSummary, RunWrite, StepLog, StoreError, WriteError, Written};
+use taskiq_flow_core::run::{Command, Event, Fact, Failure, Outcome, Run, RunStatus, StepRef};
+use taskiq_flow_core::time::Timestamp;
+use taskiq_flow_store::{
+    Append, Beside, DeadLetter, RunSummary, RunWrite, StepLog, StoreError, WriteError, Written,
+};
 
 use super::turn::{Changed, Created, Turn};
 use super::{Alarm, COUNTED, Shard};
@@ -80,13 +83,10 @@ impl Shard {
     /// New runs are handed over with this; what was decided about others can be written again.
     fn writes(&self, created: &mut [Created], changed: &[Appended]) -> Vec<RunWrite> {
         let mut writes = Vec::with_capacity(created.len() + changed.len());
-        let records = created.iter_mut().filter_map(|created| created.record.take());
-        writes.extend(records.map(|run| RunWrite::Create {
-            run,
-            owner: self.owner,
-            firing: None,
-            replays: None,
-        }));
+        let owner = self.owner;
+        let records =
+            created.iter_mut().filter_map(|created| Some((created.record.take()?, created.replays)));
+        writes.extend(records.map(|(run, replays)| RunWrite::Create { run, owner, firing: None, replays }));
         for Appended { run_id, events, logs, .. } in changed {
             let Some(driven) = self.runs.get(run_id) else { continue };
             let run = &driven.run;
@@ -105,7 +105,7 @@ impl Shard {
                     result: run.result().cloned(),
                 },
                 durations: if ended { run.measured_durations() } else { Vec::new() },
-                beside: Beside::default(),
+                beside: Beside { dead_letters: letters(run, events), ..Beside::default() },
             })));
         }
         writes
@@ -321,4 +321,26 @@ impl From<Changed> for Appended {
         let Changed { run_id, events, commands, logs } = changed;
         Self { run_id, events: events.into(), logs, commands }
     }
+}
+
+/// The steps that a run has given up in these events, with what it takes to try them again.
+fn letters(run: &Run, events: &[Event]) -> Vec<DeadLetter> {
+    let given_up = events.iter().filter_map(|event| match &event.fact {
+        Fact::StepDeadLetter { step, attempt, error } => Some((event.timestamp, step, *attempt, error)),
+        _ => None,
+    });
+    let letter = |(at, step, attempt, error): (Timestamp, &StepRef, u32, &Arc<str>)| DeadLetter {
+        place: 0,
+        run_id: run.id(),
+        step_run: step.step_run,
+        pipeline_id: run.plan().pipeline().id.clone(),
+        step: Arc::clone(&step.step),
+        task: Arc::clone(&step.task_name),
+        attempt,
+        error: Arc::clone(error),
+        inputs: Arc::new(serde_json::Value::Object(run.inputs_of(step.step_run).unwrap_or_default())),
+        at,
+        replayed_by: None,
+    };
+    given_up.map(letter).collect()
 }

@@ -35,6 +35,7 @@ pub(super) struct Created {
     pub(super) pipeline_id: PipelineId,
     /// Until it is handed to the store.
     pub(super) record: Option<Box<RunRecord>>,
+    pub(super) replays: Option<(RunId, u32)>,
     pub(super) reply: oneshot::Sender<Result<Submitted, SubmitError>>,
 }
 
@@ -144,7 +145,7 @@ impl Shard {
     }
 
     fn submit(&mut self, new: NewRun, turn: &mut Turn) {
-        let NewRun { record, open, limits, plan, reply } = new;
+        let NewRun { record, open, limits, plan, replays, reply } = new;
         if self.draining {
             let _ = reply.send(Err(SubmitError::ShuttingDown));
             return;
@@ -169,7 +170,7 @@ impl Shard {
         let fence = Fence { owner: self.owner, token: 1 };
         let pipeline_id = record.pipeline_id.clone();
         self.drive(run, fence, record.reuse.clone(), place, open);
-        turn.created.push(Created { run_id, pipeline_id, record: Some(Box::new(record)), reply });
+        turn.created.push(Created { run_id, pipeline_id, record: Some(Box::new(record)), replays, reply });
         if let (Some(effects), Some(driven)) = (skipped, self.runs.get_mut(&run_id)) {
             turn.note(run_id, driven, effects);
         }

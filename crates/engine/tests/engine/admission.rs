@@ -24,7 +24,7 @@ async fn running(fixture: &Fixture, run_id: RunId) {
 
 async fn finish(fixture: &Fixture, run_id: RunId) {
     running(fixture, run_id).await;
-    fixture.engine.signal(run_id, "go", json!(null)).await.unwrap();
+    fixture.engine.signal(run_id, "go", json!(null), None).await.unwrap();
     assert_eq!(fixture.ended(run_id).await.status, RunStatus::Completed);
 }
 

@@ -46,11 +46,11 @@ async fn signals_that_no_step_has_taken_are_bounded_and_a_step_that_waits_takes_
     let fixture = engine(definition).await;
     let run_id = fixture.submit("p", json!({})).await;
     for n in 0..MAX_WAITING_SIGNALS {
-        fixture.engine.signal(run_id, "two", json!(n)).await.unwrap();
+        fixture.engine.signal(run_id, "two", json!(n), None).await.unwrap();
     }
-    let refused = fixture.engine.signal(run_id, "two", json!(0)).await.unwrap_err();
+    let refused = fixture.engine.signal(run_id, "two", json!(0), None).await.unwrap_err();
     assert!(matches!(refused, ControlError::TooManySignals), "{refused}");
-    fixture.engine.signal(run_id, "one", json!("mine")).await.unwrap();
+    fixture.engine.signal(run_id, "one", json!("mine"), None).await.unwrap();
     let view = fixture.ended(run_id).await;
     assert_eq!(view.status, RunStatus::Completed);
     assert_eq!(**view.result.as_ref().unwrap(), json!({"second": 0}));
@@ -105,7 +105,7 @@ async fn unfinished_runs_of_a_pipeline_can_be_bounded() {
     assert!(matches!(refused, SubmitError::TooManyOpen { most: 2, .. }), "{refused}");
     // A refused request counts for nothing, nor does one that is refused for another reason.
     assert!(fixture.engine.submit(request("gate", json!({"no": 1}))).await.is_err());
-    fixture.engine.signal(one, "go", json!(null)).await.unwrap();
+    fixture.engine.signal(one, "go", json!(null), None).await.unwrap();
     fixture.ended(one).await;
     let three = submit().await.unwrap().run_id;
     assert!(submit().await.is_err());

@@ -38,9 +38,9 @@ async fn a_signal_ends_a_wait_and_an_unknown_one_is_refused() {
     ]}))
     .await;
     let run_id = fixture.submit("p", json!({})).await;
-    let unknown = fixture.engine.signal(run_id, "nope", json!(1)).await.unwrap_err();
+    let unknown = fixture.engine.signal(run_id, "nope", json!(1), None).await.unwrap_err();
     assert!(matches!(unknown, ControlError::UnknownSignal(_)));
-    fixture.engine.signal(run_id, "approval", json!({"ok": true})).await.unwrap();
+    fixture.engine.signal(run_id, "approval", json!({"ok": true}), None).await.unwrap();
     assert_eq!(**fixture.ended(run_id).await.result.as_ref().unwrap(), json!({"after": true}));
 }
 
@@ -54,7 +54,7 @@ async fn a_paused_run_starts_nothing_until_it_is_resumed() {
     let run_id = fixture.submit("p", json!({})).await;
     fixture.until(run_id, |view| view.status == RunStatus::Running).await;
     fixture.engine.pause(run_id).await.unwrap();
-    fixture.engine.signal(run_id, "go", json!(null)).await.unwrap();
+    fixture.engine.signal(run_id, "go", json!(null), None).await.unwrap();
     let view = fixture.until(run_id, |view| view.steps[0].state.status == StepStatus::Completed).await;
     assert_eq!((view.status, view.steps[1].state.status), (RunStatus::Paused, StepStatus::Queued));
     fixture.engine.resume(run_id).await.unwrap();

@@ -50,7 +50,7 @@ async fn an_attempt_of_a_run_that_another_driver_took_is_stopped() {
     let process = std::path::PathBuf::from(format!("/proc/{pid}"));
     assert!(process.exists());
     store.fenced.store(true, Ordering::SeqCst);
-    let _ = fixture.engine.signal(run_id, "go", json!(1)).await;
+    let _ = fixture.engine.signal(run_id, "go", json!(1), None).await;
     eventually("the process ends", async || !process.exists()).await;
 }
 
@@ -68,7 +68,7 @@ async fn who_waits_for_a_run_is_shown_its_end_without_a_look_into_its_log() {
     let (first, second, given_up) = (waits(), waits(), waits());
     fixture.until(run_id, |view| view.status == RunStatus::Running).await;
     given_up.abort();
-    fixture.engine.signal(run_id, "go", json!({"ok": true})).await.unwrap();
+    fixture.engine.signal(run_id, "go", json!({"ok": true}), None).await.unwrap();
     let (first, second) = (first.await.unwrap(), second.await.unwrap());
     assert_eq!(store.reads.load(Ordering::SeqCst), 0, "nobody read the log");
     let shown = |view| serde_json::to_value(view).unwrap();
@@ -93,7 +93,7 @@ async fn queued_runs_that_are_cancelled_or_were_there_before_leave_their_place_t
         let queued = fixture.submit("p", json!({})).await;
         fixture.engine.cancel(queued, "not needed").await.unwrap();
     }
-    fixture.engine.signal(first, "go", json!(1)).await.unwrap();
+    fixture.engine.signal(first, "go", json!(1), None).await.unwrap();
     assert_eq!(fixture.ended(first).await.status, RunStatus::Completed);
 }
 
@@ -124,7 +124,7 @@ async fn a_run_that_got_a_signal_before_it_started_starts_after_a_crash() {
     let first = start(store.clone(), InMemoryBroker::new(), definition.clone(), options.clone()).await;
     let running = first.submit("p", json!({})).await;
     let queued = first.submit("p", json!({})).await;
-    first.engine.signal(queued, "go", json!(1)).await.unwrap();
+    first.engine.signal(queued, "go", json!(1), None).await.unwrap();
     assert_eq!(first.engine.run(queued).await.unwrap().status, RunStatus::Queued);
     drop(first);
     store.void_leases();
@@ -144,7 +144,7 @@ async fn a_run_that_another_engine_drives_is_waited_for_to_its_end() {
     let other = start(store, InMemoryBroker::new(), definition, one_shard()).await;
     let early = other.engine.wait(run_id, Duration::from_millis(100)).await.unwrap();
     assert!(early.is_none(), "a run under way has not ended: {early:?}");
-    one.engine.signal(run_id, "go", json!(1)).await.unwrap();
+    one.engine.signal(run_id, "go", json!(1), None).await.unwrap();
     assert_eq!(other.ended(run_id).await.status, RunStatus::Completed);
 }
 
@@ -164,7 +164,7 @@ async fn a_shutdown_fails_no_run_whose_inner_run_comes_too_late() {
     // The step is decided while the store is busy, and dispatched when the shutdown has begun.
     let held = store.gate.lock().await;
     let engine = first.engine.clone();
-    tokio::spawn(async move { engine.signal(run_id, "go", json!(1)).await });
+    tokio::spawn(async move { engine.signal(run_id, "go", json!(1), None).await });
     tokio::time::sleep(Duration::from_millis(20)).await;
     let engine = first.engine.clone();
     let shutdown = tokio::spawn(async move { engine.shutdown().await });
@@ -189,7 +189,7 @@ async fn an_inner_run_waits_for_a_store_that_does_not_answer() {
     let run_id = fixture.submit("outer", json!({})).await;
     fixture.until(run_id, |view| view.status == RunStatus::Running).await;
     store.full.store(true, Ordering::SeqCst);
-    fixture.engine.signal(run_id, "go", json!(1)).await.unwrap();
+    fixture.engine.signal(run_id, "go", json!(1), None).await.unwrap();
     tokio::time::sleep(Duration::from_millis(50)).await;
     store.full.store(false, Ordering::SeqCst);
     let view = fixture.ended(run_id).await;
@@ -209,7 +209,7 @@ async fn a_shutdown_ends_although_the_store_takes_no_writes() {
     fixture.until(run_id, |view| view.status == RunStatus::Running).await;
     store.set_down(true);
     let engine = fixture.engine.clone();
-    let signal = tokio::spawn(async move { engine.signal(run_id, "go", json!(1)).await });
+    let signal = tokio::spawn(async move { engine.signal(run_id, "go", json!(1), None).await });
     tokio::time::sleep(Duration::from_millis(50)).await;
     let shut = tokio::time::timeout(Duration::from_secs(4), fixture.engine.shutdown()).await;
     assert!(shut.is_ok(), "it hung");

@@ -8,6 +8,7 @@ mod commands;
 mod control;
 mod deadlines;
 mod faulty;
+mod forks;
 mod hardships;
 mod hostile;
 mod old_files;

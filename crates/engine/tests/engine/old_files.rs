@@ -33,12 +33,12 @@ async fn the_runs_of_schema_2_are_rebuilt_and_go_on() {
     let view = fixture.engine.run(broken).await.unwrap();
     assert_eq!((view.status, view.steps[0].state.status), (RunStatus::Failed, StepStatus::Failed));
 
-    fixture.engine.signal(held, "go", json!(null)).await.unwrap();
+    fixture.engine.signal(held, "go", json!(null), None).await.unwrap();
     let view = fixture.engine.wait(held, SOON).await.unwrap().unwrap();
     assert_eq!(**view.result.as_ref().unwrap(), json!({"last": 9}));
     assert_eq!(fixture.engine.run(paused).await.unwrap().status, RunStatus::Paused);
     fixture.engine.resume(paused).await.unwrap();
-    fixture.engine.signal(paused, "go", json!(null)).await.unwrap();
+    fixture.engine.signal(paused, "go", json!(null), None).await.unwrap();
     let view = fixture.engine.wait(paused, SOON).await.unwrap().unwrap();
     assert_eq!(**view.result.as_ref().unwrap(), json!({"last": 11}));
 }

@@ -193,8 +193,13 @@ fn odd_values() -> Value {
 pub(crate) fn every_fact() -> Vec<Event> {
     let step =
         || StepRef { step_run: 3, step_index: 1, step: "square[2]".into(), task_name: "square".into() };
-    let error =
-        RunError { step: Some("a".into()), attempt: Some(2), message: "\u{7}no".into(), timed_out: true };
+    let error = RunError {
+        step: Some("a".into()),
+        attempt: Some(2),
+        message: "\u{7}no".into(),
+        timed_out: true,
+        not_undone: vec!["b".into()],
+    };
     let odd = || Arc::new(odd_values());
     let facts = [
         Fact::PipelineStart { task_count: 3 },
@@ -217,14 +222,21 @@ pub(crate) fn every_fact() -> Vec<Event> {
             will_retry: true,
             code: Some("exit:1".into()),
         },
+        Fact::StepDeadLetter { step: step(), attempt: 2, error: "it broke".into() },
         Fact::StepRetry { step: step(), attempt: 2, max_attempts: 2, wait_ms: 100, error: "it broke".into() },
         Fact::StepSkip { step: step(), reason: "`when` is false".into() },
         Fact::StepCancel { step: step(), reason: "stopped".into() },
-        Fact::Signal { name: "go".into(), value: odd() },
+        Fact::Signal { name: "go".into(), value: odd(), by: Some("ops".into()) },
         Fact::PipelinePause,
         Fact::PipelineResume,
         Fact::PipelineSkip { reason: "`when` is false".into() },
-        Fact::PipelineCancel { reason: "stopped".into(), duration_ms: 1 },
+        Fact::PipelineCancel { reason: "stopped".into(), duration_ms: 1, not_undone: vec!["a".into()] },
+        Fact::CompensationStart {
+            steps: vec!["b".into(), "a".into()],
+            step_indexes: vec![1, 0],
+            error: Some(error.clone()),
+            reason: None,
+        },
         Fact::PipelineError { error, duration_ms: 9 },
         Fact::PipelineComplete { result: odd(), duration_ms: 9 },
     ];

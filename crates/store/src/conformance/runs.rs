@@ -48,8 +48,13 @@ async fn comes_back_as_it_was<S: Subject>(subject: &S) {
             at: at(9),
             text: text.to_owned(),
         };
-        let error =
-            RunError { step: None, attempt: None, message: "too long\n\u{0}".into(), timed_out: true };
+        let error = RunError {
+            step: None,
+            attempt: None,
+            message: "too long\n\u{0}".into(),
+            timed_out: true,
+            not_undone: vec!["a".into()],
+        };
         let ended = RunSummary {
             error: Some(error),
             result: Some(Arc::new(odd_values())),

@@ -93,6 +93,16 @@ pub enum Trigger {
         /// The step run.
         step_run: u32,
     },
+    /// A fork of an earlier run.
+    Fork {
+        /// The run it begins with.
+        run_id: RunId,
+        /// The step from which on it does all again.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<String>,
+        /// Who asked for it.
+        principal: String,
+    },
     /// A retry of an earlier run.
     Retry {
         /// The run that had failed.

@@ -137,7 +137,7 @@ impl<Style> PipelineBuilder<Style> {
 
     /// What a failing task does to the rest of the run.
     pub fn on_error(self, rule: OnError) -> Self {
-        self.field("on_error", spec::on_error(rule))
+        self.field("on_error", rule.as_str())
     }
 
     /// At most so many attempts of one run at once; at least 1.
@@ -181,6 +181,11 @@ impl<Style> PipelineBuilder<Style> {
     /// The longest an attempt may take, of tasks that do not say it themselves and do not wait.
     pub fn step_timeout(self, limit: Duration) -> Self {
         self.field("step_timeout", format_duration(limit))
+    }
+
+    /// Undoes what was done when a run is cancelled too, not only when it fails.
+    pub fn compensate_on_cancel(self) -> Self {
+        self.field("compensate_on_cancel", true)
     }
 
     /// When the pipeline runs by itself.

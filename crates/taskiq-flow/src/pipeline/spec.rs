@@ -42,6 +42,8 @@ pub struct TaskSpec {
     /// The same, as the attribute of a Rust task has them.
     defaults: Map<String, Value>,
     rust: Vec<Arc<dyn TaskDef>>,
+    /// The Rust tasks that undo it.
+    undoing: Vec<Arc<dyn TaskDef>>,
 }
 
 #[derive(Debug, Clone)]
@@ -75,6 +77,7 @@ impl TaskSpec {
             settings: Map::new(),
             defaults: Map::new(),
             rust: Vec::new(),
+            undoing: Vec::new(),
         }
     }
 
@@ -118,6 +121,16 @@ impl TaskSpec {
         let optional = known.is_some_and(|wire| wire.optional);
         self.put(Wire { name, source, optional, said: true });
         self
+    }
+
+    /// The tasks that must have been completed before it, whether or not it needs what they make.
+    pub fn after<S: Into<String>>(self, names: impl IntoIterator<Item = S>) -> Self {
+        self.set("after", names.into_iter().map(Into::into).collect::<Vec<String>>())
+    }
+
+    /// Of a step of the chained style: its value is dropped, and that of the step before it goes on.
+    pub fn keep(self) -> Self {
+        self.set("keep", true)
     }
 
     /// Gives it a constant.
@@ -164,7 +177,19 @@ impl TaskSpec {
 
     /// What its failure does to the rest of the run.
     pub fn on_error(self, rule: OnError) -> Self {
-        self.set("on_error", on_error(rule))
+        self.set("on_error", rule.as_str())
+    }
+
+    /// What undoes it when its run fails after it was completed: it sees the task's inputs and, as `result`, its value.
+    /// Its own `retry` and `timeout` count; other settings have no place there.
+    pub fn compensate(mut self, undo: impl Into<Self>) -> Self {
+        let undo = undo.into();
+        let mut fields = Map::new();
+        let defaults = undo.defaults.iter().filter(|(name, _)| matches!(name.as_str(), "retry" | "timeout"));
+        fields.extend(defaults.map(|(name, value)| (name.clone(), value.clone())));
+        undo.to_body(&mut fields);
+        self.undoing.extend(undo.rust);
+        self.set("compensate", Value::Object(fields))
     }
 
     /// The name under which a map, filter or reduce shows the item.
@@ -194,7 +219,7 @@ impl TaskSpec {
     }
 
     pub(super) fn rust_tasks(&self) -> impl Iterator<Item = &Arc<dyn TaskDef>> {
-        self.rust.iter()
+        self.rust.iter().chain(&self.undoing)
     }
 
     /// Takes over what the Rust tasks of a body need and are, but for the names that are bound around it.
@@ -406,13 +431,6 @@ pub(super) fn on_full(rule: OnFull) -> &'static str {
         OnFull::Queue => "queue",
         OnFull::Skip => "skip",
         OnFull::CancelOldest => "cancel_oldest",
-    }
-}
-
-pub(super) fn on_error(rule: OnError) -> &'static str {
-    match rule {
-        OnError::Fail => "fail",
-        OnError::Continue => "continue",
     }
 }
 

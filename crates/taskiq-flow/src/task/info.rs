@@ -14,7 +14,7 @@ pub struct TaskInfo {
     outputs: &'static [&'static str],
     retry: Option<Retry>,
     timeout: Option<Duration>,
-    continues: Option<bool>,
+    on_error: Option<&'static str>,
 }
 
 /// One input of a task.
@@ -66,7 +66,7 @@ impl TaskInfo {
         inputs: &'static [InputInfo],
         outputs: &'static [&'static str],
     ) -> Self {
-        Self { name, description: None, inputs, outputs, retry: None, timeout: None, continues: None }
+        Self { name, description: None, inputs, outputs, retry: None, timeout: None, on_error: None }
     }
 
     #[doc(hidden)]
@@ -119,8 +119,8 @@ impl TaskInfo {
     }
 
     #[doc(hidden)]
-    pub const fn continues(mut self, continues: bool) -> Self {
-        self.continues = Some(continues);
+    pub const fn on_error(mut self, rule: &'static str) -> Self {
+        self.on_error = Some(rule);
         self
     }
 
@@ -136,8 +136,8 @@ impl TaskInfo {
         if let Some(timeout) = self.timeout {
             fields.insert("timeout".to_owned(), format_duration(timeout).into());
         }
-        if let Some(continues) = self.continues {
-            fields.insert("on_error".to_owned(), if continues { "continue" } else { "fail" }.into());
+        if let Some(rule) = self.on_error {
+            fields.insert("on_error".to_owned(), rule.into());
         }
         fields
     }

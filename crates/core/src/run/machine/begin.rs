@@ -21,6 +21,18 @@ impl Turn<'_> {
     /// Starts what can start, and ends the run when nothing is left.
     pub(super) fn advance(&mut self) -> Result<(), IllegalEvent> {
         let most = self.run.plan.pipeline().max_parallel.map_or(u32::MAX, |n| n.get());
+        loop {
+            self.start_what_can(most)?;
+            let live = matches!(self.run.status, RunStatus::Running | RunStatus::Paused);
+            let undoing = self.run.undo.as_ref().is_some_and(|undo| undo.done < undo.count);
+            if !live || self.run.open_steps > 0 || undoing {
+                return Ok(());
+            }
+            self.end_run()?;
+        }
+    }
+
+    fn start_what_can(&mut self, most: u32) -> Result<(), IllegalEvent> {
         while self.run.status == RunStatus::Running {
             let free = self.run.ready_free.front();
             let room = self.run.occupied < most;
@@ -29,16 +41,13 @@ impl Turn<'_> {
                 None => break,
             }
         }
-        let live = matches!(self.run.status, RunStatus::Running | RunStatus::Paused);
-        if live && self.run.open_steps == 0 {
-            self.end_run()?;
-        }
         Ok(())
     }
 
     pub(super) fn begin(&mut self, id: u32) -> Result<(), IllegalEvent> {
         if self.run.units[id as usize].parent.is_none()
             && self.run.units[id as usize].attempt == 0
+            && !self.run.is_undo(id)
             && let Some(decided) = self.reason_against(id)
         {
             let step = self.run.step_ref(id);
@@ -87,7 +96,7 @@ impl Turn<'_> {
         attempt: u32,
         items: Option<u32>,
     ) -> Result<(), IllegalEvent> {
-        let max_attempts = self.run.task(id).retry.max_attempts.get();
+        let max_attempts = self.run.plan_body(id).retry().max_attempts.get();
         let queued = self.run.units[id as usize].queued_at.unwrap_or(self.now);
         let wait_ms = if attempt == 1 { millis(self.now.since(queued)) } else { 0 };
         let step = self.run.step_ref(id);
@@ -109,6 +118,10 @@ impl Turn<'_> {
             {
                 return Some(Ok(self.needs(source)));
             }
+        }
+        let before = step.after.iter().find(|before| !self.run.units[**before as usize].status.has_value());
+        if let Some(before) = before {
+            return Some(Ok(self.needs(*before)));
         }
         let when = step.task.when.as_ref()?;
         match when.is_true(&self.run.inputs(id)) {

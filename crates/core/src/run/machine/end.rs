@@ -17,7 +17,7 @@ impl Turn<'_> {
     /// A task with several outputs must return an object that has them all.
     pub(super) fn missing_output(&self, id: u32, value: &Value) -> Option<Failure> {
         let outputs = &self.run.task(id).outputs;
-        if self.run.units[id as usize].parent.is_some() || outputs.len() < 2 {
+        if self.run.units[id as usize].parent.is_some() || outputs.len() < 2 || self.run.is_undo(id) {
             return None;
         }
         let missing = outputs.iter().find(|output| value.get(output.as_str()).is_none())?;
@@ -90,7 +90,7 @@ impl Turn<'_> {
     ) -> Result<(), IllegalEvent> {
         let unit = &self.run.units[id as usize];
         let attempt = unit.attempt.max(1);
-        let retry = self.run.task(id).retry.clone();
+        let retry = self.run.plan_body(id).retry().clone();
         let max_attempts = retry.max_attempts.get();
         let composite = unit.items.is_some();
         let error: Arc<str> = failure.message.as_str().into();
@@ -133,9 +133,18 @@ impl Turn<'_> {
                 let duration = self.now.since(self.run.units[parent as usize].started_at.unwrap_or(self.now));
                 self.fail(parent, &Failure { message, ..failure.clone() }, duration)
             }
+            None if self.run.is_undo(id) => Ok(()),
             None => {
                 let rule = self.run.task(id).on_error.unwrap_or(self.run.plan.pipeline().on_error);
-                if rule == OnError::Fail { self.stop_after(id) } else { Ok(()) }
+                match rule {
+                    OnError::Fail => self.stop_after(id),
+                    OnError::Continue => Ok(()),
+                    OnError::DeadLetter => {
+                        let step = self.run.step_ref(id);
+                        let error = failure.message.as_str().into();
+                        self.record(Fact::StepDeadLetter { step, attempt, error })
+                    }
+                }
             }
         }
     }
@@ -152,10 +161,13 @@ impl Turn<'_> {
     }
 
     pub(super) fn end_run(&mut self) -> Result<(), IllegalEvent> {
-        let duration_ms = self.age();
-        if let Some(error) = self.run.error.clone() {
-            return self.record(Fact::PipelineError { error, duration_ms });
+        if self.run.undo.is_some() {
+            return self.end_undone();
         }
+        if let Some(error) = self.run.error.clone() {
+            return self.end_with(error);
+        }
+        let duration_ms = self.age();
         let plan = Arc::clone(&self.run.plan);
         let value = |source: &Source| self.run.resolve(source).as_deref().cloned().unwrap_or_default();
         let result = match plan.pipeline().style {

@@ -6,12 +6,17 @@ use super::{Command, Turn};
 use crate::plan::index;
 use crate::run::error::IllegalEvent;
 use crate::run::event::Fact;
-use crate::run::status::StepStatus;
+use crate::run::status::{RunStatus, StepStatus};
+use crate::run::undo::Ending;
 
 impl Turn<'_> {
     pub(super) fn cancel(&mut self, reason: &Arc<str>) -> Result<(), IllegalEvent> {
         if self.run.status.is_terminal() {
-            return self.record(Fact::PipelineCancel { reason: Arc::clone(reason), duration_ms: 0 });
+            return self.record(Fact::PipelineCancel {
+                reason: Arc::clone(reason),
+                duration_ms: 0,
+                not_undone: Vec::new(),
+            });
         }
         for id in (0..index(self.run.units.len())).rev() {
             self.stop(id, reason)?;
@@ -22,22 +27,29 @@ impl Turn<'_> {
                 self.record(Fact::StepCancel { step, reason: Arc::clone(reason) })?;
             }
         }
+        let undoes = self.run.plan.pipeline().compensate_on_cancel && self.run.undo.is_none();
+        if undoes && self.run.status == RunStatus::Paused && !self.run.steps_to_undo().is_empty() {
+            self.record(Fact::PipelineResume)?;
+        }
+        if undoes && self.compensate(Ending::Cancel(Arc::clone(reason)))? {
+            return Ok(());
+        }
+        let undo = self.run.undo.as_ref();
+        for id in undo.map_or(0..0, |undo| undo.first..undo.first + undo.count) {
+            if !self.run.units[id as usize].status.is_terminal() {
+                let step = self.run.step_ref(id);
+                self.record(Fact::StepCancel { step, reason: Arc::clone(reason) })?;
+            }
+        }
+        let not_undone = self.run.undo.as_ref().map(|undo| undo.failed.clone()).unwrap_or_default();
         let duration_ms = self.age();
-        self.record(Fact::PipelineCancel { reason: Arc::clone(reason), duration_ms })
+        self.record(Fact::PipelineCancel { reason: Arc::clone(reason), duration_ms, not_undone })
     }
 
     /// A step has failed and takes the run with it.
     pub(super) fn stop_after(&mut self, failed: u32) -> Result<(), IllegalEvent> {
         let name = self.run.name(failed);
-        let mut dependants = vec![false; self.run.plan.steps().len()];
-        let mut stack = vec![failed];
-        while let Some(step) = stack.pop() {
-            for dependent in &self.run.plan.steps()[step as usize].dependents {
-                if !std::mem::replace(&mut dependants[*dependent as usize], true) {
-                    stack.push(*dependent);
-                }
-            }
-        }
+        let dependants = self.run.plan.with_dependents([failed]);
         self.stop_all(&format!("`{name}` failed"), |step| {
             if dependants[step as usize] {
                 format!("needs `{name}`, which failed")

@@ -29,12 +29,8 @@ impl Turn<'_> {
                 match unit.due_at {
                     Some(at) if at > self.now => self.set_timer(id, attempt, at),
                     // The start of the attempt is the fact; that its time has come is none.
-                    Some(_) => {
-                        self.run.units[id as usize].due_at = None;
-                        self.run.ready(id);
-                    }
-                    // It is in line already.
-                    None => {}
+                    _ if unit.in_line.is_none() => self.run.ready(id),
+                    _ => {}
                 }
                 Ok(())
             }
@@ -74,7 +70,7 @@ impl Turn<'_> {
         }
         let leaf = self.run.units[id as usize].items.is_none()
             && !matches!(self.run.body(id).kind, TaskKind::Wait(_) | TaskKind::Pipeline(_));
-        if let (true, Some(limit)) = (leaf, self.run.task(id).timeout) {
+        if let (true, Some(limit)) = (leaf, self.run.plan_body(id).timeout()) {
             let at = self.now.plus(limit).plus(GRACE);
             self.run.units[id as usize].due_at = Some(at);
             self.set_timer(id, attempt, at);
@@ -83,7 +79,7 @@ impl Turn<'_> {
 
     fn attempt_timer(&mut self, id: u32, attempt: u32) -> Result<(), IllegalEvent> {
         let unit = &self.run.units[id as usize];
-        let (Some(at), Some(limit)) = (unit.due_at, self.run.task(id).timeout) else { return Ok(()) };
+        let (Some(at), Some(limit)) = (unit.due_at, self.run.plan_body(id).timeout()) else { return Ok(()) };
         if at > self.now {
             self.set_timer(id, attempt, at);
             return Ok(());
@@ -104,7 +100,8 @@ impl Turn<'_> {
     /// When the whole step is to be over, with all its attempts and items.
     pub(super) fn end_of_step(&self, id: u32) -> Option<Timestamp> {
         let unit = &self.run.units[id as usize];
-        let limit = self.run.task(id).total_timeout.filter(|_| unit.parent.is_none())?;
+        let limit =
+            self.run.task(id).total_timeout.filter(|_| unit.parent.is_none() && !self.run.is_undo(id))?;
         Some(unit.first_started_at?.plus(limit))
     }
 

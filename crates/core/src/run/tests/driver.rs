@@ -41,6 +41,7 @@ pub(super) fn pipeline(tasks: Vec<Task>) -> Pipeline {
         priority: Priority::default(),
         concurrency: Vec::new(),
         timeout: None,
+        compensate_on_cancel: false,
         schedules: Vec::new(),
         source: Value::Null,
     }

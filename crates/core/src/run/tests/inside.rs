@@ -97,7 +97,7 @@ fn steps_that_wait_for_one_signal_take_it_in_their_order() {
     let mut world = World::new(pipeline(names.map(|name| task(name, wait())).into()), json!({}));
     world.start();
     let states = |world: &World| world.run().step_states().collect::<Vec<_>>();
-    let go = |value: u32| Input::Signal { name: "go".into(), value: json!(value).into() };
+    let go = |value: u32| Input::Signal { name: "go".into(), value: json!(value).into(), by: None };
     world.input(go(1)).unwrap();
     assert_eq!(states(&world), [StepStatus::Completed, StepStatus::Running, StepStatus::Running]);
     // A driver that takes the run up again knows who waits.

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use super::driver::{World, pipeline, task};
 use super::{expr, map};
 use crate::definition::{
-    Body, GroupMember, Input as TaskInput, MapSpec, OnError, OnItemError, Pipeline, ReduceSpec, RetryPolicy,
-    TaskKind, WaitFor, WaitSpec,
+    Body, Compensation, GroupMember, Input as TaskInput, MapSpec, OnError, OnItemError, Pipeline, ReduceSpec,
+    RetryPolicy, TaskKind, WaitFor, WaitSpec,
 };
 use crate::expr::Expr;
 use crate::run::line::Line;
@@ -122,6 +122,7 @@ fn pipelines() -> impl Strategy<Value = Pipeline> {
         3 => Just(None),
         1 => Just(Some(OnError::Fail)),
         1 => Just(Some(OnError::Continue)),
+        1 => Just(Some(OnError::DeadLetter)),
     ];
     let rare = || prop::bool::weighted(0.2);
     let one = (any::<u16>(), 1..4_u32, bodies(), rare(), rare(), rule);
@@ -142,6 +143,13 @@ fn pipelines() -> impl Strategy<Value = Pipeline> {
                 };
                 made.timeout = (needs % 4 == 0).then_some(Duration::from_secs(15));
                 made.total_timeout = (needs % 7 == 0).then_some(Duration::from_secs(25));
+                made.compensate = (needs % 3 == 1).then(|| {
+                    let each = TaskKind::Map(map("list", "x", expr("x")));
+                    let body = Body::from(if needs % 2 == 0 { expr("result") } else { each });
+                    let max_attempts = NonZeroU32::new(attempts).unwrap();
+                    let retry = RetryPolicy { max_attempts, ..Default::default() };
+                    Box::new(Compensation { body, timeout: None, retry })
+                });
                 made.when = guarded.then(|| Expr::compile("false").unwrap());
                 made.on_error = rule;
                 tasks.push(made);
@@ -149,6 +157,7 @@ fn pipelines() -> impl Strategy<Value = Pipeline> {
             let mut definition = pipeline(tasks);
             definition.on_error = if go_on { OnError::Continue } else { OnError::Fail };
             definition.max_parallel = NonZeroU32::new(most);
+            definition.compensate_on_cancel = most == 1;
             definition.timeout = limit.map(Duration::from_secs);
             definition
         },
@@ -219,7 +228,8 @@ impl Play {
             Move::UnsteadyTimers => self.world.advance_unsteady_timers(),
             Move::Signal(place) => {
                 let name = SIGNALS[place % SIGNALS.len()].into();
-                let taken = self.world.input(Input::Signal { name, value: Arc::new(json!("said")) });
+                let taken =
+                    self.world.input(Input::Signal { name, value: Arc::new(json!("said")), by: None });
                 assert_eq!(taken.is_err(), status.is_terminal());
             }
             Move::Began(place) => {
@@ -272,7 +282,8 @@ impl Play {
             }
             let _ = self.world.input(Input::Resume);
             for name in &SIGNALS[..2] {
-                let _ = self.world.input(Input::Signal { name: (*name).into(), value: Arc::default() });
+                let _ =
+                    self.world.input(Input::Signal { name: (*name).into(), value: Arc::default(), by: None });
             }
             self.world.advance_timer(0);
             while self.pick(0).is_some() {
@@ -296,6 +307,7 @@ impl Play {
             return;
         }
         assert_eq!(*self.end.get_or_insert_with(shown), shown(), "what has ended stays so");
+        check_undone(run);
         assert!(self.world.waiting().is_empty(), "nothing goes on after the end");
         assert!(run.step_states().all(StepStatus::is_terminal), "no step is left open");
         assert_eq!(self.world.events().iter().filter(|event| event.fact.ends_run()).count(), 1);
@@ -329,6 +341,23 @@ fn state(run: &Run) -> String {
         "{units:#?} {lines:?} {} {} {} {signals:?} {awaited:?} {shown}",
         run.seq, run.occupied, run.open_steps
     )
+}
+
+/// What was done is undone where it must be, each once, and nothing else is.
+fn check_undone(run: &Run) {
+    let undoes = match run.status() {
+        RunStatus::Failed | RunStatus::TimedOut => true,
+        RunStatus::Cancelled => run.undo.is_some(),
+        _ => false,
+    };
+    let steps = run.plan().steps().iter().zip(&run.units);
+    let done = steps.filter(|(step, unit)| step.task.compensate.is_some() && unit.status.has_value());
+    let mut expected: Vec<u32> = done.map(|(_, unit)| unit.place).filter(|_| undoes).collect();
+    let mut undone: Vec<u32> = run.undo_units().iter().map(|unit| unit.place).collect();
+    undone.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(undone, expected, "what has something to undo is undone");
+    assert!(run.undo_units().iter().all(|unit| unit.status.is_terminal()));
 }
 
 /// No step starts before what it needs, and none completes twice.
@@ -376,7 +405,7 @@ fn check_units(world: &World) {
         let kind = &run.body(id).kind;
         let is_wait = matches!(kind, TaskKind::Wait(_));
         match unit.status {
-            StepStatus::Pending if unit.parent.is_none() => {
+            StepStatus::Pending if unit.parent.is_none() && !run.is_undo(id) => {
                 assert!(!live || run.started_at.is_none() || unit.waiting > 0, "{name} waits for nothing");
             }
             StepStatus::Queued => assert_eq!(in_line(id), 1, "{name} is in line once"),
