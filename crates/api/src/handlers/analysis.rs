@@ -198,7 +198,7 @@ fn chosen(format: Option<DagFormat>, headers: &HeaderMap) -> (DagFormat, bool) {
 
 fn answer(drawn: Rendered, format: DagFormat, as_text: bool) -> Response {
     let mut response = match drawn {
-        Rendered::Json(value) => axum::Json(value).into_response(),
+        Rendered::Json(json) => ([(CONTENT_TYPE, HeaderValue::from_static(JSON))], json).into_response(),
         Rendered::Text(text) if as_text => {
             let media_type = match format {
                 DagFormat::Svg => HeaderValue::from_static("image/svg+xml; charset=utf-8"),

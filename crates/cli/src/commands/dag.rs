@@ -5,12 +5,12 @@ mod what_if;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use taskiq_flow::core::dag::{DagFormat as Format, Rendered};
+use taskiq_flow::core::dag::DagFormat as Format;
 use taskiq_flow::core::plan::Plan;
 
 use crate::args::{DagArgs, DagFormat};
 use crate::commands;
-use crate::output::{Failure, json, text};
+use crate::output::{Failure, text};
 
 pub(crate) fn run(args: &DagArgs) -> Result<ExitCode, Failure> {
     let pipeline = commands::one_pipeline(&args.file, args.id.as_deref())?;
@@ -28,9 +28,6 @@ pub(crate) fn run(args: &DagArgs) -> Result<ExitCode, Failure> {
         DagFormat::Svg => Format::Svg,
         DagFormat::Cytoscape => Format::Cytoscape,
     };
-    match plan.dag().render(format, &[]) {
-        Rendered::Json(value) => json(&value),
-        rendered @ Rendered::Text(_) => text(&rendered.into_text()),
-    }
+    text(&plan.dag().render(format, &[]).into_text());
     Ok(ExitCode::SUCCESS)
 }

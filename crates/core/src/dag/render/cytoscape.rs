@@ -1,29 +1,65 @@
 //! The elements of the Cytoscape.js library.
 
-use serde_json::{Value, json};
+use std::collections::HashSet;
 
+use serde::{Serialize, Serializer};
+
+use super::json::{Node, Nodes, write};
 use super::{Dag, States};
 
-/// `{"elements":{"nodes":[{"data":{..}}],"edges":[{"data":{id,source,target,label}}]}}`. Nodes and edges share one
-/// space of ids there, so an edge is called by its number and its ends, and made to differ from every node if a node
-/// should have that very name.
-pub(super) fn draw(dag: &Dag, states: States<'_>) -> Value {
-    let taken: std::collections::HashSet<&str> = dag.nodes().iter().map(|node| node.id.as_str()).collect();
-    let nodes: Vec<Value> =
-        super::json::nodes(dag, states).into_iter().map(|node| json!({"data": node})).collect();
-    let id = |node: u32| dag.nodes()[node as usize].id.as_str();
-    let edges: Vec<Value> = dag
-        .edges()
-        .iter()
-        .enumerate()
-        .map(|(number, edge)| {
-            let (source, target) = (id(edge.source), id(edge.target));
-            let mut name = format!("{number}: {source} -> {target}");
-            while taken.contains(name.as_str()) {
-                name.push('\'');
+#[derive(Serialize)]
+struct Document<'a> {
+    elements: Elements<'a>,
+}
+
+#[derive(Serialize)]
+struct Elements<'a> {
+    nodes: Wrapped<'a>,
+    edges: Edges<'a>,
+}
+
+struct Wrapped<'a>(Nodes<'a>);
+
+struct Edges<'a>(&'a Dag);
+
+#[derive(Serialize)]
+struct Element<T> {
+    data: T,
+}
+
+#[derive(Serialize)]
+struct Edge<'a> {
+    id: String,
+    source: &'a str,
+    target: &'a str,
+    label: &'a str,
+}
+
+/// `{"elements":{"nodes":[{"data":{..}}],"edges":[{"data":{id,source,target,label}}]}}`.
+pub(super) fn draw(dag: &Dag, states: States<'_>) -> String {
+    write(&Document { elements: Elements { nodes: Wrapped(Nodes(dag, states)), edges: Edges(dag) } })
+}
+
+impl Serialize for Wrapped<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(|data: Node<'_>| Element { data }))
+    }
+}
+
+/// Nodes and edges share one space of ids there, so an edge is called by its number and its ends, and made to differ
+/// from every node if a node should have that very name.
+impl Serialize for Edges<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let dag = self.0;
+        let taken: HashSet<&str> = dag.nodes().iter().map(|node| node.id.as_str()).collect();
+        let name = |node: u32| dag.nodes()[node as usize].id.as_str();
+        serializer.collect_seq(dag.edges().iter().enumerate().map(|(number, edge)| {
+            let (source, target) = (name(edge.source), name(edge.target));
+            let mut id = format!("{number}: {source} -> {target}");
+            while taken.contains(id.as_str()) {
+                id.push('\'');
             }
-            json!({"data": {"id": name, "source": source, "target": target, "label": edge.data}})
-        })
-        .collect();
-    json!({"elements": {"nodes": nodes, "edges": edges}})
+            Element { data: Edge { id, source, target, label: &edge.data } }
+        }))
+    }
 }

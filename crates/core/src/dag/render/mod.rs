@@ -41,8 +41,8 @@ pub enum DagFormat {
 /// A graph written down.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Rendered {
-    /// JSON and Cytoscape.
-    Json(Value),
+    /// JSON and Cytoscape: a document without spaces or line breaks.
+    Json(String),
     /// Every other format.
     Text(String),
 }
@@ -99,7 +99,10 @@ impl Rendered {
     /// The drawing as text that ends in a line break; JSON is indented.
     pub fn into_text(self) -> String {
         match self {
-            Self::Json(value) => format!("{value:#}\n"),
+            Self::Json(json) => match serde_json::from_str::<Value>(&json) {
+                Ok(value) => format!("{value:#}\n"),
+                Err(_) => json,
+            },
             Self::Text(text) => text,
         }
     }
