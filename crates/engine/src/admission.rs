@@ -19,6 +19,7 @@ use taskiq_flow_core::expr::Inputs;
 use taskiq_flow_core::id::{PipelineId, RunId};
 use taskiq_flow_core::plan::Plan;
 use taskiq_flow_core::time::Timestamp;
+use taskiq_flow_store::Trigger;
 use tokio::sync::Notify;
 
 use state::State;
@@ -115,6 +116,24 @@ impl Rank {
     /// That of a run that a step of another waits for: before all others of its time.
     pub(crate) fn inner(created_at: Timestamp) -> Self {
         Self(created_at.as_millis().saturating_sub(i64::from(Priority::MAX.get() + 1) * AGING_MS))
+    }
+}
+
+impl Candidate {
+    /// A run that was asked for at that time, as urgent as was said, or else as its pipeline is.
+    pub(crate) fn new(
+        run_id: RunId,
+        plan: &Plan,
+        trigger: &Trigger,
+        priority: Option<Priority>,
+        created_at: Timestamp,
+        limits: Arc<[Limit]>,
+        shard: usize,
+    ) -> Self {
+        let inner = matches!(trigger, Trigger::Step { .. });
+        let priority = priority.unwrap_or(plan.pipeline().priority);
+        let rank = if inner { Rank::inner(created_at) } else { Rank::of(priority, created_at) };
+        Self { run_id, rank, limits, takes_room: !inner, shard }
     }
 }
 

@@ -5,15 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
-use taskiq_flow_core::definition::Priority;
 use taskiq_flow_core::id::RunId;
 use taskiq_flow_core::plan::Plan;
 use taskiq_flow_core::run::{Input, ItemFilter, ItemPage, Outcome, Run, RunView};
-use taskiq_flow_store::{Fence, RunRecord, Trigger};
+use taskiq_flow_store::{Fence, RunRecord};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
-use crate::admission::Limit;
+use crate::admission::{Candidate, Limit, Place};
 use crate::by_run::part_of;
 use crate::error::{ControlError, SubmitError};
 use crate::open::OpenRun;
@@ -74,9 +73,9 @@ pub(crate) struct Adopted {
     pub(crate) run: Run,
     pub(crate) fence: Fence,
     pub(crate) reuse: Vec<(u32, Arc<Value>)>,
-    pub(crate) limits: Arc<[Limit]>,
-    pub(crate) priority: Option<Priority>,
-    pub(crate) trigger: Trigger,
+    pub(crate) candidate: Candidate,
+    /// That of a run that had started.
+    pub(crate) place: Option<Place>,
 }
 
 /// The end of an attempt.
@@ -110,12 +109,17 @@ impl Shards {
         self.owner
     }
 
+    /// Which shard drives a run.
+    pub(crate) fn of(&self, run_id: RunId) -> usize {
+        part_of(run_id, self.senders.len())
+    }
+
     /// Sends to the shard of a run. An error means that the engine is shutting down.
     pub(crate) async fn send(&self, run_id: RunId, message: Message) -> Result<(), ()> {
         if self.draining.load(Ordering::Acquire) && matches!(message, Message::Submit(_)) {
             return Err(());
         }
-        let shard = &self.senders[part_of(run_id, self.senders.len())];
+        let shard = &self.senders[self.of(run_id)];
         shard.send(message).await.map_err(|_| ())
     }
 

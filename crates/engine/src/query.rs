@@ -12,7 +12,7 @@ use taskiq_flow_store::{
     Append, Beside, Fence, RunFilter, RunRecord, RunSummary, RunWrite, StepLog, StoreError, Trigger,
 };
 
-use crate::admission::Limit;
+use crate::admission::{Candidate, Limit};
 use crate::error::ControlError;
 use crate::handle::{Engine, Inner};
 use crate::inbox::{Adopted, Message};
@@ -195,8 +195,14 @@ impl Engine {
                 let unwanted = self.is_unwanted(&record.trigger).await?;
                 // They had a value when the run was accepted, and are made of the same parameters.
                 let limits = Limit::of(run.plan(), &record.parameters).unwrap_or_default();
-                let RunRecord { reuse, priority, trigger, .. } = record;
-                let adopted = Adopted { run, fence, reuse, limits, priority, trigger };
+                let RunRecord { reuse, priority, trigger, created_at, .. } = record;
+                let shard = self.0.shards.of(run_id);
+                let candidate =
+                    Candidate::new(run_id, run.plan(), &trigger, priority, created_at, limits, shard);
+                // Before its shard hears of it: nobody is to start in its place meanwhile.
+                let started = run.times().0.is_some();
+                let place = started.then(|| self.0.admission.resume(&candidate));
+                let adopted = Adopted { run, fence, reuse, candidate, place };
                 // The only error is that the engine is shutting down: the run is then taken up at the next start.
                 let _ = self.send(run_id, Message::Adopt(Box::new(adopted))).await;
                 if unwanted && let Err(error) = self.cancel(run_id, "the run that started it has ended").await

@@ -172,11 +172,6 @@ impl Run {
         self.result.as_ref()
     }
 
-    /// When it was asked for.
-    pub fn created_at(&self) -> Timestamp {
-        self.created_at
-    }
-
     /// When it started, and when it ended.
     pub fn times(&self) -> (Option<Timestamp>, Option<Timestamp>) {
         (self.started_at, self.finished_at)

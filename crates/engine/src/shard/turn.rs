@@ -3,16 +3,13 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use taskiq_flow_core::definition::Priority;
 use taskiq_flow_core::id::{PipelineId, RunId};
-use taskiq_flow_core::plan::Plan;
 use taskiq_flow_core::run::{Command, Effects, Event, IllegalEvent, Input, Run, RunStatus};
-use taskiq_flow_core::time::Timestamp;
-use taskiq_flow_store::{Fence, RunRecord, StepLog, Trigger};
+use taskiq_flow_store::{Fence, RunRecord, StepLog};
 use tokio::sync::oneshot;
 
 use super::{Alarm, Driven, Rung, Shard};
-use crate::admission::{Answer, Candidate, Limit, Place, Rank};
+use crate::admission::{Answer, Candidate, Place};
 use crate::error::{ControlError, SubmitError};
 use crate::inbox::{Adopted, Controlled, Finished, Message, NewRun};
 use crate::open::OpenRun;
@@ -151,8 +148,8 @@ impl Shard {
             return;
         }
         let run_id = record.run_id;
-        let candidate =
-            self.candidate(&plan, &record.trigger, record.priority, run_id, record.created_at, limits);
+        let RunRecord { trigger, priority, created_at, .. } = &record;
+        let candidate = Candidate::new(run_id, &plan, trigger, *priority, *created_at, limits, self.place);
         let (place, skip) = match self.admission.ask(candidate) {
             Answer::Start(place) => {
                 self.starting.push_back(run_id);
@@ -177,42 +174,23 @@ impl Shard {
     }
 
     fn adopt(&mut self, adopted: Adopted, turn: &mut Turn) {
-        let Adopted { mut run, fence, reuse, limits, priority, trigger } = adopted;
-        let inner = matches!(trigger, Trigger::Step { .. });
+        let Adopted { mut run, fence, reuse, candidate, place } = adopted;
         let run_id = run.id();
         let effects = run.recover(self.clock.now());
         // Its log may have begun, with a signal that came early, without it.
-        let started = run.times().0.is_some();
-        let open = if inner { None } else { self.open.enter(&run.plan().pipeline().id, None) };
-        let candidate = self.candidate(run.plan(), &trigger, priority, run_id, run.created_at(), limits);
-        let place = if started {
-            self.admission.resume(&candidate)
-        } else {
+        let started = place.is_some();
+        let open = candidate.takes_room.then(|| self.open.enter(&run.plan().pipeline().id, None)).flatten();
+        let place = place.unwrap_or_else(|| {
             let (place, starts) = self.admission.ask_again(&candidate);
             if starts {
                 self.starting.push_back(run_id);
             }
             place
-        };
+        });
         self.drive(run, fence, reuse, Some(place), open);
         if started && let Some(driven) = self.runs.get_mut(&run_id) {
             turn.note(run_id, driven, effects);
         }
-    }
-
-    fn candidate(
-        &self,
-        plan: &Plan,
-        trigger: &Trigger,
-        priority: Option<Priority>,
-        run_id: RunId,
-        created_at: Timestamp,
-        limits: Arc<[Limit]>,
-    ) -> Candidate {
-        let inner = matches!(trigger, Trigger::Step { .. });
-        let priority = priority.unwrap_or(plan.pipeline().priority);
-        let rank = if inner { Rank::inner(created_at) } else { Rank::of(priority, created_at) };
-        Candidate { run_id, rank, limits, takes_room: !inner, shard: self.place }
     }
 
     fn drive(

@@ -56,7 +56,7 @@ pub struct RunRecord {
     /// The key under which the same request gets the same run; unique per pipeline.
     pub idempotency_key: Option<String>,
     /// How urgent it is, where the request said so; else its pipeline says it.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<Priority>,
     /// What asked for it.
     pub trigger: Trigger,
@@ -234,7 +234,7 @@ pub struct ScheduleRecord {
     /// Whether it fires.
     pub enabled: bool,
     /// Which of its times it fires at, and what else is under way then.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub rules: ScheduleRules,
     /// When it was made; intervals without a `from` count from here.
     pub created_at: Timestamp,
@@ -269,4 +269,8 @@ pub enum SecurityChange {
         /// Which.
         id: String,
     },
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
