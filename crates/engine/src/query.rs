@@ -9,7 +9,7 @@ use taskiq_flow_core::plan::Plan;
 use taskiq_flow_core::run::{Event, EventView, Fact, Run, RunError, RunStatus};
 use taskiq_flow_core::time::Timestamp;
 use taskiq_flow_store::{
-    Append, Beside, Fence, RunFilter, RunRecord, RunSummary, RunWrite, StepLog, StoreError, Trigger,
+    Append, Beside, Fence, RunFilter, RunRecord, RunRow, RunSummary, RunWrite, StepLog, StoreError, Trigger,
 };
 
 use crate::admission::{Candidate, Limit};
@@ -58,19 +58,20 @@ pub struct RunPage {
     pub next_cursor: Option<String>,
 }
 
-impl From<RunRecord> for RunSummaryView {
-    fn from(record: RunRecord) -> Self {
-        Self {
-            run_id: record.run_id,
-            pipeline_id: record.pipeline_id,
-            version: record.version,
-            status: record.summary.status,
-            created_at: record.created_at,
-            started_at: record.summary.started_at,
-            finished_at: record.summary.finished_at,
-            error: record.summary.error,
-            trigger: record.trigger,
-        }
+impl From<RunRow> for RunSummaryView {
+    fn from(row: RunRow) -> Self {
+        let RunRow {
+            run_id,
+            pipeline_id,
+            version,
+            trigger,
+            created_at,
+            status,
+            started_at,
+            finished_at,
+            error,
+        } = row;
+        Self { run_id, pipeline_id, version, status, created_at, started_at, finished_at, error, trigger }
     }
 }
 

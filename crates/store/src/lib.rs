@@ -23,7 +23,7 @@ pub use memory::MemoryStore;
 pub use records::{
     Append, Beside, CacheEntry, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryChange,
     DeliveryFilter, Fence, Firing, FiringFilter, FiringOutcome, Origin, PipelineRecord, RunFilter, RunRecord,
-    RunSummary, RunWrite, ScheduleRecord, SecurityChange, SecurityRecord, Snapshot, StepLog, Trigger,
+    RunRow, RunSummary, RunWrite, ScheduleRecord, SecurityChange, SecurityRecord, Snapshot, StepLog, Trigger,
     Written,
 };
 #[cfg(feature = "sqlite")]
@@ -65,10 +65,10 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     async fn run_by_key(&self, pipeline: &PipelineId, key: &str) -> Result<Option<RunRecord>, StoreError>;
 
     /// Runs that pass the filter, newest first.
-    async fn runs(&self, filter: RunFilter) -> Result<Vec<RunRecord>, StoreError>;
+    async fn runs(&self, filter: RunFilter) -> Result<Vec<RunRow>, StoreError>;
 
     /// The newest run of each of these pipelines that has one.
-    async fn last_runs(&self, pipelines: &[PipelineId]) -> Result<Vec<RunRecord>, StoreError>;
+    async fn last_runs(&self, pipelines: &[PipelineId]) -> Result<Vec<RunRow>, StoreError>;
 
     /// Events of a run with a number above `after_seq`, in order, at most `limit`.
     async fn events(&self, id: RunId, after_seq: u64, limit: usize) -> Result<Vec<Event>, StoreError>;

@@ -8,8 +8,9 @@ use taskiq_flow_core::run::Event;
 use taskiq_flow_core::time::Timestamp;
 use taskiq_flow_store::{
     CacheEntry, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryChange, DeliveryFilter, Fence,
-    Firing, FiringFilter, MemoryStore, PipelineRecord, RunFilter, RunRecord, RunWrite, ScheduleRecord,
-    SecurityChange, SecurityRecord, Snapshot, StepLog, Store, StoreError, WriteError, Written,
+    Firing, FiringFilter, MemoryStore, PipelineRecord, RunFilter, RunRecord, RunRow, RunWrite,
+    ScheduleRecord, SecurityChange, SecurityRecord, Snapshot, StepLog, Store, StoreError, WriteError,
+    Written,
 };
 use tokio::sync::Mutex;
 use uuid::Uuid;
@@ -74,11 +75,11 @@ impl Store for FaultyStore {
         self.inner.run_by_key(pipeline, key).await
     }
 
-    async fn runs(&self, filter: RunFilter) -> Result<Vec<RunRecord>, StoreError> {
+    async fn runs(&self, filter: RunFilter) -> Result<Vec<RunRow>, StoreError> {
         self.inner.runs(filter).await
     }
 
-    async fn last_runs(&self, pipelines: &[PipelineId]) -> Result<Vec<RunRecord>, StoreError> {
+    async fn last_runs(&self, pipelines: &[PipelineId]) -> Result<Vec<RunRow>, StoreError> {
         self.inner.last_runs(pipelines).await
     }
 

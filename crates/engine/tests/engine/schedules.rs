@@ -11,7 +11,7 @@ use taskiq_flow_core::load::load_json;
 use taskiq_flow_core::run::{Fact, RunStatus};
 use taskiq_flow_core::time::Timestamp;
 use taskiq_flow_engine::{Clock, Engine, EngineOptions, ScheduleChange, ScheduleRequest, Watcher};
-use taskiq_flow_store::{MemoryStore, RunFilter, RunRecord, Store, Trigger};
+use taskiq_flow_store::{MemoryStore, RunFilter, RunRow, Store, Trigger};
 use tokio::time::Instant;
 
 use crate::support::{Fixture, start_at};
@@ -77,7 +77,7 @@ impl World {
     }
 
     /// The runs that schedules started, in the order of their times.
-    async fn fired(&self) -> Vec<(Timestamp, RunRecord)> {
+    async fn fired(&self) -> Vec<(Timestamp, RunRow)> {
         let runs = self.store.runs(RunFilter { limit: 10_000, ..Default::default() }).await.unwrap();
         let mut fired: Vec<_> = runs
             .into_iter()
@@ -101,7 +101,7 @@ impl World {
     }
 
     async fn states(&self) -> Vec<RunStatus> {
-        self.fired().await.iter().map(|(_, run)| run.summary.status).collect()
+        self.fired().await.iter().map(|(_, run)| run.status).collect()
     }
 }
 
@@ -278,7 +278,7 @@ impl World {
         let fired = self.fired().await.into_iter();
         fired
             .filter(|(_, run)| matches!(&run.trigger, Trigger::Schedule { id, .. } if id == schedule))
-            .map(|(time, run)| (minute(time), minute(run.created_at), run.summary.status))
+            .map(|(time, run)| (minute(time), minute(run.created_at), run.status))
             .collect()
     }
 }
@@ -398,7 +398,8 @@ async fn a_definition_that_changes_a_schedule_keeps_its_past() {
     let after = program(changed).await;
     world.until("2026-05-01T02:31:00Z").await;
     assert_eq!(world.times().await, ["01:00", "02:00"]);
-    let second = &world.fired().await[1].1;
+    let second = world.fired().await[1].1.run_id;
+    let second = world.store.run(second).await.unwrap().unwrap();
     assert_eq!(second.parameters["n"], 2);
     assert_eq!(after.engine.schedule("p.s").unwrap().rules.overlap, Overlap::Skip);
 }

@@ -44,7 +44,7 @@ async fn filters<S: Subject>(subject: &S) {
                 pipelines.as_ref().is_none_or(|ids| ids.contains(&run.pipeline_id))
                     && status.is_none_or(|status| status == run.summary.status)
             };
-            let expected: Vec<_> = all.iter().filter(passes).cloned().collect();
+            let expected: Vec<_> = all.iter().filter(passes).map(RunRow::from).collect();
             let filter =
                 RunFilter { pipelines: pipelines.clone(), status, limit: 100, ..RunFilter::default() };
             same(&store.runs(filter.clone()).await.unwrap(), &expected, &format!("{filter:?}"));

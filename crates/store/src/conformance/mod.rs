@@ -21,7 +21,8 @@ use taskiq_flow_core::time::Timestamp;
 use uuid::Uuid;
 
 use crate::{
-    Append, Beside, Fence, RunRecord, RunSummary, RunWrite, Store, StoreError, Trigger, WriteError, Written,
+    Append, Beside, Fence, RunRecord, RunRow, RunSummary, RunWrite, Store, StoreError, Trigger, WriteError,
+    Written,
 };
 
 /// How the suite comes by stores of one kind.
@@ -173,7 +174,7 @@ fn same<T: Serialize>(left: &T, right: &T, what: &str) {
     assert_eq!(serde_json::to_value(left).unwrap(), serde_json::to_value(right).unwrap(), "{what}");
 }
 
-fn ids(runs: &[RunRecord]) -> Vec<RunId> {
+fn ids(runs: &[RunRow]) -> Vec<RunId> {
     runs.iter().map(|run| run.run_id).collect()
 }
 

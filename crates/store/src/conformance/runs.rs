@@ -8,7 +8,7 @@ use taskiq_flow_core::run::{RunError, RunStatus};
 use uuid::Uuid;
 
 use super::*;
-use crate::StepLog;
+use crate::{RunFilter, StepLog};
 
 pub(super) async fn check<S: Subject>(subject: &S) {
     comes_back_as_it_was(subject).await;
@@ -77,6 +77,9 @@ async fn comes_back_as_it_was<S: Subject>(subject: &S) {
 }
 
 async fn compare(store: &impl Store, expected: &[(RunRecord, Vec<StepLog>)]) {
+    let listed = store.runs(RunFilter { limit: 100, ..RunFilter::default() }).await.unwrap();
+    let rows: Vec<_> = expected.iter().rev().map(|(run, _)| RunRow::from(run)).collect();
+    same(&listed, &rows, "as a list shows them");
     for (run, logs) in expected {
         same(&store.run(run.run_id).await.unwrap().unwrap(), run, "a finished run");
         same(&store.events(run.run_id, 0, 100).await.unwrap(), &every_fact(), "its events");

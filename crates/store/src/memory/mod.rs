@@ -19,26 +19,33 @@ use crate::Store;
 use crate::error::{StoreError, WriteError};
 use crate::records::{
     Append, CacheEntry, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryChange, DeliveryFilter,
-    Fence, Firing, FiringFilter, PipelineRecord, RunFilter, RunRecord, RunWrite, ScheduleRecord,
-    SecurityChange, SecurityRecord, Snapshot, StepLog, Written,
+    Fence, Firing, FiringFilter, PipelineRecord, RunFilter, RunRecord, RunRow, RunSummary, RunWrite,
+    ScheduleRecord, SecurityChange, SecurityRecord, Snapshot, StepLog, Written,
 };
 use crate::rules::{FIRST_TOKEN, Span, check_fence, follow, id_range, keep_duration, newest_durations};
 
+/// Ended runs that are kept unless said otherwise: some 30 MB of small ones.
+const KEPT_RUNS: usize = 10_000;
+
 /// Keeps everything in memory: for tests, for trying things out, and for programs whose runs need not outlive them.
 ///
-/// A crash loses all; whatever else [`Store`] promises holds. It can still be read after it was closed. One lock guards
+/// A crash loses all; whatever else [`Store`] promises holds. Runs that have ended go, those that ended first, when
+/// there are more than a number of them; unfinished ones never. It can still be read after it was closed. One lock guards
 /// all of it, and is held for as long as it takes to move records about.
-#[derive(Default)]
 pub struct MemoryStore {
     inner: Mutex<Inner>,
+    /// Ended runs that are kept.
+    kept: usize,
 }
 
 #[derive(Default)]
 struct Inner {
     closed: bool,
-    runs: BTreeMap<RunId, Kept>,
+    runs: HashMap<RunId, Kept>,
     by_pipeline: HashMap<PipelineId, Runs>,
-    by_status: HashMap<RunStatus, BTreeSet<RunId>>,
+    unfinished: BTreeSet<RunId>,
+    ended: BTreeSet<(Timestamp, RunId)>,
+    ended_by_status: HashMap<RunStatus, BTreeSet<RunId>>,
     durations: HashMap<PipelineId, BTreeMap<Arc<str>, VecDeque<u64>>>,
     pipelines: BTreeMap<PipelineId, Versions>,
     schedules: BTreeMap<String, ScheduleRecord>,
@@ -66,6 +73,8 @@ struct Kept {
 struct Runs {
     ids: BTreeSet<RunId>,
     by_key: HashMap<String, RunId>,
+    /// How many runs follow each version.
+    followers: HashMap<u32, usize>,
 }
 
 /// The versions of one pipeline.
@@ -77,23 +86,39 @@ struct Versions {
 }
 
 impl MemoryStore {
-    /// An empty store.
+    /// An empty store that keeps the 10,000 runs that ended last.
     pub fn new() -> Self {
-        Self::default()
+        Self::with_room(KEPT_RUNS)
+    }
+
+    /// An empty store that keeps so many ended runs.
+    pub fn with_room(ended_runs: usize) -> Self {
+        Self { inner: Mutex::default(), kept: ended_runs }
     }
 
     /// Voids the leases of all unfinished runs, as opening does with a store that outlives its process: nobody can
     /// write to one of them until [`Store::claim`] has given it to somebody.
     pub fn void_leases(&self) {
         let mut inner = self.inner.lock();
-        let unfinished = inner.runs.values_mut().filter(|kept| !kept.record.summary.status.is_terminal());
-        unfinished.for_each(|kept| kept.held = false);
+        let Inner { runs, unfinished, .. } = &mut *inner;
+        for id in &*unfinished {
+            if let Some(kept) = runs.get_mut(id) {
+                kept.held = false;
+            }
+        }
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
 impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryStore").field("runs", &self.inner.lock().runs.len()).finish_non_exhaustive()
+        let (runs, kept) = (self.inner.lock().runs.len(), self.kept);
+        f.debug_struct("MemoryStore").field("runs", &runs).field("kept", &kept).finish_non_exhaustive()
     }
 }
 
@@ -156,10 +181,11 @@ impl Inner {
         }
         let of_pipeline = self.by_pipeline.entry(record.pipeline_id.clone()).or_default();
         of_pipeline.ids.insert(id);
+        *of_pipeline.followers.entry(record.version).or_default() += 1;
         if let Some(key) = &record.idempotency_key {
             of_pipeline.by_key.insert(key.clone(), id);
         }
-        self.by_status.entry(record.summary.status).or_default().insert(id);
+        self.index(id, &record.summary);
         let fence = Fence { owner, token: FIRST_TOKEN };
         let (events, logs) = (Vec::new(), Vec::new());
         self.runs.insert(id, Kept { record, fence, held: true, events, logs, snapshot: None });
@@ -181,35 +207,49 @@ impl Inner {
         if let Some(body) = beside.snapshot {
             kept.snapshot = Some(Snapshot { seq: kept.record.last_seq, body });
         }
-        beside.dead_letters.into_iter().for_each(|letter| self.dead_letters.put(letter));
-        beside.cache.into_iter().for_each(|entry| self.cache.put(entry));
-        let deliveries = beside.deliveries.into_iter().map(DeliveryChange::Put);
-        deliveries.for_each(|put| self.deliveries.change(put));
-        let (before, after) = (kept.record.summary.status, summary.status);
-        kept.record.summary = summary;
-        if before != after {
-            self.by_status.entry(before).or_default().remove(&run_id);
-            self.by_status.entry(after).or_default().insert(run_id);
-        }
         if !durations.is_empty() {
             let of_pipeline = self.durations.entry(kept.record.pipeline_id.clone()).or_default();
             for (task, millis) in durations {
                 keep_duration(of_pipeline.entry(task).or_default(), millis);
             }
         }
+        let before = std::mem::replace(&mut kept.record.summary, summary.clone());
+        if (before.status, before.finished_at) != (summary.status, summary.finished_at) {
+            self.unindex(run_id, &before);
+            self.index(run_id, &summary);
+        }
+        beside.dead_letters.into_iter().for_each(|letter| self.dead_letters.put(letter));
+        beside.cache.into_iter().for_each(|entry| self.cache.put(entry));
+        let deliveries = beside.deliveries.into_iter().map(DeliveryChange::Put);
+        deliveries.for_each(|put| self.deliveries.change(put));
         Ok(Written::Appended)
     }
 
+    fn index(&mut self, id: RunId, summary: &RunSummary) {
+        if summary.status.is_terminal() {
+            self.ended.insert((ended_at(summary), id));
+            self.ended_by_status.entry(summary.status).or_default().insert(id);
+        } else {
+            self.unfinished.insert(id);
+        }
+    }
+
+    fn unindex(&mut self, id: RunId, summary: &RunSummary) {
+        if summary.status.is_terminal() {
+            self.ended.remove(&(ended_at(summary), id));
+            self.ended_by_status.entry(summary.status).or_default().remove(&id);
+        } else {
+            self.unfinished.remove(&id);
+        }
+    }
+
     fn claim(&mut self, owner: Uuid, limit: usize) -> Vec<(RunRecord, Fence)> {
-        let unfinished = RunStatus::ALL.into_iter().filter(|status| !status.is_terminal());
-        let ids: BTreeSet<RunId> =
-            unfinished.filter_map(|status| self.by_status.get(&status)).flatten().copied().collect();
         let mut claimed = Vec::new();
-        for id in ids {
+        for id in &self.unfinished {
             if claimed.len() == limit {
                 break;
             }
-            if let Some(kept) = self.runs.get_mut(&id).filter(|kept| !kept.held) {
+            if let Some(kept) = self.runs.get_mut(id).filter(|kept| !kept.held) {
                 kept.held = true;
                 kept.fence = Fence { owner, token: kept.fence.token + 1 };
                 claimed.push((kept.record.clone(), kept.fence));
@@ -218,85 +258,103 @@ impl Inner {
         claimed
     }
 
-    fn runs(&self, filter: &RunFilter) -> Vec<RunRecord> {
-        let limit = filter.limit;
+    fn runs(&self, filter: &RunFilter) -> Vec<RunRow> {
         let (since, end) = id_range(filter);
-        let range = (Bound::Included(since), end.map_or(Bound::Unbounded, Bound::Excluded));
         if end.is_some_and(|end| end <= since) {
             return Vec::new();
         }
-        let record = |id: &RunId| self.runs.get(id).map(|kept| kept.record.clone());
-        match (&filter.pipelines, filter.status) {
-            (Some(pipelines), status) => {
-                let has_status = |id: &&RunId| {
-                    let of_run = self.runs.get(id).map(|kept| kept.record.summary.status);
-                    status.is_none() || of_run == status
-                };
+        let range = (Bound::Included(since), end.map_or(Bound::Unbounded, Bound::Excluded));
+        let has_status = |id: &&RunId| {
+            let of_run = || self.runs.get(*id).map(|kept| kept.record.summary.status);
+            filter.status.is_none() || of_run() == filter.status
+        };
+        let newest = |ids: &'_ BTreeSet<RunId>| -> Vec<RunId> {
+            ids.range(range).rev().filter(has_status).take(filter.limit).copied().collect()
+        };
+        let mut ids = match (&filter.pipelines, filter.status) {
+            (Some(pipelines), _) => {
                 let chosen: BTreeSet<&PipelineId> = pipelines.iter().collect();
                 let chosen = chosen.into_iter().filter_map(|id| self.by_pipeline.get(id));
-                let newest =
-                    chosen.flat_map(|runs| runs.ids.range(range).rev().filter(has_status).take(limit));
-                let mut ids: Vec<&RunId> = newest.collect();
-                ids.sort_unstable_by(|a, b| b.cmp(a));
-                ids.into_iter().take(limit).filter_map(record).collect()
+                chosen.flat_map(|runs| newest(&runs.ids)).collect()
             }
-            (None, Some(status)) => {
-                let ids = self.by_status.get(&status).into_iter().flat_map(|ids| ids.range(range).rev());
-                ids.take(limit).filter_map(record).collect()
+            (None, Some(status)) if status.is_terminal() => {
+                self.ended_by_status.get(&status).map(newest).unwrap_or_default()
             }
-            (None, None) => {
-                self.runs.range(range).rev().take(limit).map(|(_, kept)| kept.record.clone()).collect()
-            }
-        }
-    }
-
-    fn prune(&mut self, before: Timestamp, limit: usize) -> usize {
-        let ended = |kept: &Kept| {
-            kept.record.summary.status.is_terminal()
-                && kept.record.summary.finished_at.is_some_and(|at| at < before)
+            (None, Some(_)) => newest(&self.unfinished),
+            (None, None) => self.by_pipeline.values().flat_map(|runs| newest(&runs.ids)).collect(),
         };
-        let ids: Vec<RunId> =
-            self.runs.iter().filter(|(_, kept)| ended(kept)).take(limit).map(|(id, _)| *id).collect();
-        let mut followed = BTreeSet::new();
-        for id in &ids {
-            let Some(Kept { record, .. }) = self.runs.remove(id) else { continue };
-            if let Some(runs) = self.by_pipeline.get_mut(&record.pipeline_id) {
-                runs.ids.remove(id);
-                if let Some(key) = &record.idempotency_key {
-                    runs.by_key.remove(key);
-                }
-            }
-            self.by_status.entry(record.summary.status).or_default().remove(id);
-            self.dead_letters.forget(*id);
-            followed.insert((record.pipeline_id, record.version));
-        }
-        for (id, version) in followed {
-            self.let_go(&id, version);
-            if self.by_pipeline.get(&id).is_some_and(|runs| runs.ids.is_empty()) {
-                self.by_pipeline.remove(&id);
-            }
-        }
-        ids.len()
+        ids.sort_unstable_by(|a, b| b.cmp(a));
+        ids.truncate(filter.limit);
+        ids.iter().filter_map(|id| self.runs.get(id)).map(|kept| RunRow::from(&kept.record)).collect()
     }
 
-    /// Deletes a version that was superseded or deleted, once no run follows it.
-    fn let_go(&mut self, id: &PipelineId, version: u32) {
-        let Some(versions) = self.pipelines.get_mut(id) else { return };
-        let of_pipeline = self.by_pipeline.get(id).into_iter().flat_map(|runs| &runs.ids);
-        let is_followed =
-            || of_pipeline.filter_map(|id| self.runs.get(id)).any(|kept| kept.record.version == version);
-        if (versions.deleted || version < versions.newest) && !is_followed() {
-            versions.kept.remove(&version);
-        }
+    fn prune(&mut self, before: Timestamp, limit: usize) -> Vec<Kept> {
+        let ended = self.ended.iter().take_while(|(at, _)| *at < before).take(limit);
+        let ids: Vec<RunId> = ended.map(|(_, id)| *id).collect();
+        ids.into_iter().filter_map(|id| self.remove(id)).collect()
     }
+
+    /// Removes the ended runs beyond so many, those that ended first.
+    fn make_room(&mut self, keep: usize) -> Vec<Kept> {
+        let mut gone = Vec::new();
+        while self.ended.len() > keep
+            && let Some((_, id)) = self.ended.first().copied()
+        {
+            gone.extend(self.remove(id));
+        }
+        gone
+    }
+
+    /// Takes a run out of everything.
+    fn remove(&mut self, id: RunId) -> Option<Kept> {
+        let kept = self.runs.remove(&id)?;
+        let record = &kept.record;
+        self.unindex(id, &record.summary);
+        self.dead_letters.forget(id);
+        let mut is_followed = true;
+        if let Some(runs) = self.by_pipeline.get_mut(&record.pipeline_id) {
+            runs.ids.remove(&id);
+            if let Some(key) = &record.idempotency_key {
+                runs.by_key.remove(key);
+            }
+            if let Some(followers) = runs.followers.get_mut(&record.version) {
+                *followers -= 1;
+                is_followed = *followers > 0;
+            }
+            if !is_followed {
+                runs.followers.remove(&record.version);
+            }
+            if runs.ids.is_empty() {
+                self.by_pipeline.remove(&record.pipeline_id);
+            }
+        }
+        // A version that was superseded or deleted goes with the last run that followed it.
+        if !is_followed
+            && let Some(versions) = self.pipelines.get_mut(&record.pipeline_id)
+            && (versions.deleted || record.version < versions.newest)
+        {
+            versions.kept.remove(&record.version);
+        }
+        Some(kept)
+    }
+}
+
+/// By what ended runs are in order.
+fn ended_at(summary: &RunSummary) -> Timestamp {
+    summary.finished_at.unwrap_or(Timestamp::from_millis(i64::MAX))
 }
 
 #[async_trait]
 impl Store for MemoryStore {
     async fn write(&self, writes: Vec<RunWrite>) -> Result<Vec<Result<Written, WriteError>>, StoreError> {
         let mut inner = self.inner.lock();
-        let inner = inner.open()?;
-        Ok(writes.into_iter().map(|write| inner.write(write)).collect())
+        let open = inner.open()?;
+        let answers = writes.into_iter().map(|write| open.write(write)).collect();
+        let gone = open.make_room(self.kept);
+        // What takes long is not done under the lock.
+        drop(inner);
+        drop(gone);
+        Ok(answers)
     }
 
     async fn claim(
@@ -318,15 +376,15 @@ impl Store for MemoryStore {
         Ok(id.and_then(|id| inner.runs.get(id)).map(|kept| kept.record.clone()))
     }
 
-    async fn runs(&self, filter: RunFilter) -> Result<Vec<RunRecord>, StoreError> {
+    async fn runs(&self, filter: RunFilter) -> Result<Vec<RunRow>, StoreError> {
         Ok(self.inner.lock().runs(&filter))
     }
 
-    async fn last_runs(&self, pipelines: &[PipelineId]) -> Result<Vec<RunRecord>, StoreError> {
+    async fn last_runs(&self, pipelines: &[PipelineId]) -> Result<Vec<RunRow>, StoreError> {
         let inner = self.inner.lock();
         let newest = |id| inner.by_pipeline.get(id)?.ids.last();
         let ids = pipelines.iter().filter_map(newest);
-        Ok(ids.filter_map(|id| inner.runs.get(id)).map(|kept| kept.record.clone()).collect())
+        Ok(ids.filter_map(|id| inner.runs.get(id)).map(|kept| RunRow::from(&kept.record)).collect())
     }
 
     async fn events(&self, id: RunId, after_seq: u64, limit: usize) -> Result<Vec<Event>, StoreError> {
@@ -486,7 +544,8 @@ impl Store for MemoryStore {
     }
 
     async fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
-        Ok(self.inner.lock().open()?.prune(before, limit))
+        let gone = self.inner.lock().open()?.prune(before, limit);
+        Ok(gone.len())
     }
 
     async fn check(&self) -> Result<(), StoreError> {
@@ -501,7 +560,7 @@ impl Store for MemoryStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conformance::{Subject, check_all};
+    use crate::conformance::{Subject, check_all, ending, record};
 
     struct InMemory;
 
@@ -517,6 +576,38 @@ mod tests {
             store.void_leases();
             store
         }
+    }
+
+    #[tokio::test]
+    async fn ended_runs_beyond_a_number_go_and_unfinished_ones_stay() {
+        let store = MemoryStore::with_room(5);
+        let owner = Uuid::now_v7();
+        let live = record("p", 0);
+        let live_id = live.run_id;
+        let create = |run| RunWrite::Create { run: Box::new(run), owner, firing: None, replays: None };
+        store.write(vec![create(live)]).await.unwrap();
+        let mut ended = Vec::new();
+        for number in 0..20_i64 {
+            let mut run = record("p", 0);
+            run.idempotency_key = Some(number.to_string());
+            // The one that was asked for last ends first.
+            let mut end = ending(run.run_id, Fence { owner, token: 1 }, 1, RunStatus::Completed);
+            end.summary.finished_at = Some(Timestamp::from_millis(100 - number));
+            ended.push(run.run_id);
+            let answers = store.write(vec![create(run), RunWrite::Append(Box::new(end))]).await.unwrap();
+            assert!(answers.iter().all(Result::is_ok));
+            let kept = store.runs(RunFilter { limit: 100, ..RunFilter::default() }).await.unwrap().len();
+            assert_eq!(kept, 1 + ended.len().min(5), "the live one, and those that ended last");
+        }
+        for (number, id) in ended.iter().enumerate() {
+            assert_eq!(store.run(*id).await.unwrap().is_some(), number < 5, "{number}");
+            assert_eq!(store.events(*id, 0, 9).await.unwrap().len(), usize::from(number < 5));
+            let of_key = store.run_by_key(&"p".parse().unwrap(), &number.to_string()).await.unwrap();
+            assert_eq!(of_key.is_some(), number < 5);
+        }
+        assert!(store.run(live_id).await.unwrap().is_some());
+        let of_status = RunFilter { status: Some(RunStatus::Completed), limit: 100, ..RunFilter::default() };
+        assert_eq!(store.runs(of_status).await.unwrap().len(), 5);
     }
 
     #[tokio::test]

@@ -70,6 +70,45 @@ pub struct RunRecord {
     pub last_seq: u64,
 }
 
+/// A run as a list shows it: without the values that went in and came out, which may be large.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunRow {
+    /// The run.
+    pub run_id: RunId,
+    /// Its pipeline.
+    pub pipeline_id: PipelineId,
+    /// The version of the definition that it follows.
+    pub version: u32,
+    /// What asked for it.
+    pub trigger: Trigger,
+    /// When it was asked for.
+    pub created_at: Timestamp,
+    /// The state.
+    pub status: RunStatus,
+    /// When it started.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+    /// Its first error.
+    pub error: Option<RunError>,
+}
+
+impl From<&RunRecord> for RunRow {
+    fn from(record: &RunRecord) -> Self {
+        Self {
+            run_id: record.run_id,
+            pipeline_id: record.pipeline_id.clone(),
+            version: record.version,
+            trigger: record.trigger.clone(),
+            created_at: record.created_at,
+            status: record.summary.status,
+            started_at: record.summary.started_at,
+            finished_at: record.summary.finished_at,
+            error: record.summary.error.clone(),
+        }
+    }
+}
+
 /// What asked for a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]

@@ -54,6 +54,7 @@ struct Start {
     version: u32,
     key: Option<String>,
     created_at: Timestamp,
+    trigger: Vec<u8>,
 }
 
 /// What was measured of a pipeline. It is written now and then: for one run in many it would cost more than the run.
@@ -167,7 +168,12 @@ impl<'a> Batch<'a> {
         if let Some((run_id, step_run)) = run.replays {
             self.mark_replayed(run_id, step_run, id)?;
         }
-        let start = Start { version: run.version, key: run.key.clone(), created_at: run.created_at };
+        let start = Start {
+            version: run.version,
+            key: run.key.clone(),
+            created_at: run.created_at,
+            trigger: run.trigger.clone(),
+        };
         let head = Head {
             pipeline: run.pipeline.clone(),
             fence: Some(run.fence),
@@ -267,23 +273,31 @@ impl<'a> Batch<'a> {
     /// Writes what has been put off. After this the tables say all there is of runs.
     pub(super) fn flush(&mut self) -> Result<(), Fault> {
         let mut insert = self.connection.prepare_cached(
-            "INSERT INTO runs (id, status, started_at, finished_at, outcome,
-                               pipeline, version, idempotency_key, created_at, owner, token)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+            "INSERT INTO runs (id, status, started_at, finished_at, error, result,
+                               pipeline, version, idempotency_key, created_at, owner, token, trigger)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
         )?;
         let mut update = self.connection.prepare_cached(
-            "UPDATE runs SET status = ?2, started_at = ?3, finished_at = ?4, outcome = ?5 WHERE id = ?1",
+            "UPDATE runs SET status = ?2, started_at = ?3, finished_at = ?4, outcome = NULL, error = ?5, result = ?6
+             WHERE id = ?1",
         )?;
         for id in self.touched.drain(..) {
             let Some(head) = self.memory.heads.get_mut(&id) else { continue };
-            let Outline { status, started_at, finished_at, outcome } = &head.outline;
+            let Outline { status, started_at, finished_at, error, result } = &head.outline;
             let (started_at, finished_at) =
                 (started_at.map(Timestamp::as_millis), finished_at.map(Timestamp::as_millis));
             let status_code = status_code(*status);
             match std::mem::replace(&mut head.change, Change::None) {
                 Change::None => {}
                 Change::Changed => {
-                    update.execute(params![id.as_bytes(), status_code, started_at, finished_at, outcome])?;
+                    update.execute(params![
+                        id.as_bytes(),
+                        status_code,
+                        started_at,
+                        finished_at,
+                        error,
+                        result
+                    ])?;
                 }
                 Change::New(start) => {
                     insert.execute(params![
@@ -291,13 +305,15 @@ impl<'a> Batch<'a> {
                         status_code,
                         started_at,
                         finished_at,
-                        outcome,
+                        error,
+                        result,
                         head.pipeline.as_str(),
                         start.version,
                         start.key,
                         start.created_at.as_millis(),
                         head.fence.map(|fence| fence.owner.into_bytes()),
                         head.fence.map_or(0, |fence| integer(fence.token)),
+                        start.trigger,
                     ])?;
                 }
             }
@@ -404,7 +420,10 @@ impl<'a> Batch<'a> {
         let mut let_go = self.connection.prepare_cached(
             "DELETE FROM definitions WHERE pipeline = ?1 AND version = ?2
              AND EXISTS (SELECT 1 FROM pipelines WHERE id = ?1 AND (deleted <> 0 OR newest > ?2))
-             AND NOT EXISTS (SELECT 1 FROM runs INDEXED BY runs_by_pipeline WHERE pipeline = ?1 AND version = ?2)",
+             AND NOT EXISTS (SELECT 1 FROM runs INDEXED BY runs_live
+                             WHERE pipeline = ?1 AND version = ?2 AND status < 3)
+             AND NOT EXISTS (SELECT 1 FROM runs INDEXED BY runs_ended
+                             WHERE pipeline = ?1 AND version = ?2 AND status >= 3)",
         )?;
         for (pipeline, version) in followed {
             let_go.execute(params![pipeline, version])?;
@@ -454,7 +473,7 @@ impl<'a> Batch<'a> {
 
 fn load_head(connection: &Connection, id: RunId) -> Result<Option<Head>, Fault> {
     let mut select = connection.prepare_cached(
-        "SELECT pipeline, owner, token, status, started_at, finished_at, outcome,
+        "SELECT pipeline, owner, token, status, started_at, finished_at, outcome, error, result,
                 (SELECT last FROM events WHERE run = ?1 ORDER BY last DESC LIMIT 1)
          FROM runs WHERE id = ?1",
     )?;
@@ -466,7 +485,7 @@ fn load_head(connection: &Connection, id: RunId) -> Result<Option<Head>, Fault> 
         pipeline: codec::pipeline_id(row, 0)?,
         fence: owner.map(|owner| Fence { owner: Uuid::from_bytes(owner), token }),
         outline: Outline::read(row, 3)?,
-        last_seq: row.get::<_, Option<i64>>(7)?.map_or(0, natural),
+        last_seq: row.get::<_, Option<i64>>(9)?.map_or(0, natural),
         change: Change::None,
     }))
 }

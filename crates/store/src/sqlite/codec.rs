@@ -16,7 +16,7 @@ use super::beside::{PreparedBeside, PreparedFiring};
 use super::fault::Fault;
 use super::log::{self, LogRow};
 use crate::error::WriteError;
-use crate::records::{Append, Fence, Firing, Origin, RunRecord, RunSummary, RunWrite, Trigger};
+use crate::records::{Append, Fence, Firing, Origin, RunRecord, RunRow, RunSummary, RunWrite, Trigger};
 use crate::rules::Span;
 
 /// Largest document that is kept, in bytes: well below SQLite's own limit of 10^9.
@@ -40,6 +40,7 @@ pub(super) struct NewRun {
     pub(super) key: Option<String>,
     pub(super) created_at: Timestamp,
     pub(super) outline: Outline,
+    pub(super) trigger: Vec<u8>,
     pub(super) inputs: Vec<u8>,
     pub(super) fence: Fence,
     pub(super) firing: Option<PreparedFiring>,
@@ -64,7 +65,8 @@ pub(super) struct Outline {
     pub(super) status: RunStatus,
     pub(super) started_at: Option<Timestamp>,
     pub(super) finished_at: Option<Timestamp>,
-    pub(super) outcome: Option<Vec<u8>>,
+    pub(super) error: Option<Vec<u8>>,
+    pub(super) result: Option<Vec<u8>>,
 }
 
 #[derive(Serialize)]
@@ -72,7 +74,6 @@ struct InputsRef<'a> {
     parameters: &'a Map<String, Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     priority: Option<Priority>,
-    trigger: &'a Trigger,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     reuse: &'a [(u32, Arc<Value>)],
 }
@@ -82,26 +83,29 @@ struct Inputs {
     parameters: Arc<Map<String, Value>>,
     #[serde(default)]
     priority: Option<Priority>,
-    trigger: Trigger,
     #[serde(default)]
     reuse: Vec<(u32, Arc<Value>)>,
 }
 
-#[derive(Serialize)]
-struct OutcomeRef<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<&'a RunError>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    result: Option<&'a Value>,
+/// What a row has in documents that has columns of its own from schema 4 on.
+#[derive(Deserialize)]
+struct OldInputs {
+    trigger: Trigger,
 }
 
 #[derive(Default, Deserialize)]
-struct Outcome {
+struct OldOutcome {
     #[serde(default)]
     error: Option<RunError>,
     // `null` is a result like any other; only a missing field is none.
     #[serde(default, deserialize_with = "present")]
     result: Option<Arc<Value>>,
+}
+
+#[derive(Deserialize)]
+struct OldError {
+    #[serde(default)]
+    error: Option<RunError>,
 }
 
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Arc<Value>>, D::Error> {
@@ -124,12 +128,7 @@ impl Prepared {
         replays: Option<(RunId, u32)>,
     ) -> Result<Result<Self, WriteError>, Fault> {
         let run_id = run.run_id;
-        let inputs = InputsRef {
-            parameters: &run.parameters,
-            priority: run.priority,
-            trigger: &run.trigger,
-            reuse: &run.reuse,
-        };
+        let inputs = InputsRef { parameters: &run.parameters, priority: run.priority, reuse: &run.reuse };
         let inputs = to_json(&inputs)?;
         let outline = Outline::of(&run.summary)?;
         if let Err(error) = check_size(run_id, &inputs).and_then(|()| outline.check_size(run_id)) {
@@ -142,6 +141,7 @@ impl Prepared {
             key: run.idempotency_key.clone(),
             created_at: run.created_at,
             outline,
+            trigger: to_json(&run.trigger)?,
             inputs,
             fence: Fence { owner, token: crate::rules::FIRST_TOKEN },
             firing: firing.map(|firing| firing_document(*firing)).transpose()?,
@@ -175,23 +175,30 @@ impl Prepared {
 impl Outline {
     fn of(summary: &RunSummary) -> Result<Self, Fault> {
         let RunSummary { status, started_at, finished_at, error, result } = summary;
-        let outcome = OutcomeRef { error: error.as_ref(), result: result.as_deref() };
-        let empty = error.is_none() && result.is_none();
-        let outcome = if empty { None } else { Some(to_json(&outcome)?) };
-        Ok(Self { status: *status, started_at: *started_at, finished_at: *finished_at, outcome })
+        let error = error.as_ref().map(to_json).transpose()?;
+        let result = result.as_ref().map(to_json).transpose()?;
+        Ok(Self { status: *status, started_at: *started_at, finished_at: *finished_at, error, result })
     }
 
     fn check_size(&self, run_id: RunId) -> Result<(), WriteError> {
-        self.outcome.as_ref().map_or(Ok(()), |outcome| check_size(run_id, outcome))
+        [&self.error, &self.result].into_iter().flatten().try_for_each(|json| check_size(run_id, json))
     }
 
-    /// Reads four columns from `first` on: status, started_at, finished_at, outcome.
+    /// Reads six columns from `first` on: status, started_at, finished_at, outcome, error, result.
     pub(super) fn read(row: &Row<'_>, first: usize) -> Result<Self, Fault> {
+        let (error, result) = match optional_blob(row, first + 3)? {
+            None => (row.get(first + 4)?, row.get(first + 5)?),
+            Some(outcome) => {
+                let OldOutcome { error, result } = from_json(outcome, &|| "the outcome of a run".to_owned())?;
+                (error.as_ref().map(to_json).transpose()?, result.as_ref().map(to_json).transpose()?)
+            }
+        };
         Ok(Self {
             status: status_of(row.get(first)?)?,
-            started_at: row.get::<_, Option<i64>>(first + 1)?.map(Timestamp::from_millis),
-            finished_at: row.get::<_, Option<i64>>(first + 2)?.map(Timestamp::from_millis),
-            outcome: row.get(first + 3)?,
+            started_at: time(row, first + 1)?,
+            finished_at: time(row, first + 2)?,
+            error,
+            result,
         })
     }
 }
@@ -205,17 +212,29 @@ pub(super) fn firing_document(firing: Firing) -> Result<PreparedFiring, Fault> {
 /// The columns that [`read_record`] wants; `?1` is the id.
 pub(super) const RECORD: &str = "
     SELECT r.pipeline, r.version, r.idempotency_key, r.created_at, r.status, r.started_at, r.finished_at, r.outcome,
-           i.document,
+           r.error, r.result, r.trigger, i.document,
            (SELECT e.last FROM events e WHERE e.run = r.id ORDER BY e.last DESC LIMIT 1)
     FROM runs r JOIN run_inputs i ON i.run = r.id WHERE r.id = ?1";
 
 /// Makes a record of a row of [`RECORD`].
 pub(super) fn read_record(run_id: RunId, row: &Row<'_>) -> Result<RunRecord, Fault> {
     let what = || format!("the run {run_id}");
-    let Outline { status, started_at, finished_at, outcome } = Outline::read(row, 4)?;
-    let Outcome { error, result } =
-        outcome.map_or(Ok(Outcome::default()), |outcome| from_json(&outcome, &what))?;
-    let Inputs { parameters, priority, trigger, reuse } = from_json(blob(row, 8)?, &what)?;
+    let OldOutcome { error, result } = match optional_blob(row, 7)? {
+        Some(outcome) => from_json(outcome, &what)?,
+        None => OldOutcome {
+            error: optional_blob(row, 8)?.map(|error| from_json(error, &what)).transpose()?,
+            result: optional_blob(row, 9)?.map(|result| from_json(result, &what)).transpose()?,
+        },
+    };
+    let document = blob(row, 11)?;
+    let Inputs { parameters, priority, reuse } = from_json(document, &what)?;
+    let summary = RunSummary {
+        status: status_of(row.get(4)?)?,
+        started_at: time(row, 5)?,
+        finished_at: time(row, 6)?,
+        error,
+        result,
+    };
     Ok(RunRecord {
         run_id,
         pipeline_id: pipeline_id(row, 0)?,
@@ -223,12 +242,61 @@ pub(super) fn read_record(run_id: RunId, row: &Row<'_>) -> Result<RunRecord, Fau
         parameters,
         idempotency_key: row.get(2)?,
         priority,
-        trigger,
+        trigger: trigger(optional_blob(row, 10)?, || Ok(document), &what)?,
         reuse,
         created_at: Timestamp::from_millis(row.get(3)?),
-        summary: RunSummary { status, started_at, finished_at, error, result },
-        last_seq: row.get::<_, Option<i64>>(9)?.map_or(0, natural),
+        summary,
+        last_seq: row.get::<_, Option<i64>>(12)?.map_or(0, natural),
     })
+}
+
+/// The columns that [`read_row`] wants; `?1` is the id.
+pub(super) const ROW: &str = "
+    SELECT pipeline, version, created_at, status, started_at, finished_at, trigger, error, outcome,
+           CASE WHEN trigger IS NULL THEN (SELECT document FROM run_inputs WHERE run = ?1) END
+    FROM runs WHERE id = ?1";
+
+/// Makes a row of a list of a row of [`ROW`].
+pub(super) fn read_row(run_id: RunId, row: &Row<'_>) -> Result<RunRow, Fault> {
+    let what = || format!("the run {run_id}");
+    let error = match (optional_blob(row, 7)?, optional_blob(row, 8)?) {
+        (Some(error), _) => Some(from_json(error, &what)?),
+        (None, Some(outcome)) => from_json::<OldError>(outcome, &what)?.error,
+        (None, None) => None,
+    };
+    Ok(RunRow {
+        run_id,
+        pipeline_id: pipeline_id(row, 0)?,
+        version: row.get(1)?,
+        trigger: trigger(optional_blob(row, 6)?, || blob(row, 9), &what)?,
+        created_at: Timestamp::from_millis(row.get(2)?),
+        status: status_of(row.get(3)?)?,
+        started_at: time(row, 4)?,
+        finished_at: time(row, 5)?,
+        error,
+    })
+}
+
+/// What asked for a run: by a column of its own, or by the document of an earlier version.
+fn trigger<'row>(
+    column: Option<&[u8]>,
+    document: impl FnOnce() -> Result<&'row [u8], Fault>,
+    what: &dyn Fn() -> String,
+) -> Result<Trigger, Fault> {
+    match column {
+        Some(trigger) => from_json(trigger, what),
+        None => from_json::<OldInputs>(document()?, what).map(|old| old.trigger),
+    }
+}
+
+fn time(row: &Row<'_>, column: usize) -> Result<Option<Timestamp>, Fault> {
+    Ok(row.get::<_, Option<i64>>(column)?.map(Timestamp::from_millis))
+}
+
+/// The bytes of a blob column that may be null, without a copy.
+fn optional_blob<'row>(row: &'row Row<'_>, column: usize) -> Result<Option<&'row [u8]>, Fault> {
+    let value = row.get_ref(column)?;
+    value.as_blob_or_null().map_err(|_| Fault::Corrupt(format!("column {column} of a row is not a blob")))
 }
 
 /// The bytes of a blob column, without a copy.

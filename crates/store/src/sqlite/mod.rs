@@ -12,11 +12,13 @@ mod lookup;
 mod open;
 mod reader;
 mod schema;
+mod syncing;
 mod writer;
 
 #[cfg(test)]
 mod tests;
 
+use std::io;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
@@ -30,13 +32,14 @@ use self::beside::{Earlier, PreparedDelivery};
 use self::codec::Prepared;
 use self::open::Opened;
 use self::reader::Readers;
+use self::syncing::Syncer;
 use self::writer::Writer;
 use crate::Store;
 use crate::error::{StoreError, WriteError};
 use crate::records::{
     CacheEntry, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryChange, DeliveryFilter, Fence,
-    Firing, FiringFilter, PipelineRecord, RunFilter, RunRecord, RunWrite, ScheduleRecord, SecurityChange,
-    SecurityRecord, Snapshot, StepLog, Written,
+    Firing, FiringFilter, PipelineRecord, RunFilter, RunRecord, RunRow, RunWrite, ScheduleRecord,
+    SecurityChange, SecurityRecord, Snapshot, StepLog, Written,
 };
 use crate::rules::newest_durations;
 
@@ -60,7 +63,8 @@ pub enum Durability {
     /// Everything that was acknowledged: each commit waits for the disk.
     #[default]
     Strict,
-    /// Everything but what was acknowledged in the last moments, which is lost without leaving gaps.
+    /// Everything but what was acknowledged in the last few milliseconds, which is lost without leaving gaps: commits
+    /// wait for nothing, and a thread brings them to the disk together.
     Relaxed,
 }
 
@@ -96,13 +100,27 @@ impl SqliteStore {
     /// [`StoreError::Foreign`] when it is another program's, [`StoreError::NewerSchema`] when a newer version wrote
     /// it, and [`StoreError::Io`] when it cannot be read, written or created.
     pub fn open(options: SqliteOptions) -> Result<Self, StoreError> {
-        let Opened { path, writer, readers, lock } = open::open(&options)?;
-        let writer = Writer::start(path.clone(), writer, lock)?;
-        Ok(Self { readers: Readers::new(path.clone(), readers), path, writer })
+        let opened = open::open(&options)?;
+        let sync = syncing::sync_log(&opened.path);
+        Self::start(opened, options.durability, sync)
     }
 }
 
 impl SqliteStore {
+    fn start(
+        opened: Opened,
+        durability: Durability,
+        sync: impl FnMut() -> io::Result<()> + Send + 'static,
+    ) -> Result<Self, StoreError> {
+        let Opened { path, writer, readers, lock } = opened;
+        let syncer = match durability {
+            Durability::Strict => None,
+            Durability::Relaxed => Some(Syncer::start(&path, sync)?),
+        };
+        let writer = Writer::start(path.clone(), writer, syncer, lock)?;
+        Ok(Self { readers: Readers::new(path.clone(), readers), path, writer })
+    }
+
     /// A document as it is stored. `what` names it should it be refused.
     fn document(
         &self,
@@ -157,11 +175,11 @@ impl Store for SqliteStore {
         self.readers.read(find).await
     }
 
-    async fn runs(&self, filter: RunFilter) -> Result<Vec<RunRecord>, StoreError> {
+    async fn runs(&self, filter: RunFilter) -> Result<Vec<RunRow>, StoreError> {
         self.readers.read(move |connection| reader::runs(connection, &filter)).await
     }
 
-    async fn last_runs(&self, pipelines: &[PipelineId]) -> Result<Vec<RunRecord>, StoreError> {
+    async fn last_runs(&self, pipelines: &[PipelineId]) -> Result<Vec<RunRow>, StoreError> {
         let pipelines = pipelines.to_vec();
         self.readers.read(move |connection| reader::last_runs(connection, &pipelines)).await
     }

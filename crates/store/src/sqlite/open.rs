@@ -139,14 +139,14 @@ fn create(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// Makes the name of a new file survive a crash of the machine.
+/// Makes the name of a file survive a crash of the machine.
 #[cfg(unix)]
-fn sync_directory(path: &Path) -> io::Result<()> {
+pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
 }
 
 #[cfg(not(unix))]
-fn sync_directory(_path: &Path) -> io::Result<()> {
+pub(super) fn sync_directory(_path: &Path) -> io::Result<()> {
     Ok(())
 }
 
@@ -216,6 +216,9 @@ fn check(writer: &Connection, path: &Path) -> Result<(), StoreError> {
 
 /// Nobody but this process has the file, and it has only begun: whoever held a run is gone.
 fn void_leases(writer: &Connection) -> Result<(), Fault> {
-    writer.execute("UPDATE runs SET owner = NULL WHERE status IN (0, 1, 2) AND owner IS NOT NULL", [])?;
+    writer.execute(
+        "UPDATE runs INDEXED BY runs_live SET owner = NULL WHERE status < 3 AND owner IS NOT NULL",
+        [],
+    )?;
     Ok(())
 }

@@ -14,9 +14,8 @@ use tokio::sync::Semaphore;
 use super::codec::{self, from_json, integer, status_code};
 use super::fault::Fault;
 use super::log;
-use super::lookup;
 use crate::error::StoreError;
-use crate::records::{PipelineRecord, RunFilter, RunRecord, ScheduleRecord, SecurityRecord, StepLog};
+use crate::records::{PipelineRecord, RunFilter, RunRow, ScheduleRecord, SecurityRecord, StepLog};
 use crate::rules::id_range;
 
 /// Connections that only read. There are as many reads at a time; others wait.
@@ -86,79 +85,109 @@ impl Drop for Borrowed {
 }
 
 /// Runs that pass the filter, newest first.
-pub(super) fn runs(connection: &Connection, filter: &RunFilter) -> Result<Vec<RunRecord>, Fault> {
-    let mut ids = match &filter.pipelines {
-        None => newest(connection, None, filter)?,
-        Some(pipelines) => {
-            let mut ids = Vec::new();
-            for pipeline in pipelines.iter().collect::<BTreeSet<_>>() {
-                ids.extend(newest(connection, Some(pipeline), filter)?);
-            }
-            ids
-        }
-    };
-    ids.sort_unstable_by(|a, b| b.cmp(a));
-    ids.truncate(filter.limit);
-    let records =
-        ids.into_iter().filter_map(|id| lookup::record(connection, RunId::from_bytes(id)).transpose());
-    records.collect()
+pub(super) fn runs(connection: &Connection, filter: &RunFilter) -> Result<Vec<RunRow>, Fault> {
+    let rows = newest(connection, filter)?.into_iter().map(|id| row(connection, RunId::from_bytes(id)));
+    rows.filter_map(Result::transpose).collect()
 }
 
-/// Ids of the newest runs that pass the filter, of one pipeline or of all.
-fn newest(
-    connection: &Connection,
-    pipeline: Option<&PipelineId>,
-    filter: &RunFilter,
-) -> Result<Vec<[u8; 16]>, Fault> {
+fn row(connection: &Connection, id: RunId) -> Result<Option<RunRow>, Fault> {
+    let mut select = connection.prepare_cached(codec::ROW)?;
+    let mut rows = select.query([id.as_bytes()])?;
+    rows.next()?.map(|row| codec::read_row(id, row)).transpose()
+}
+
+/// Ids of the newest runs that pass the filter.
+fn newest(connection: &Connection, filter: &RunFilter) -> Result<Vec<[u8; 16]>, Fault> {
     let (since, end) = id_range(filter);
-    // 17 bytes of 255 come after every id.
-    let end = end.map_or_else(|| vec![u8::MAX; 17], |id| id.as_bytes().to_vec());
-    let limit = integer(filter.limit as u64);
-    let status = filter.status.map(status_code);
-    let mut select = connection.prepare_cached(newest_sql(pipeline.is_some(), filter.status))?;
-    let (since, pipeline) = (since.as_bytes(), pipeline.map(PipelineId::as_str));
-    let id = |row: &Row<'_>| row.get(0);
-    let ids = match (pipeline, status) {
-        (None, None) => select.query_map(params![end, since, limit], id)?.collect(),
-        (None, Some(status)) => select.query_map(params![end, since, limit, status], id)?.collect(),
-        (Some(pipeline), None) => select.query_map(params![end, since, limit, pipeline], id)?.collect(),
-        (Some(pipeline), Some(status)) => {
-            select.query_map(params![end, since, limit, pipeline, status], id)?.collect()
-        }
+    let mut list = Newest {
+        connection,
+        // 17 bytes of 255 come after every id.
+        end: end.map_or_else(|| vec![u8::MAX; 17], |id| id.as_bytes().to_vec()),
+        since: *since.as_bytes(),
+        limit: filter.limit,
+        ids: Vec::new(),
     };
-    let ids: Result<Vec<_>, rusqlite::Error> = ids;
-    Ok(ids?)
+    match (&filter.pipelines, filter.status) {
+        (None, status) => list.add(None, status)?,
+        (Some(pipelines), status) => {
+            let statuses = status.map_or_else(|| RunStatus::ALL.to_vec(), |status| vec![status]);
+            for pipeline in pipelines.iter().collect::<BTreeSet<_>>() {
+                for status in &statuses {
+                    list.add(Some(pipeline), Some(*status))?;
+                }
+            }
+        }
+    }
+    Ok(list.ids)
 }
 
-/// Each has an index that leads to what it wants and to nothing else, however many runs there are.
+/// The newest ids out of several lists.
+struct Newest<'a> {
+    connection: &'a Connection,
+    /// Ids are wanted before this one, and from that one on.
+    end: Vec<u8>,
+    since: [u8; 16],
+    limit: usize,
+    ids: Vec<[u8; 16]>,
+}
+
+impl Newest<'_> {
+    /// Adds those of one pipeline in one state, or of all.
+    fn add(&mut self, pipeline: Option<&PipelineId>, status: Option<RunStatus>) -> Result<(), Fault> {
+        let limit = integer(self.limit as u64);
+        let mut select = self.connection.prepare_cached(newest_sql(pipeline.is_some(), status))?;
+        let mut rows = match (pipeline, status.map(status_code)) {
+            (Some(pipeline), status) => {
+                select.query(params![self.end, self.since, limit, status, pipeline.as_str()])?
+            }
+            (None, Some(status)) => select.query(params![self.end, self.since, limit, status])?,
+            (None, None) => select.query(params![self.end, self.since, limit])?,
+        };
+        while let Some(row) = rows.next()? {
+            self.ids.push(row.get(0)?);
+        }
+        self.ids.sort_unstable_by(|a, b| b.cmp(a));
+        self.ids.truncate(self.limit);
+        // What is older than a full list is not wanted of the next ones.
+        if let Some(oldest) = self.ids.get(self.limit.wrapping_sub(1)) {
+            self.since = *oldest;
+        }
+        Ok(())
+    }
+}
+
+/// Each has an index that leads to what it wants and to nothing else, however many runs there are; only for the runs
+/// under way of all pipelines those in other states are looked at too.
 pub(super) fn newest_sql(pipeline: bool, status: Option<RunStatus>) -> &'static str {
-    match (pipeline, status) {
+    match (pipeline, status.map(RunStatus::is_terminal)) {
         (false, None) => "SELECT id FROM runs WHERE id < ?1 AND id >= ?2 ORDER BY id DESC LIMIT ?3",
-        (false, Some(_)) => {
-            "SELECT id FROM runs INDEXED BY runs_by_status
-             WHERE status = ?4 AND id < ?1 AND id >= ?2 ORDER BY id DESC LIMIT ?3"
+        (false, Some(false)) => {
+            "SELECT id FROM runs INDEXED BY runs_live
+             WHERE status < 3 AND status = ?4 AND id < ?1 AND id >= ?2 ORDER BY id DESC LIMIT ?3"
         }
-        (true, None) => {
-            "SELECT id FROM runs INDEXED BY runs_by_pipeline
-             WHERE pipeline = ?4 AND id < ?1 AND id >= ?2 ORDER BY id DESC LIMIT ?3"
+        (false, Some(true)) => {
+            "SELECT id FROM runs INDEXED BY runs_ended_by_status
+             WHERE status >= 3 AND status = ?4 AND id < ?1 AND id >= ?2 ORDER BY id DESC LIMIT ?3"
         }
-        (true, Some(_)) => {
-            "SELECT id FROM runs INDEXED BY runs_by_pipeline_and_status
-             WHERE pipeline = ?4 AND status = ?5 AND id < ?1 AND id >= ?2 ORDER BY id DESC LIMIT ?3"
+        (true, Some(false)) => {
+            "SELECT id FROM runs INDEXED BY runs_live
+             WHERE status < 3 AND status = ?4 AND pipeline = ?5 AND id < ?1 AND id >= ?2 ORDER BY id DESC LIMIT ?3"
+        }
+        (true, _) => {
+            "SELECT id FROM runs INDEXED BY runs_ended
+             WHERE status >= 3 AND status = ?4 AND pipeline = ?5 AND id < ?1 AND id >= ?2 ORDER BY id DESC LIMIT ?3"
         }
     }
 }
 
 /// The newest run of each of these pipelines that has one.
-pub(super) fn last_runs(connection: &Connection, pipelines: &[PipelineId]) -> Result<Vec<RunRecord>, Fault> {
-    let filter = RunFilter { limit: 1, ..RunFilter::default() };
-    let mut records = Vec::new();
+pub(super) fn last_runs(connection: &Connection, pipelines: &[PipelineId]) -> Result<Vec<RunRow>, Fault> {
+    let mut rows = Vec::new();
     for pipeline in pipelines {
-        for id in newest(connection, Some(pipeline), &filter)? {
-            records.extend(lookup::record(connection, RunId::from_bytes(id))?);
-        }
+        let filter = RunFilter { pipelines: Some(vec![pipeline.clone()]), limit: 1, ..RunFilter::default() };
+        rows.extend(runs(connection, &filter)?);
     }
-    Ok(records)
+    Ok(rows)
 }
 
 /// Events of a run with a number above `after_seq`.

@@ -9,7 +9,7 @@ pub(super) const APPLICATION_ID: i32 = 0x5451_466c;
 
 /// What leads from each version of the schema to the next one; the first leads from an empty file to version 1. A
 /// released entry is never changed.
-const MIGRATIONS: [&str; 3] = [VERSION_1, VERSION_2, VERSION_3];
+const MIGRATIONS: [&str; 4] = [VERSION_1, VERSION_2, VERSION_3, VERSION_4];
 
 /// The newest version of the schema that this program knows.
 pub(super) const NEWEST: u32 = MIGRATIONS.len() as u32;
@@ -159,6 +159,21 @@ const VERSION_3: &str = "
         owner BLOB PRIMARY KEY,
         lease_until INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
+";
+
+// What lists show of a run stands in columns of its own, before its result: `trigger` is no part of the document in
+// `run_inputs` any more, and `error` and `result` take the place of `outcome`. Rows of earlier versions keep theirs.
+// Runs under way have an index of their own, which stays small, so that a run that changes its state changes little.
+const VERSION_4: &str = "
+    ALTER TABLE runs ADD COLUMN trigger BLOB;
+    ALTER TABLE runs ADD COLUMN error BLOB;
+    ALTER TABLE runs ADD COLUMN result BLOB;
+    DROP INDEX runs_by_pipeline;
+    DROP INDEX runs_by_status;
+    DROP INDEX runs_by_pipeline_and_status;
+    CREATE INDEX runs_live ON runs (pipeline, status, id, version) WHERE status < 3;
+    CREATE INDEX runs_ended ON runs (pipeline, status, id, version) WHERE status >= 3;
+    CREATE INDEX runs_ended_by_status ON runs (status, id) WHERE status >= 3;
 ";
 
 /// What a file says of itself.

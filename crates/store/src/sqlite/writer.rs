@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::batch::{Batch, Memory};
 use super::fault::{Fault, io_at};
+use super::syncing::Syncer;
 use crate::error::StoreError;
 
 /// Most requests that wait; who comes later waits to be let in.
@@ -48,6 +49,8 @@ struct Thread {
     path: PathBuf,
     connection: Connection,
     memory: Memory,
+    /// Is told of commits that do not wait for the disk.
+    syncer: Option<Syncer>,
 }
 
 impl Writer {
@@ -55,12 +58,13 @@ impl Writer {
     pub(super) fn start(
         path: PathBuf,
         connection: Connection,
+        syncer: Option<Syncer>,
         guard: impl Send + 'static,
     ) -> Result<Self, StoreError> {
         let (queue, inbox) = mpsc::channel(QUEUE);
         let (end, ended) = watch::channel(());
         let shared: Arc<Path> = Arc::from(path.as_path());
-        let thread = Thread { path, connection, memory: Memory::default() };
+        let thread = Thread { path, connection, memory: Memory::default(), syncer };
         let thread =
             std::thread::Builder::new().name("sqlite-writer".to_owned()).stack_size(STACK).spawn(move || {
                 thread.run(inbox);
@@ -143,6 +147,8 @@ impl Thread {
             let error = fault.at(&self.path);
             tracing::warn!(%error, "what was measured of the last runs could not be kept");
         }
+        // While its file is there.
+        self.syncer = None;
         // Leaves one file behind instead of two. Not doing so loses nothing.
         if let Err(error) = self.connection.pragma_update(None, "wal_checkpoint", "TRUNCATE") {
             tracing::debug!(path = %self.path.display(), %error, "the log could not be folded into the file");
@@ -176,6 +182,7 @@ impl Thread {
 
     fn commit(&mut self, operations: &mut [Box<dyn Operation>]) -> Result<(), Fault> {
         let Self { connection, memory, .. } = self;
+        let before = connection.total_changes();
         let attempt = || {
             connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
             let mut batch = Batch::new(connection, memory);
@@ -197,6 +204,9 @@ impl Thread {
             }
         }
         self.memory.trim();
+        if outcome.is_ok() && self.connection.total_changes() != before {
+            self.syncer.iter().for_each(Syncer::committed);
+        }
         outcome
     }
 }

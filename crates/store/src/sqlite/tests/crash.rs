@@ -100,7 +100,13 @@ fn killed_after(count: usize, path: &Path, durability: &str) -> Vec<String> {
 
 /// Everything acknowledged is there, and what else is there is whole.
 async fn check(store: &SqliteStore, acknowledged: &HashMap<RunId, u64>) {
-    let runs = store.runs(RunFilter { limit: usize::MAX, ..RunFilter::default() }).await.unwrap();
+    let rows = store.runs(RunFilter { limit: usize::MAX, ..RunFilter::default() }).await.unwrap();
+    let mut runs = Vec::with_capacity(rows.len());
+    for row in rows {
+        let run = store.run(row.run_id).await.unwrap().unwrap();
+        assert_eq!(row, RunRow::from(&run));
+        runs.push(run);
+    }
     let found: BTreeMap<RunId, u64> = runs.iter().map(|run| (run.run_id, run.last_seq)).collect();
     for (id, seq) in acknowledged {
         let found = found.get(id).unwrap_or_else(|| panic!("the run {id} is lost"));

@@ -10,8 +10,23 @@ use super::*;
 const FILE: &[u8] = include_bytes!("old/schema-2.db");
 const EXPECTED: &str = include_str!("old/schema-2.json");
 
+/// Whether all that the earlier program read is there; what it did not know may have been added since.
+fn has(found: &Value, expected: &Value) -> bool {
+    match (found, expected) {
+        (Value::Object(found), Value::Object(expected)) => {
+            expected.iter().all(|(name, value)| found.get(name).is_some_and(|found| has(found, value)))
+        }
+        (Value::Array(found), Value::Array(expected)) => {
+            found.len() == expected.len()
+                && found.iter().zip(expected).all(|(found, value)| has(found, value))
+        }
+        _ => found == expected,
+    }
+}
+
 fn assert_same(found: impl serde::Serialize, expected: &Value, what: &str) {
-    assert_eq!(serde_json::to_value(found).unwrap(), *expected, "{what}");
+    let found = serde_json::to_value(found).unwrap();
+    assert!(has(&found, expected), "{what}: {found:#} lacks something of {expected:#}");
 }
 
 #[tokio::test]
@@ -31,6 +46,11 @@ async fn all_that_was_kept_is_read_back() {
             let page = &events[after..events.len().min(after + 7)];
             assert_same(store.events(id, after as u64, 7).await.unwrap(), &Value::from(page), "a page");
         }
+    }
+    let rows = store.runs(RunFilter { limit: 10, ..RunFilter::default() }).await.unwrap();
+    assert_eq!(rows.len(), 5);
+    for row in rows {
+        assert_eq!(row, RunRow::from(&store.run(row.run_id).await.unwrap().unwrap()), "as a list shows it");
     }
     assert_same(store.schedules().await.unwrap(), &expected["schedules"], "schedules");
     assert_same(store.security_records().await.unwrap(), &expected["security"], "security records");

@@ -178,9 +178,8 @@ async fn values_too_deep_to_be_read_back_are_refused_alone() {
         append.summary.result = Some(Arc::new(value));
         more(append)
     };
-    // The summary adds a level of its own.
-    let deepest = nested(codec::MAX_DEPTH - 1);
-    let writes = vec![create(run, owner), with(nested(codec::MAX_DEPTH), 1), with(deepest.clone(), 1)];
+    let deepest = nested(codec::MAX_DEPTH);
+    let writes = vec![create(run, owner), with(nested(codec::MAX_DEPTH + 1), 1), with(deepest.clone(), 1)];
     let answers = store.write(writes).await.unwrap();
     let refused = answers[1].as_ref().unwrap_err();
     assert_eq!(*refused, WriteError::TooLarge { run_id: id, unit: "levels", limit: codec::MAX_DEPTH });
@@ -212,6 +211,8 @@ async fn queries_follow_an_index() {
     });
     let others = [
         codec::RECORD,
+        codec::ROW,
+        "UPDATE runs INDEXED BY runs_live SET owner = NULL WHERE status < 3 AND owner IS NOT NULL",
         "SELECT id FROM runs WHERE owner IS NULL AND status < 3 ORDER BY id LIMIT ?1",
         "SELECT id, pipeline, version FROM runs
          WHERE finished_at IS NOT NULL AND finished_at < ?1 AND status >= 3 ORDER BY finished_at LIMIT ?2",
@@ -229,6 +230,7 @@ async fn queries_follow_an_index() {
         "DELETE FROM cache WHERE expires_at <= ?1",
     ];
     for sql in lists.chain(others.map(str::to_owned)) {
+        let is_of_live_runs = sql.contains("runs_live") && !sql.contains("pipeline = ");
         let plan: Vec<String> = store
             .readers
             .read(move |connection| {
@@ -239,10 +241,47 @@ async fn queries_follow_an_index() {
             .await
             .unwrap();
         let ordered = plan.iter().all(|line| !line.contains("TEMP B-TREE"));
-        // The index of unheld runs has nothing in it but what is looked for.
-        let sought = plan.iter().all(|line| !line.starts_with("SCAN") || line.contains("runs_unheld"));
-        assert!(ordered && sought, "{plan:#?}");
+        // An index of unheld runs has nothing in it but what is looked for, and that of runs under way little else.
+        let sought = plan.iter().all(|line| {
+            !line.starts_with("SCAN") || line.contains("runs_unheld") || line.contains("runs_live")
+        });
+        assert!((ordered || is_of_live_runs) && sought, "{plan:#?}");
     }
+}
+
+/// A relaxed commit is acknowledged before it is on the disk, and is brought there without another one.
+#[tokio::test]
+async fn relaxed_commits_reach_the_disk_by_themselves() {
+    let directory = TempDir::new().unwrap();
+    let options = SqliteOptions {
+        durability: Durability::Relaxed,
+        ..SqliteOptions::new(directory.path().join("t.db"))
+    };
+    let (done, synced) = std::sync::mpsc::channel();
+    let (let_go, held) = std::sync::mpsc::channel::<()>();
+    let opened = open::open(&options).unwrap();
+    let mut log = syncing::sync_log(&opened.path);
+    let sync = move || {
+        held.recv().unwrap();
+        log()?;
+        done.send(()).unwrap();
+        Ok(())
+    };
+    let store = SqliteStore::start(opened, Durability::Relaxed, sync).unwrap();
+    for _ in 0..50 {
+        let answers = store.write(vec![create(record("p", 0), Uuid::now_v7())]).await.unwrap();
+        assert!(answers[0].is_ok(), "while the disk does not answer");
+    }
+    assert!(synced.try_recv().is_err());
+    (0..3).for_each(|_| let_go.send(()).unwrap());
+    let soon = std::time::Duration::from_secs(20);
+    synced.recv_timeout(soon).unwrap();
+    let rest = synced.recv_timeout(std::time::Duration::from_millis(200));
+    assert!(synced.try_recv().is_err(), "50 commits in two at most: {rest:?}");
+    store.write(vec![create(record("p", 0), Uuid::now_v7())]).await.unwrap();
+    synced.recv_timeout(soon).unwrap();
+    let_go.send(()).unwrap();
+    store.close().await;
 }
 
 #[tokio::test]
