@@ -141,6 +141,7 @@ fn ended(status: RunStatus, number: usize) -> RunSummary {
         attempt: Some(1),
         message: "exit code 3".into(),
         timed_out: false,
+        not_undone: Vec::new(),
     };
     RunSummary {
         status,
