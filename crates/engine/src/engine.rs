@@ -1,6 +1,6 @@
 //! What callers ask of a running engine: runs, and control of them.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -12,14 +12,23 @@ use tokio::sync::oneshot;
 
 use crate::admission::Limit;
 use crate::catalog::{Registered, any_kind};
+use crate::ending::Ending;
 use crate::error::{ControlError, SubmitError};
-use crate::handle::{Engine, Inner};
+use crate::handle::Engine;
 use crate::hub::{Watched, Watcher};
-use crate::inbox::{Message, NewRun};
+use crate::inbox::{Message, NewRun, Waiter};
 use crate::submission::{Submission, Submitted};
 
-/// First and longest pause before looking again at a run that this engine does not drive.
-const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+/// What a new run has beside what was asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Beside {
+    /// Values of steps, by index, that need not be made again.
+    pub(crate) reuse: Vec<(u32, Arc<Value>)>,
+    /// The dead letter, by run and step run, that it replays.
+    pub(crate) replays: Option<(RunId, u32)>,
+    /// Who is told of its end.
+    pub(crate) waiter: Option<Waiter>,
+}
 
 impl Engine {
     /// Asks for a run. After return the run is in the store and will be carried out, come what may.
@@ -40,7 +49,29 @@ impl Engine {
         submission: Submission,
         most: Option<usize>,
     ) -> Result<Submitted, SubmitError> {
-        self.submit_reusing(submission, Vec::new(), most, None).await
+        self.submit_with(submission, most, Beside::default()).await
+    }
+
+    /// As [`Engine::submit_within`], for who wants to know how it ends: the end is told by who drives the run, however
+    /// soon it comes. [`Engine::wait`] has to read the log of a run that has ended when it is asked.
+    ///
+    /// # Errors
+    /// [`SubmitError`]; nothing has been started then.
+    pub async fn submit_to_end(
+        &self,
+        submission: Submission,
+        most: Option<usize>,
+    ) -> Result<(Submitted, Ending), SubmitError> {
+        let (told, end) = oneshot::channel();
+        let beside = Beside { waiter: Some(told), ..Beside::default() };
+        let submitted = self.submit_with(submission, most, beside).await?;
+        let ending = Ending::new(Arc::downgrade(&self.0), submitted.run_id, Some(end));
+        Ok((submitted, ending))
+    }
+
+    /// The end of a run that was asked for before.
+    pub fn ending(&self, run_id: RunId) -> Ending {
+        Ending::new(Arc::downgrade(&self.0), run_id, None)
     }
 
     /// The run of an earlier request with that idempotency key: asking for it again starts nothing.
@@ -56,14 +87,14 @@ impl Engine {
         Ok(found.map(|run| Submitted { run_id: run.run_id, status: run.summary.status, created: false }))
     }
 
-    pub(crate) async fn submit_reusing(
+    pub(crate) async fn submit_with(
         &self,
         submission: Submission,
-        reuse: Vec<(u32, Arc<Value>)>,
         most: Option<usize>,
-        replays: Option<(RunId, u32)>,
+        beside: Beside,
     ) -> Result<Submitted, SubmitError> {
         let Submission { pipeline_id, parameters, idempotency_key, priority, trigger } = submission;
+        let Beside { reuse, replays, waiter } = beside;
         let registered =
             self.pipeline(&pipeline_id).ok_or(SubmitError::UnknownPipeline(pipeline_id.clone()))?;
         let parameters = registered.plan.check_parameters(parameters).map_err(SubmitError::Parameters)?;
@@ -97,7 +128,7 @@ impl Engine {
         };
         let (reply, answer) = oneshot::channel();
         let run_id = record.run_id;
-        let new = NewRun { record, open, limits, plan: Arc::clone(&registered.plan), replays, reply };
+        let new = NewRun { record, open, limits, plan: Arc::clone(&registered.plan), replays, waiter, reply };
         self.send(run_id, Message::Submit(Box::new(new))).await.map_err(|()| SubmitError::ShuttingDown)?;
         answer.await.map_err(|_| SubmitError::ShuttingDown)?
     }
@@ -107,8 +138,7 @@ impl Engine {
     /// # Errors
     /// [`ControlError::UnknownRun`] and failures of the store.
     pub async fn wait(&self, run_id: RunId, timeout: Duration) -> Result<Option<RunView>, ControlError> {
-        let ended = ended(Arc::downgrade(&self.0), run_id);
-        tokio::time::timeout(timeout, ended).await.map_or(Ok(None), |ended| ended.map(Some))
+        self.ending(run_id).wait(timeout).await
     }
 
     /// A run as it is now.
@@ -247,26 +277,5 @@ impl Engine {
             }
             Err(_) => Err(ControlError::ShuttingDown),
         }
-    }
-}
-
-/// Waits for a run to end, without keeping the engine alive meanwhile.
-pub(crate) async fn ended(engine: Weak<Inner>, run_id: RunId) -> Result<RunView, ControlError> {
-    let upgrade = || engine.upgrade().map(Engine).ok_or(ControlError::ShuttingDown);
-    let mut pause = LOOK_AGAIN.0;
-    loop {
-        let (reply, answer) = oneshot::channel();
-        let asked = upgrade()?.send(run_id, Message::Wait { run_id, reply }).await;
-        asked.map_err(|()| ControlError::ShuttingDown)?;
-        if let Some(view) = answer.await.map_err(|_| ControlError::ShuttingDown)? {
-            return Ok(*view);
-        }
-        let view = upgrade()?.run(run_id).await?;
-        if view.status.is_terminal() {
-            return Ok(view);
-        }
-        // Nobody here drives it: another process does, or this one has not taken it up yet.
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(LOOK_AGAIN.1);
     }
 }

@@ -6,6 +6,7 @@ use taskiq_flow_core::plan::index;
 use taskiq_flow_core::run::RunStatus;
 use taskiq_flow_store::{RunRecord, Trigger};
 
+use crate::engine::Beside;
 use crate::error::{ControlError, SubmitError};
 use crate::handle::Engine;
 use crate::submission::{Submission, Submitted};
@@ -94,6 +95,7 @@ impl Engine {
             priority: None,
             trigger,
         };
-        Ok(self.submit_reusing(submission, reuse, most, replays).await?)
+        let beside = Beside { reuse, replays, ..Beside::default() };
+        Ok(self.submit_with(submission, most, beside).await?)
     }
 }

@@ -26,6 +26,12 @@ const MIN_FLUSH: Duration = Duration::from_millis(500);
 /// What came of controlling a run; none when the shard does not have it.
 pub(crate) type Controlled = Option<Result<(), ControlError>>;
 
+/// A run as it is shown; none when the shard does not have it, or not any more.
+pub(crate) type Shown = Option<Box<RunView>>;
+
+/// Who is told of the end of a run.
+pub(crate) type Waiter = oneshot::Sender<Shown>;
+
 /// What is sent to the shard of a run.
 #[derive(Debug)]
 pub(crate) enum Message {
@@ -40,9 +46,9 @@ pub(crate) enum Message {
     /// An attempt has ended.
     Finished(Finished),
     /// Show the run when it has ended. The answer is none when the shard does not have it, or not any more.
-    Wait { run_id: RunId, reply: oneshot::Sender<Option<Box<RunView>>> },
+    Wait { run_id: RunId, reply: Waiter },
     /// Show the run. The answer is none when the shard does not have it.
-    View { run_id: RunId, reply: oneshot::Sender<Option<Box<RunView>>> },
+    View { run_id: RunId, reply: oneshot::Sender<Shown> },
     /// Show the items of a step. The outer none: the shard does not have the run; the inner: the run has no such step.
     Items {
         run_id: RunId,
@@ -64,6 +70,8 @@ pub(crate) struct NewRun {
     pub(crate) plan: Arc<Plan>,
     /// The dead letter, by run and step run, that it replays.
     pub(crate) replays: Option<(RunId, u32)>,
+    /// Who wants to be told how it ends.
+    pub(crate) waiter: Option<Waiter>,
     pub(crate) reply: oneshot::Sender<Result<Submitted, SubmitError>>,
 }
 

@@ -5,6 +5,7 @@
 //! answer, nothing goes on and nothing is forgotten.
 
 mod commit;
+mod evaluate;
 mod turn;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -14,9 +15,9 @@ use futures_util::{FutureExt, StreamExt};
 use serde_json::Value;
 use taskiq_flow_broker::Broker;
 use taskiq_flow_core::id::{PipelineId, RunId};
-use taskiq_flow_core::run::{Run, RunView, Work};
+use taskiq_flow_core::run::{Run, Work};
 use taskiq_flow_store::{Fence, Store};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::time::DelayQueue;
 use tokio_util::time::delay_queue::{Expired, Key};
@@ -27,9 +28,9 @@ use crate::by_run::ByRun;
 use crate::clock::Clock;
 use crate::handle::Inner;
 use crate::hub::EventHub;
-use crate::inbox::Message;
+use crate::inbox::{Message, Waiter};
 use crate::inflight::Inflight;
-use crate::measure::RunCounters;
+use crate::measure::{AttemptDurations, RunCounters};
 use crate::open::{OpenRun, OpenRuns};
 
 /// Messages, or timers, that a shard takes at once.
@@ -59,6 +60,8 @@ pub(crate) fn spawn(inner: &Arc<Inner>, inboxes: Vec<mpsc::Receiver<Message>>) {
             starting: VecDeque::new(),
             timers: DelayQueue::new(),
             outgoing: Vec::new(),
+            unevaluated: VecDeque::new(),
+            took: Arc::clone(&inner.took),
             again: Vec::new(),
             draining: false,
         };
@@ -89,6 +92,9 @@ struct Shard {
     /// Attempts that are handed to the broker when all that was decided with them is durable.
     #[expect(clippy::vec_box, reason = "so they come from the machine, and so they go on")]
     outgoing: Vec<Box<Work>>,
+    /// Expressions that this shard is to evaluate and has not come to. That their steps have started is durable.
+    unevaluated: VecDeque<Box<Work>>,
+    took: Arc<AttemptDurations>,
     /// What the shard has to tell itself.
     again: Vec<Message>,
     draining: bool,
@@ -105,7 +111,7 @@ struct Driven {
     _open: Option<OpenRun>,
     /// Its timers that have not rung. The key of one that has is given to another run's.
     timers: HashSet<Key>,
-    waiters: Vec<oneshot::Sender<Option<Box<RunView>>>>,
+    waiters: Vec<Waiter>,
     /// Where its decisions of a turn are, once it has made one.
     decided_at: usize,
 }
@@ -130,7 +136,19 @@ impl Shard {
         let mut alarms = Vec::new();
         loop {
             batch.append(&mut self.again);
-            if batch.is_empty() {
+            if !batch.is_empty() || !self.unevaluated.is_empty() {
+                // Goes on at once, takes along what has come meanwhile, and lets others have the thread first.
+                tokio::task::yield_now().await;
+                if self.stop.is_cancelled() {
+                    return;
+                }
+                while batch.len() < BATCH
+                    && let Ok(message) = self.inbox.try_recv()
+                {
+                    batch.push(message);
+                }
+                self.rung_by_now(&mut alarms);
+            } else {
                 tokio::select! {
                     count = self.inbox.recv_many(&mut batch, BATCH) => {
                         if count == 0 {
@@ -139,18 +157,22 @@ impl Shard {
                     }
                     Some(expired) = self.timers.next(), if !self.timers.is_empty() => {
                         alarms.push(Rung::from(expired));
-                        // Those whose time has come too are taken along: one write serves them all.
-                        while alarms.len() < BATCH
-                            && let Some(Some(expired)) = self.timers.next().now_or_never()
-                        {
-                            alarms.push(Rung::from(expired));
-                        }
+                        self.rung_by_now(&mut alarms);
                     }
                     () = self.admission.wait(self.place) => {}
                     () = self.stop.cancelled() => return,
                 }
             }
             self.turn(&mut batch, &mut alarms).await;
+        }
+    }
+
+    /// Takes the timers whose time has come: one write serves them all.
+    fn rung_by_now(&mut self, alarms: &mut Vec<Rung>) {
+        while alarms.len() < BATCH
+            && let Some(Some(expired)) = self.timers.next().now_or_never()
+        {
+            alarms.push(Rung::from(expired));
         }
     }
 }

@@ -17,15 +17,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::engine::ended;
+use crate::ending::Ending;
 use crate::error::{ControlError, SubmitError};
-use crate::exec::{Execution, Executors};
+use crate::exec::{Execution, Executors, panicked};
 use crate::handle::{Engine, Inner};
 use crate::inbox::{Finished, Message};
 use crate::inflight::{AttemptKey, Inflight};
 use crate::measure::AttemptDurations;
 use crate::resources::Machine;
-use crate::submission::Submission;
+use crate::submission::{Submission, Submitted};
 
 /// Pause before a broker that failed is asked for work again.
 const BROKER_PAUSE: Duration = Duration::from_secs(1);
@@ -268,7 +268,7 @@ async fn carry_out(executors: Arc<Executors>, mut work: Box<Work>) -> Ended {
     };
     let execution = match execution {
         Ok(Ok(execution)) => execution,
-        Ok(Err(_)) => Execution::failed(Failure::error("the task panicked").code("panic")),
+        Ok(Err(_)) => Execution::failed(panicked()),
         Err(limit) => Execution::failed(too_long(limit)),
     };
     Ended { work, execution, duration: started.elapsed() }
@@ -301,12 +301,12 @@ async fn inner_run(engine: &Weak<Inner>, work: &Work, token: &CancellationToken)
         return Some(Execution::failed(Failure::permanent("is no sub-pipeline")));
     };
     let limit = work.timeout().unwrap_or(Duration::MAX);
-    let run_id = match submit_inner(engine, work, pipeline_id, token).await? {
-        Ok(run_id) => run_id,
+    let (run_id, mut ending) = match submit_inner(engine, work, pipeline_id, token).await? {
+        Ok((submitted, ending)) => (submitted.run_id, ending),
         Err(failure) => return Some(Execution::failed(failure)),
     };
     let ended = tokio::select! {
-        ended = tokio::time::timeout(limit, ended(Weak::clone(engine), run_id)) => ended,
+        ended = tokio::time::timeout(limit, ending.come()) => ended,
         () = token.cancelled() => {
             cancel_inner(engine, run_id, "the run that started it was stopped").await;
             return Some(Execution::failed(Failure::error(STOPPED)));
@@ -336,7 +336,7 @@ async fn submit_inner(
     work: &Work,
     pipeline_id: &PipelineId,
     token: &CancellationToken,
-) -> Option<Result<RunId, Failure>> {
+) -> Option<Result<(Submitted, Ending), Failure>> {
     let submission = Submission {
         pipeline_id: pipeline_id.clone(),
         parameters: work.inputs.to_json_object(),
@@ -346,9 +346,9 @@ async fn submit_inner(
         trigger: Trigger::Step { run_id: work.run_id, step_run: work.step_run },
     };
     loop {
-        let submitted = engine.upgrade().map(Engine)?.submit(submission.clone()).await;
+        let submitted = engine.upgrade().map(Engine)?.submit_to_end(submission.clone(), None).await;
         return Some(match submitted {
-            Ok(submitted) => Ok(submitted.run_id),
+            Ok(submitted) => Ok(submitted),
             Err(SubmitError::ShuttingDown) => return None,
             Err(SubmitError::Store(error)) if error.may_pass() => {
                 tokio::select! {

@@ -126,12 +126,12 @@ pub(crate) async fn execute_pipeline(
         idempotency_key: idempotency_key(&headers)?,
         priority: priority.map_err(|error| Problem::invalid_field("priority", error.to_string()))?,
     };
-    let (pipeline_id, submitted) = runs::start(&state, &caller, &permit, start).await?;
+    let (pipeline_id, submitted, ending) = runs::start(&state, &caller, &permit, start).await?;
     let run_id = submitted.run_id;
     let mut status = submitted.status;
     let mut answer = None;
     if execution.wait {
-        answer = runs::wait(&state, &permit, run_id, Duration::from_secs_f64(timeout)).await?;
+        answer = runs::wait(&state, &permit, ending, Duration::from_secs_f64(timeout)).await?;
         if answer.is_none() {
             status = state.engine().run(run_id).await?.status;
         }

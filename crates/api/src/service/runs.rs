@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 use taskiq_flow_core::definition::Priority;
-use taskiq_flow_core::id::{PipelineId, RunId};
+use taskiq_flow_core::id::PipelineId;
 use taskiq_flow_core::run::{ItemFilter, RunStatus};
-use taskiq_flow_engine::{ControlError, Fork, Submission, Submitted};
+use taskiq_flow_engine::{ControlError, Ending, Fork, Submission, Submitted};
 use taskiq_flow_security::policy::Resource;
 use taskiq_flow_security::{Admission, Permission, Permit, Principal};
 use taskiq_flow_store::{RunFilter, RunRecord, Trigger};
@@ -30,7 +30,7 @@ pub(crate) async fn start(
     caller: &Admission,
     permit: &Permit,
     start: Start,
-) -> Result<(PipelineId, Submitted), Problem> {
+) -> Result<(PipelineId, Submitted, Ending), Problem> {
     let registered = pipelines::of_permit(state, permit)?;
     let pipeline_id = registered.id().clone();
     let own = registered.plan.pipeline().priority;
@@ -50,11 +50,13 @@ pub(crate) async fn start(
         submission.idempotency_key.as_deref().filter(|_| state.guard().has_quota(pipeline_id.as_str()))
         && let Some(submitted) = state.engine().submitted(&pipeline_id, key).await?
     {
-        return Ok((pipeline_id, submitted));
+        let ending = state.engine().ending(submitted.run_id);
+        return Ok((pipeline_id, submitted, ending));
     }
     let most = quota::spend(state, caller, &registered, &submission.parameters).await?;
-    let submitted = state.engine().submit_within(submission, most).await;
-    Ok((pipeline_id, submitted.map_err(|error| quota::refused(state, caller, error))?))
+    let submitted = state.engine().submit_to_end(submission, most).await;
+    let (submitted, ending) = submitted.map_err(|error| quota::refused(state, caller, error))?;
+    Ok((pipeline_id, submitted, ending))
 }
 
 fn administers(state: &AppState, permit: &Permit, pipeline: &PipelineId) -> bool {
@@ -83,13 +85,13 @@ fn key_of(principal: &Principal, key: &str) -> String {
 pub(crate) async fn wait(
     state: &AppState,
     permit: &Permit,
-    run_id: RunId,
+    mut ending: Ending,
     timeout: Duration,
 ) -> Result<Option<Finished>, Problem> {
-    let Some(run) = state.engine().wait(run_id, timeout).await? else { return Ok(None) };
+    let Some(run) = ending.wait(timeout).await? else { return Ok(None) };
     let readable = pipelines::may_read(state.guard(), permit.principal(), &run.pipeline_id);
     Ok(Some(Finished {
-        run_id,
+        run_id: run.run_id,
         pipeline_id: run.pipeline_id,
         status: run.status.as_str(),
         result: run.result.filter(|_| readable),

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use taskiq_flow_broker::{TaskCall, TaskContext, TaskError, TaskRegistry};
 use taskiq_flow_core::definition::TaskKind;
+use taskiq_flow_core::expr::{Expr, Inputs};
 use taskiq_flow_core::run::{Failure, Outcome, Work};
 use tokio_util::task::TaskTracker;
 
@@ -29,6 +30,19 @@ pub(crate) struct Executors {
     registry: TaskRegistry,
     http: http::HttpExecutor,
     command: command::CommandExecutor,
+}
+
+/// What an expression comes to. It needs nothing and does nothing, so that it can be carried out anywhere.
+pub(crate) fn evaluated(expr: &Expr, inputs: &Inputs) -> Outcome {
+    match expr.evaluate(inputs) {
+        Ok(value) => Outcome::Completed(Arc::new(value)),
+        Err(error) => Outcome::Failed(Failure::permanent(error.to_string()).code("expression")),
+    }
+}
+
+/// What is said of an attempt that panicked.
+pub(crate) fn panicked() -> Failure {
+    Failure::error("the task panicked").code("panic")
 }
 
 impl Execution {
@@ -69,10 +83,7 @@ impl Executors {
     pub(crate) async fn execute(&self, work: &mut Work) -> Execution {
         let plan_body = Arc::clone(&work.plan_body);
         match &plan_body.body().kind {
-            TaskKind::Expression(expr) => {
-                let value = expr.evaluate(&work.inputs);
-                value.map_err(|error| Failure::permanent(error.to_string()).code("expression")).into()
-            }
+            TaskKind::Expression(expr) => Execution { outcome: evaluated(expr, &work.inputs), log: None },
             TaskKind::Command(spec) => self.command.execute(spec, work).await,
             TaskKind::Http(spec) => self.http.execute(spec, work).await.into(),
             TaskKind::Task(name) => self.call(name, work).await.into(),

@@ -11,7 +11,7 @@ use taskiq_flow_store::{ScheduleRecord, StoreError, Trigger};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::ended;
+use crate::ending::ended;
 use crate::error::{ControlError, StartError, SubmitError};
 use crate::handle::{Engine, Inner};
 use crate::submission::Submission;

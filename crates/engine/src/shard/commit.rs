@@ -141,8 +141,8 @@ impl Shard {
         let _ = reply.send(answer);
     }
 
-    /// Cancels the older runs that a new one takes the place of. The state of the new one: queued, unless it is not
-    /// to be carried out.
+    /// Cancels the older runs that a new one takes the place of. The state of the new one, as it was asked for: queued,
+    /// unless it is not to be carried out.
     fn make_way_for(&self, run_id: RunId) -> RunStatus {
         let Some(driven) = self.runs.get(&run_id) else { return RunStatus::Queued };
         let superseded = driven.place.as_ref().map(Place::supersede).unwrap_or_default();
@@ -159,8 +159,8 @@ impl Shard {
                 }
             });
         }
-        let status = driven.run.status();
-        if status.is_terminal() { status } else { RunStatus::Queued }
+        let skipped = driven.run.status().is_terminal() && driven.run.times().0.is_none();
+        if skipped { driven.run.status() } else { RunStatus::Queued }
     }
 
     async fn appended(&mut self, changed: Appended, answer: Result<Written, WriteError>) {

@@ -1,13 +1,15 @@
 //! One turn of a shard: what has come in becomes decisions, which `commit` then makes durable and carries out.
 
-use std::collections::HashSet;
+use std::collections::hash_map::Entry;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use taskiq_flow_core::id::{PipelineId, RunId};
-use taskiq_flow_core::run::{Command, Effects, Event, IllegalEvent, Input, Run, RunStatus};
+use taskiq_flow_core::run::{Command, Effects, Event, IllegalEvent, Input, Run, RunStatus, Work};
 use taskiq_flow_store::{Fence, RunRecord, StepLog};
 use tokio::sync::oneshot;
 
+use super::evaluate::is_evaluated_here;
 use super::{Alarm, Driven, Rung, Shard};
 use crate::admission::{Answer, Candidate, Place};
 use crate::error::{ControlError, SubmitError};
@@ -24,6 +26,10 @@ pub(super) struct Turn {
     /// To be answered once all is durable.
     pub(super) controls: Vec<(oneshot::Sender<Controlled>, Controlled)>,
     pub(super) after: Vec<Message>,
+    /// Expressions to be evaluated within this turn, or the next one.
+    pub(super) unevaluated: VecDeque<Box<Work>>,
+    /// Nothing new is to be begun.
+    pub(super) draining: bool,
 }
 
 /// A run that is to be created.
@@ -55,7 +61,14 @@ impl Turn {
         &mut self.changed[driven.decided_at]
     }
 
-    fn add(&mut self, run_id: RunId, driven: &mut Driven, effects: Effects) {
+    fn add(&mut self, run_id: RunId, driven: &mut Driven, mut effects: Effects) {
+        if !self.draining {
+            let expressions = effects.commands.extract_if(.., |command| is_evaluated_here(command));
+            self.unevaluated.extend(expressions.filter_map(|command| match command {
+                Command::Dispatch(work) => Some(work),
+                _ => None,
+            }));
+        }
         let changed = self.of(run_id, driven);
         if changed.events.is_empty() && changed.commands.is_empty() {
             (changed.events, changed.commands) = (effects.events, effects.commands);
@@ -66,7 +79,12 @@ impl Turn {
     }
 
     /// Notes what an input that cannot be refused has come to.
-    fn note(&mut self, run_id: RunId, driven: &mut Driven, effects: Result<Effects, IllegalEvent>) {
+    pub(super) fn note(
+        &mut self,
+        run_id: RunId,
+        driven: &mut Driven,
+        effects: Result<Effects, IllegalEvent>,
+    ) {
         match effects {
             Ok(effects) if effects.events.is_empty() && effects.commands.is_empty() => {}
             Ok(effects) => self.add(run_id, driven, effects),
@@ -77,31 +95,26 @@ impl Turn {
 
 impl Shard {
     pub(super) async fn turn(&mut self, batch: &mut Vec<Message>, alarms: &mut Vec<Rung>) {
-        let mut turn = Turn::default();
+        let mut turn = Turn { draining: self.draining, ..Turn::default() };
+        turn.unevaluated = std::mem::take(&mut self.unevaluated);
         for message in batch.drain(..) {
             self.take(message, &mut turn);
         }
         for rung in alarms.drain(..) {
             self.ring(&rung, &mut turn);
         }
-        loop {
-            self.let_in(&mut turn);
-            if turn.created.is_empty() && turn.changed.is_empty() {
-                break;
-            }
-            let (controls, after) = (std::mem::take(&mut turn.controls), std::mem::take(&mut turn.after));
-            if !self.commit(std::mem::take(&mut turn)).await {
-                // Nobody is told what may never have been; whoever asked learns that the engine stops.
-                return;
-            }
-            turn.controls = controls;
-            turn.after = after;
+        self.let_in(&mut turn);
+        self.evaluate(&mut turn);
+        let (controls, after) = (std::mem::take(&mut turn.controls), std::mem::take(&mut turn.after));
+        if !self.commit(turn).await {
+            // Nobody is told what may never have been; whoever asked learns that the engine stops.
+            return;
         }
-        for (reply, answer) in turn.controls {
+        for (reply, answer) in controls {
             // The only error is that the caller has gone.
             let _ = reply.send(answer);
         }
-        for message in turn.after {
+        for message in after {
             self.answer(message);
         }
     }
@@ -135,6 +148,7 @@ impl Shard {
             Message::Finished(finished) => self.finished(finished, turn),
             Message::Drain { .. } => {
                 self.draining = true;
+                turn.draining = true;
                 turn.after.push(message);
             }
             message => turn.after.push(message),
@@ -142,7 +156,7 @@ impl Shard {
     }
 
     fn submit(&mut self, new: NewRun, turn: &mut Turn) {
-        let NewRun { record, open, limits, plan, replays, reply } = new;
+        let NewRun { record, open, limits, plan, replays, waiter, reply } = new;
         if self.draining {
             let _ = reply.send(Err(SubmitError::ShuttingDown));
             return;
@@ -166,7 +180,7 @@ impl Shard {
         let skipped = skip.map(|reason| run.handle(Input::Skip { reason: reason.into() }, self.clock.now()));
         let fence = Fence { owner: self.owner, token: 1 };
         let pipeline_id = record.pipeline_id.clone();
-        self.drive(run, fence, record.reuse.clone(), place, open);
+        self.drive(run, fence, record.reuse.clone(), place, open).waiters.extend(waiter);
         turn.created.push(Created { run_id, pipeline_id, record: Some(Box::new(record)), replays, reply });
         if let (Some(effects), Some(driven)) = (skipped, self.runs.get_mut(&run_id)) {
             turn.note(run_id, driven, effects);
@@ -187,8 +201,8 @@ impl Shard {
             }
             place
         });
-        self.drive(run, fence, reuse, Some(place), open);
-        if started && let Some(driven) = self.runs.get_mut(&run_id) {
+        let driven = self.drive(run, fence, reuse, Some(place), open);
+        if started {
             turn.note(run_id, driven, effects);
         }
     }
@@ -200,7 +214,7 @@ impl Shard {
         reuse: Vec<(u32, Arc<serde_json::Value>)>,
         place: Option<Place>,
         open: Option<OpenRun>,
-    ) {
+    ) -> &mut Driven {
         let run_id = run.id();
         let driven = Driven {
             run,
@@ -212,7 +226,13 @@ impl Shard {
             waiters: Vec::new(),
             decided_at: 0,
         };
-        self.runs.insert(run_id, driven);
+        match self.runs.entry(run_id) {
+            Entry::Occupied(mut entry) => {
+                entry.insert(driven);
+                entry.into_mut()
+            }
+            Entry::Vacant(entry) => entry.insert(driven),
+        }
     }
 
     /// Starts the runs that have their place.

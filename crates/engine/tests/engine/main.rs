@@ -7,6 +7,7 @@ mod bounds;
 mod commands;
 mod control;
 mod deadlines;
+mod expressions;
 mod faulty;
 mod forks;
 mod hardships;
