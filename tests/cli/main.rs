@@ -10,6 +10,7 @@ mod keys;
 mod mutual;
 mod page;
 mod runs;
+mod schedules;
 mod security;
 mod selftest;
 mod serve;

@@ -17,7 +17,7 @@ const BROKEN: &str = "id: broken\ntasks:\n  - { name: good, expression: \"1\", o
 const ASK: &str = "id: ask\ntasks:\n  - { name: decide, wait: { signal: approve }, output: answer }\n  \
     - { name: after, expression: \"answer.by\", inputs: [answer], output: by }\n";
 
-fn server() -> ServerBuilder {
+pub(crate) fn server() -> ServerBuilder {
     let keys = json!({
         "root": {"id": "boss", "role": "admin", "permissions": ["admin"]},
         "reader": {"id": "viewer-1", "role": "viewer", "permissions": ["read"]},
@@ -32,17 +32,17 @@ fn server() -> ServerBuilder {
 }
 
 /// The command line of whoever has this key.
-struct User {
+pub(crate) struct User {
     cli: Cli,
     url: String,
 }
 
 impl User {
-    fn new(server: &Server, key: &str) -> Self {
+    pub(crate) fn new(server: &Server, key: &str) -> Self {
         Self { cli: Cli::new(PROGRAM).env("TASKIQ_FLOW_API_KEY", key).limit(LIMIT), url: server.url() }
     }
 
-    async fn run(&self, arguments: &[&str]) -> Exit {
+    pub(crate) async fn run(&self, arguments: &[&str]) -> Exit {
         self.cli.run([arguments, &["--url", &self.url]].concat()).await
     }
 
@@ -51,13 +51,13 @@ impl User {
     }
 
     /// What a command that succeeds prints.
-    async fn out(&self, arguments: &[&str]) -> String {
+    pub(crate) async fn out(&self, arguments: &[&str]) -> String {
         let exit = self.run(arguments).await;
         assert_eq!(exit.code, Some(0), "{arguments:?}: {}", exit.output());
         exit.stdout.trim_end().to_owned()
     }
 
-    async fn json(&self, arguments: &[&str]) -> Value {
+    pub(crate) async fn json(&self, arguments: &[&str]) -> Value {
         let text = self.out(&[arguments, &["--json"]].concat()).await;
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {text}"))
     }

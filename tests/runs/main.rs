@@ -8,4 +8,5 @@ mod examples;
 mod forecast;
 mod parameters;
 mod recovery;
+mod schedules;
 mod support;

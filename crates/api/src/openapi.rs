@@ -61,6 +61,8 @@ use crate::{docs, handlers, model, ui, ws};
         handlers::schedules::pause_schedule,
         handlers::schedules::resume_schedule,
         handlers::schedules::trigger_schedule,
+        handlers::schedules::list_firings,
+        handlers::schedules::backfill_schedule,
         handlers::security::get_security_config,
         handlers::explain::explain,
         handlers::reload::reload,

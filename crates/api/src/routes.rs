@@ -87,6 +87,8 @@ pub static ROUTES: &[Route] = &[
     route("delete_schedule", endpoint::SCHEDULES, Method::DELETE, &["/schedules/{id}"], Schedule(Execute), CHANGES, || delete(schedules::delete_schedule)),
     route("pause_schedule", endpoint::SCHEDULES, POST, &["/schedules/{id}/pause"], Schedule(Execute), CHANGES, || post(schedules::pause_schedule)),
     route("resume_schedule", endpoint::SCHEDULES, POST, &["/schedules/{id}/resume"], Schedule(Execute), CHANGES, || post(schedules::resume_schedule)),
+    route("list_firings", endpoint::SCHEDULES, GET, &["/schedules/{id}/firings"], Schedule(Read), READS, || get(schedules::list_firings)),
+    route("backfill_schedule", endpoint::SCHEDULES, POST, &["/schedules/{id}/backfill"], Schedule(Execute), Some(PipelineExecute), || post(schedules::backfill_schedule)),
     route("trigger_schedule", endpoint::SCHEDULES, POST, &["/schedules/{id}/trigger"], Schedule(Execute), Some(PipelineExecute), || post(schedules::trigger_schedule)),
 
     route("get_security_config", endpoint::SECURITY_ADMIN, GET, &["/security/config"], SecurityAdmin, None, || get(security::get_security_config)),

@@ -4,6 +4,7 @@ mod audit;
 mod dead;
 mod pipelines;
 mod runs;
+mod schedules;
 mod token;
 
 use std::path::PathBuf;
@@ -20,6 +21,9 @@ pub(crate) use self::pipelines::{CheckArgs, DagArgs, DagFormat, RunArgs, Simulat
 pub(crate) use self::runs::{
     RunsCancelArgs, RunsCommand, RunsControlArgs, RunsForkArgs, RunsListArgs, RunsShowArgs, RunsSignalArgs,
     RunsWatchArgs, TriggerArgs,
+};
+pub(crate) use self::schedules::{
+    ScheduleArgs, SchedulesBackfillArgs, SchedulesCommand, SchedulesHistoryArgs, SchedulesListArgs,
 };
 pub(crate) use self::token::{TokenCommand, TokenMintArgs, TokenRevokeArgs, TokenUnrevokeArgs};
 
@@ -55,6 +59,9 @@ pub(crate) enum Command {
     /// Look at the steps that were given up, and do them again
     #[command(subcommand)]
     Dead(DeadCommand),
+    /// Look at the schedules of a server, and control them
+    #[command(subcommand)]
+    Schedules(SchedulesCommand),
     /// Make API keys, and manage those of a server
     #[command(subcommand)]
     Key(KeyCommand),

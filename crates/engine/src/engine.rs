@@ -7,7 +7,7 @@ use serde_json::Value;
 use taskiq_flow_core::definition::{TaskKind, WaitFor};
 use taskiq_flow_core::id::{PipelineId, RunId};
 use taskiq_flow_core::run::{Input, ItemFilter, ItemPage, RunStatus, RunView};
-use taskiq_flow_store::{RunRecord, RunSummary, StoreError, Trigger};
+use taskiq_flow_store::{Firing, RunRecord, RunSummary, StoreError, Trigger};
 use tokio::sync::oneshot;
 
 use crate::admission::Limit;
@@ -16,7 +16,7 @@ use crate::ending::Ending;
 use crate::error::{ControlError, SubmitError};
 use crate::handle::Engine;
 use crate::hub::{Watched, Watcher};
-use crate::inbox::{Message, NewRun, Waiter};
+use crate::inbox::{Message, NewRun, Occasion, Waiter};
 use crate::submission::{Submission, Submitted};
 
 /// What a new run has beside what was asked for.
@@ -26,6 +26,8 @@ pub(crate) struct Beside {
     pub(crate) reuse: Vec<(u32, Arc<Value>)>,
     /// The dead letter, by run and step run, that it replays.
     pub(crate) replays: Option<(RunId, u32)>,
+    /// The time of a schedule that starts it.
+    pub(crate) firing: Option<Box<Firing>>,
     /// Who is told of its end.
     pub(crate) waiter: Option<Waiter>,
 }
@@ -87,6 +89,18 @@ impl Engine {
         Ok(found.map(|run| Submitted { run_id: run.run_id, status: run.summary.status, created: false }))
     }
 
+    /// As [`Engine::submit_within`], for a time of a schedule, which has one run whatever happens: the firing is kept
+    /// with the run, or neither is.
+    pub(crate) async fn submit_firing(
+        &self,
+        submission: Submission,
+        firing: Firing,
+        most: Option<usize>,
+    ) -> Result<Submitted, SubmitError> {
+        let beside = Beside { firing: Some(Box::new(firing)), ..Beside::default() };
+        self.submit_with(submission, most, beside).await
+    }
+
     pub(crate) async fn submit_with(
         &self,
         submission: Submission,
@@ -94,7 +108,7 @@ impl Engine {
         beside: Beside,
     ) -> Result<Submitted, SubmitError> {
         let Submission { pipeline_id, parameters, idempotency_key, priority, trigger } = submission;
-        let Beside { reuse, replays, waiter } = beside;
+        let Beside { reuse, replays, firing, waiter } = beside;
         let registered =
             self.pipeline(&pipeline_id).ok_or(SubmitError::UnknownPipeline(pipeline_id.clone()))?;
         let parameters = registered.plan.check_parameters(parameters).map_err(SubmitError::Parameters)?;
@@ -128,7 +142,9 @@ impl Engine {
         };
         let (reply, answer) = oneshot::channel();
         let run_id = record.run_id;
-        let new = NewRun { record, open, limits, plan: Arc::clone(&registered.plan), replays, waiter, reply };
+        let occasion = Occasion { firing, replays };
+        let new =
+            NewRun { record, occasion, open, limits, plan: Arc::clone(&registered.plan), waiter, reply };
         self.send(run_id, Message::Submit(Box::new(new))).await.map_err(|()| SubmitError::ShuttingDown)?;
         answer.await.map_err(|_| SubmitError::ShuttingDown)?
     }

@@ -4,6 +4,7 @@ use taskiq_flow_broker::BrokerError;
 use taskiq_flow_core::definition::FieldError;
 use taskiq_flow_core::id::{PipelineId, RunId};
 use taskiq_flow_core::run::{MAX_WAITING_SIGNALS, RunStatus};
+use taskiq_flow_core::time::Timestamp;
 use taskiq_flow_store::StoreError;
 
 /// Why a run was not accepted. Nothing has been started.
@@ -31,6 +32,14 @@ pub enum SubmitError {
         pipeline: PipelineId,
         /// How many may be.
         most: usize,
+    },
+    /// The schedule has had a run for that time, which is not kept any more.
+    #[error("schedule `{schedule}` has had its run for {due}")]
+    Fired {
+        /// The schedule.
+        schedule: String,
+        /// The time.
+        due: Timestamp,
     },
     /// The engine is shutting down.
     #[error("the server is shutting down")]

@@ -8,7 +8,7 @@ use serde_json::Value;
 use taskiq_flow_core::id::RunId;
 use taskiq_flow_core::plan::Plan;
 use taskiq_flow_core::run::{Input, ItemFilter, ItemPage, Outcome, Run, RunView};
-use taskiq_flow_store::{Fence, RunRecord};
+use taskiq_flow_store::{Fence, Firing, RunRecord};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
@@ -60,16 +60,24 @@ pub(crate) enum Message {
     Drain { reply: oneshot::Sender<()> },
 }
 
+/// What has one run at most, and is marked in the write of that run.
+#[derive(Debug, Default)]
+pub(crate) struct Occasion {
+    /// The time of a schedule that starts it.
+    pub(crate) firing: Option<Box<Firing>>,
+    /// The dead letter, by run and step run, that it replays.
+    pub(crate) replays: Option<(RunId, u32)>,
+}
+
 /// A new run.
 #[derive(Debug)]
 pub(crate) struct NewRun {
     pub(crate) record: RunRecord,
+    pub(crate) occasion: Occasion,
     /// None: it is not counted.
     pub(crate) open: Option<OpenRun>,
     pub(crate) limits: Arc<[Limit]>,
     pub(crate) plan: Arc<Plan>,
-    /// The dead letter, by run and step run, that it replays.
-    pub(crate) replays: Option<(RunId, u32)>,
     /// Who wants to be told how it ends.
     pub(crate) waiter: Option<Waiter>,
     pub(crate) reply: oneshot::Sender<Result<Submitted, SubmitError>>,

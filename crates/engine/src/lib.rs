@@ -44,5 +44,5 @@ pub use handle::Engine;
 pub use hub::{EventHub, Missed, Watched, Watcher};
 pub use options::EngineOptions;
 pub use query::{RunPage, RunSummaryView};
-pub use schedule::{ScheduleChange, ScheduleRequest};
+pub use schedule::{Backfill, BackfillTime, ScheduleChange, ScheduleRequest};
 pub use submission::{Submission, Submitted};

@@ -1,11 +1,13 @@
 //! Schedules: what starts runs by itself, at its time.
 //!
 //! One task sleeps until the next start; a change wakes it. Each schedule whose time has come then fires in a task of
-//! its own, one time after another, so that none holds up another. A firing is a run with an idempotency key made of the
-//! schedule and the time, so that a crash between the two cannot fire twice. When the times are, which of those that
-//! were missed count, and how far jitter moves a start is the calendar's affair.
+//! its own, one time after another, so that none holds up another. A firing is kept in one transaction with the run that
+//! it starts, so that a crash before or after it neither loses nor doubles it; what the schedule says of itself (how far
+//! it is) is written after it and may lag behind. When the times are, which of those that were missed count, and how far
+//! jitter moves a start is the calendar's affair.
 
 mod adopt;
+mod backfill;
 mod book;
 mod firing;
 
@@ -16,16 +18,18 @@ use taskiq_flow_core::calendar::{CalendarError, check_timezone};
 use taskiq_flow_core::definition::{CatchUp, Overlap, ScheduleRules, Timing};
 use taskiq_flow_core::id::PipelineId;
 use taskiq_flow_core::time::Timestamp;
-use taskiq_flow_store::{ScheduleRecord, Trigger};
+use taskiq_flow_store::{Firing, FiringFilter, ScheduleRecord, StoreError};
 
 use crate::error::{ScheduleError, SubmitError};
 use crate::handle::Engine;
-use crate::submission::{Submission, Submitted};
+use crate::submission::Submitted;
 
 pub(crate) use self::adopt::check_specs;
+pub use self::backfill::{Backfill, BackfillTime};
 pub(crate) use self::book::Scheduler;
 use self::book::{calendar_of, same_times};
 pub(crate) use self::firing::spawn;
+use self::firing::submission_of;
 
 /// Longest id of a schedule, in bytes.
 const MAX_ID: usize = 256;
@@ -152,6 +156,14 @@ impl Engine {
         Ok(())
     }
 
+    /// The times of schedules and what came of them, that pass the filter; the last that was dealt with first.
+    ///
+    /// # Errors
+    /// Failures of the store.
+    pub async fn firings(&self, filter: FiringFilter) -> Result<Vec<Firing>, StoreError> {
+        self.0.store.firings(filter).await
+    }
+
     /// Starts a run of a schedule now, beside its own times. `most` bounds the pipeline's unfinished runs, as in
     /// [`Engine::submit_within`].
     ///
@@ -159,15 +171,21 @@ impl Engine {
     /// [`ScheduleError::Unknown`], or why the run was not accepted.
     pub async fn trigger_schedule(&self, id: &str, most: Option<usize>) -> Result<Submitted, ScheduleError> {
         let record = self.schedule(id).ok_or_else(|| ScheduleError::Unknown(id.to_owned()))?;
-        let trigger = Trigger::Schedule { id: record.id, fire_at: self.0.clock.now() };
-        let submission = Submission {
-            pipeline_id: record.pipeline_id,
-            parameters: record.parameters,
-            idempotency_key: None,
-            priority: None,
-            trigger,
-        };
-        Ok(self.submit_within(submission, most).await?)
+        let mut time = self.0.clock.now();
+        loop {
+            let (submission, firing) = (submission_of(&record, time), self.started_for(&record, time));
+            match self.submit_firing(submission, firing, most).await {
+                // Two requests in one millisecond are two requests all the same.
+                Ok(Submitted { created: false, .. }) | Err(SubmitError::Fired { .. }) => {
+                    time = time.plus(Duration::from_millis(1));
+                }
+                Ok(submitted) => {
+                    self.0.scheduler.book.lock().set_last_run(id, Some((time, submitted.run_id)));
+                    return Ok(submitted);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     /// Checks and keeps a schedule, `before` being what it was. The caller holds `changing`.

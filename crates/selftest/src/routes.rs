@@ -120,6 +120,8 @@ pub static ROWS: &[Row] = &[
     // The schedule is far in the future, so that both change nothing that matters.
     post("/schedules/{id}/pause", OfSchedule(Execute), None, &[200]),
     post("/schedules/{id}/resume", OfSchedule(Execute), None, &[200]),
+    get("/schedules/{id}/firings", OfSchedule(Read)),
+    post("/schedules/{id}/backfill", OfSchedule(Execute), UNKNOWN, &[400]),
     post("/schedules/{id}/trigger", OfSchedule(Execute), None, &[202]),
     get("/security/config", SecurityAdmin),
     post("/security/explain", SecurityAdmin, UNKNOWN, &[400]),

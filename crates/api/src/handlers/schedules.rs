@@ -19,7 +19,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{Allowed, Caller, OnSchedule, location, run_location};
 use crate::input::{Body, Params, field, limit};
-use crate::model::{Accepted, ScheduleDocument, ScheduleList};
+use crate::model::{Accepted, BackfillDocument, FiringList, ScheduleDocument, ScheduleList};
 use crate::problem::Problem;
 use crate::service::pipelines::Page;
 use crate::service::schedules;
@@ -104,6 +104,34 @@ pub(crate) struct ScheduleEdit {
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>, format = DateTime)]
     until: Option<Option<String>>,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct FiringQuery {
+    /// At most so many; 100 unless said.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
+    limit: Option<String>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BackfillRequest {
+    /// The first time that counts.
+    #[schema(format = DateTime)]
+    from: String,
+    /// The last time that counts; what lies in the future never does.
+    #[schema(format = DateTime)]
+    to: String,
+    /// Only say which times there are.
+    #[serde(default)]
+    dry_run: bool,
+    /// At most so many times, the first ones; 1000 unless said.
+    #[schema(minimum = 1, maximum = 1000)]
+    max: Option<u32>,
 }
 
 /// A field that is there, though it may be null.
@@ -252,6 +280,56 @@ pub(crate) async fn trigger_schedule(
     response.extensions_mut().insert(run_id);
     Ok(response)
 }
+
+/// The times of a schedule that were dealt with, and what came of them. The last thousand are kept.
+#[utoipa::path(
+    get, path = "/schedules/{id}/firings", tag = "schedules",
+    params(("id" = String, Path, description = "The schedule"), FiringQuery),
+    responses((status = 200, body = FiringList)),
+)]
+pub(crate) async fn list_firings(
+    State(state): State<AppState>,
+    Extension(permit): Allowed,
+    Extension(record): OnSchedule,
+    Params(query): Params<FiringQuery>,
+) -> Result<Json<FiringList>, Problem> {
+    let before = field("cursor", query.cursor.as_deref(), |text| {
+        text.parse::<u64>().map_err(|_| "is no cursor of this list")
+    })?;
+    Ok(Json(schedules::firings(&state, &permit, &record, before, limit(query.limit.as_deref())?).await?))
+}
+
+/// Starts runs for times of a schedule that have passed and have had none, each for its time.
+#[utoipa::path(
+    post, path = "/schedules/{id}/backfill", tag = "schedules",
+    params(("id" = String, Path, description = "The schedule")),
+    request_body = inline(BackfillRequest), responses((status = 200, body = BackfillDocument)),
+)]
+pub(crate) async fn backfill_schedule(
+    State(state): State<AppState>,
+    Extension(caller): Caller,
+    Extension(permit): Allowed,
+    Extension(record): OnSchedule,
+    Body(request): Body<BackfillRequest>,
+) -> Result<Json<BackfillDocument>, Problem> {
+    let BackfillRequest { from, to, dry_run, max } = request;
+    let (from, to) = (time("from", &from)?, time("to", &to)?);
+    if from > to {
+        return Err(Problem::invalid_field("to", "it is before `from`"));
+    }
+    let max = max.unwrap_or(MAX_BACKFILL);
+    if !(1..=MAX_BACKFILL).contains(&max) {
+        return Err(Problem::invalid_field(
+            "max",
+            format!("expected a whole number from 1 to {MAX_BACKFILL}"),
+        ));
+    }
+    let span = schedules::Span { from, to, most: max as usize };
+    Ok(Json(schedules::backfill(&state, &caller, &permit, &record, span, dry_run).await?))
+}
+
+/// Times that one request may start runs for.
+const MAX_BACKFILL: u32 = 1000;
 
 const ONE_TIMING: &str = "expected one of cron, interval and at";
 

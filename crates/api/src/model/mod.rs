@@ -13,7 +13,9 @@ pub(crate) use pipeline::{
     CriticalPathDocument, ParallelGroups, PipelineDocument, PipelineList, PipelineRow, Registration,
 };
 pub(crate) use run::{Accepted, EventList, Finished, ItemList, LogList, RunDocument, RunList, SignalTaken};
-pub(crate) use schedule::{ScheduleDocument, ScheduleList};
+pub(crate) use schedule::{
+    BackfillDocument, BackfillTimeDocument, FiringList, ScheduleDocument, ScheduleList,
+};
 pub(crate) use security::{
     AclDocument, AclList, AclRow, IssuedKeyDocument, KeyDocument, KeyList, RevocationDocument, RevocationList,
 };

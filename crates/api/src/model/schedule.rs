@@ -4,8 +4,9 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use taskiq_flow_core::definition::{CatchUp, Overlap, Timing};
 use taskiq_flow_core::id::PipelineId;
+use taskiq_flow_core::id::RunId;
 use taskiq_flow_core::time::{Timestamp, format_duration};
-use taskiq_flow_store::ScheduleRecord;
+use taskiq_flow_store::{Firing, FiringOutcome, ScheduleRecord};
 use utoipa::ToSchema;
 
 /// A page of schedules.
@@ -91,5 +92,72 @@ impl From<ScheduleRecord> for ScheduleDocument {
             next_fire_at: record.next_fire_at,
             last_fire_at: record.last_fire_at,
         }
+    }
+}
+
+/// A page of the times of a schedule and what came of them.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct FiringList {
+    /// The last that was dealt with first.
+    pub(crate) firings: Vec<FiringDocument>,
+    /// What to ask for the next page with; null: this was the last.
+    pub(crate) next_cursor: Option<String>,
+}
+
+/// A time of a schedule, and what came of it.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Firing)]
+pub(crate) struct FiringDocument {
+    /// The time.
+    #[schema(value_type = String, format = DateTime)]
+    pub(crate) fire_at: Timestamp,
+    /// When it was dealt with.
+    #[schema(value_type = String, format = DateTime)]
+    pub(crate) at: Timestamp,
+    /// `skipped`: by a rule or a quota. `missed`: it had passed. `failed`: the run was refused.
+    #[schema(value_type = String, pattern = "^(started|skipped|missed|failed)$")]
+    pub(crate) outcome: FiringOutcome,
+    #[schema(value_type = Option<String>)]
+    pub(crate) run_id: Option<RunId>,
+    /// Why it started no run.
+    pub(crate) reason: Option<String>,
+    /// Whether it was asked for afterwards.
+    pub(crate) backfill: bool,
+}
+
+/// The times of a schedule within a stretch of time.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Backfill)]
+pub(crate) struct BackfillDocument {
+    /// In order.
+    pub(crate) times: Vec<BackfillTimeDocument>,
+    /// How many runs were started.
+    pub(crate) started: usize,
+    /// The first time that is left out, as one more than `max`, or because `stopped` says so; null: none is.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub(crate) next_from: Option<Timestamp>,
+    /// Why no further runs were started, such as a quota; null: all were.
+    pub(crate) stopped: Option<String>,
+}
+
+/// A time of a schedule, and what came of it.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = BackfillTime)]
+pub(crate) struct BackfillTimeDocument {
+    /// The time.
+    #[schema(value_type = String, format = DateTime)]
+    pub(crate) fire_at: Timestamp,
+    /// `planned`: it would get a run. `started`: it got one now. `had`: it had one before.
+    #[schema(pattern = "^(planned|started|had)$")]
+    pub(crate) outcome: &'static str,
+    /// Its run; null: planned, or not kept any more.
+    #[schema(value_type = Option<String>)]
+    pub(crate) run_id: Option<RunId>,
+}
+
+impl From<Firing> for FiringDocument {
+    fn from(firing: Firing) -> Self {
+        let Firing { due, at, outcome, run_id, reason, backfill, .. } = firing;
+        Self { fire_at: due, at, outcome, run_id, reason, backfill }
     }
 }

@@ -63,6 +63,58 @@ async fn the_rules_of_a_schedule_are_shown_changed_and_taken_away() {
 }
 
 #[tokio::test]
+async fn times_that_have_passed_are_given_their_runs_once_and_are_in_the_history() {
+    let server = server().await;
+    let new =
+        json!({"id": "daily", "pipeline_id": "diamond", "cron": "0 3 * * *", "parameters": {"number": 3}});
+    server.post("/schedules", new).await;
+    let ask = |dry_run: bool| json!({"from": "2026-01-01T00:00:00Z", "to": "2026-01-05T03:00:00Z", "dry_run": dry_run, "max": 4});
+    let plan = server.post("/schedules/daily/backfill", ask(true)).await;
+    assert_eq!(plan.status, 200);
+    let plan = plan.json();
+    assert_eq!((&plan["started"], &plan["stopped"]), (&json!(0), &Value::Null));
+    assert_eq!(plan["next_from"], "2026-01-05T03:00:00.000Z");
+    let outcomes = |answer: &Value| -> Vec<String> {
+        let times = answer["times"].as_array().unwrap().iter();
+        times.map(|time| time["outcome"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(outcomes(&plan), ["planned"; 4]);
+    assert_eq!(server.get("/schedules/daily/firings").await.json()["firings"], json!([]));
+    let made = server.post("/schedules/daily/backfill", ask(false)).await.json();
+    assert_eq!((outcomes(&made), &made["started"]), (vec!["started".to_owned(); 4], &json!(4)));
+    let again = server.post("/schedules/daily/backfill", ask(false)).await.json();
+    assert_eq!((outcomes(&again), &again["started"]), (vec!["had".to_owned(); 4], &json!(0)));
+    assert_eq!(again["times"][1]["run_id"], made["times"][1]["run_id"]);
+    let run = made["times"][1]["run_id"].as_str().unwrap();
+    let trigger = server.get("/runs").await.json()["runs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|row| row["run_id"] == run)
+        .unwrap()["trigger"]
+        .clone();
+    assert_eq!(
+        (&trigger["kind"], &trigger["fire_at"]),
+        (&json!("schedule"), &json!("2026-01-02T03:00:00.000Z"))
+    );
+    let page = server.get("/schedules/daily/firings?limit=3").await.json();
+    let firings = page["firings"].as_array().unwrap();
+    assert_eq!((firings.len(), &firings[0]["fire_at"]), (3, &json!("2026-01-04T03:00:00.000Z")));
+    assert!(firings.iter().all(|firing| firing["outcome"] == "started" && firing["backfill"] == true));
+    let cursor = page["next_cursor"].as_str().unwrap();
+    let rest = server.get(&format!("/schedules/daily/firings?limit=3&cursor={cursor}")).await.json();
+    assert_eq!((rest["firings"].as_array().unwrap().len(), &rest["next_cursor"]), (1, &Value::Null));
+    for (wrong, field) in [
+        (json!({"from": "x", "to": "2026-01-05T03:00:00Z"}), "from"),
+        (json!({"from": "2026-01-05T03:00:00Z", "to": "2026-01-01T03:00:00Z"}), "to"),
+        (json!({"from": "2026-01-01T03:00:00Z", "to": "2026-01-05T03:00:00Z", "max": 0}), "max"),
+    ] {
+        let refused = server.post("/schedules/daily/backfill", wrong).await;
+        assert_eq!((refused.status, &refused.json()["errors"][0]["field"]), (422, &json!(field)));
+    }
+}
+
+#[tokio::test]
 async fn a_bad_schedule_is_refused_field_by_field() {
     let server = server().await;
     let with = |fields: Value| {

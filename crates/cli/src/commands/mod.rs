@@ -13,6 +13,7 @@ mod parameters;
 mod progress;
 pub(crate) mod run;
 pub(crate) mod runs;
+pub(crate) mod schedules;
 pub(crate) mod security;
 pub(crate) mod selftest;
 pub(crate) mod serve;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use taskiq_flow_core::calendar::{Calendar, CalendarError, Due};
+use taskiq_flow_core::id::RunId;
 use taskiq_flow_core::time::Timestamp;
 use taskiq_flow_store::ScheduleRecord;
 use tokio::sync::{Notify, watch};
@@ -32,10 +33,15 @@ pub(super) struct Book {
     firing: HashSet<String>,
 }
 
+/// The run that a schedule started last, and for which time; none: it has started none.
+pub(super) type LastRun = Option<(Timestamp, RunId)>;
+
 #[derive(Debug)]
 struct Entry {
     record: ScheduleRecord,
     calendar: Arc<Calendar>,
+    /// The run that it started last; none: nobody has looked yet.
+    last_run: Option<LastRun>,
     /// Where it stands in `starts` unless it is firing.
     start: Option<Timestamp>,
 }
@@ -66,19 +72,31 @@ impl Book {
         self.entries.get(id).map(|entry| Arc::clone(&entry.calendar))
     }
 
+    /// The run that a schedule started last; the outer none: nobody has looked yet.
+    pub(super) fn last_run(&self, id: &str) -> Option<LastRun> {
+        self.entries.get(id)?.last_run
+    }
+
+    pub(super) fn set_last_run(&mut self, id: &str, last: LastRun) {
+        if let Some(entry) = self.entries.get_mut(id) {
+            entry.last_run = Some(last);
+        }
+    }
+
     /// Keeps a schedule in place of that of the same id.
     pub(super) fn put(&mut self, record: ScheduleRecord) -> Result<(), CalendarError> {
-        let before = self.entries.get(&record.id).filter(|before| same_times(&before.record, &record));
-        let calendar = match before {
+        let before = self.entries.get(&record.id);
+        let calendar = match before.filter(|before| same_times(&before.record, &record)) {
             Some(before) => Arc::clone(&before.calendar),
             None => Arc::new(calendar_of(&record)?),
         };
+        let last_run = before.and_then(|before| before.last_run);
         self.remove(&record.id);
         let start = record.next_fire_at.map(|time| calendar.start_of(&record.id, time));
         if let Some(start) = start.filter(|_| !self.firing.contains(&record.id)) {
             self.starts.insert((start, record.id.clone()));
         }
-        self.entries.insert(record.id.clone(), Entry { record, calendar, start });
+        self.entries.insert(record.id.clone(), Entry { record, calendar, last_run, start });
         Ok(())
     }
 

@@ -7,10 +7,11 @@ use taskiq_flow_core::calendar::Due;
 use taskiq_flow_core::definition::Overlap;
 use taskiq_flow_core::id::RunId;
 use taskiq_flow_core::time::Timestamp;
-use taskiq_flow_store::{ScheduleRecord, StoreError, Trigger};
+use taskiq_flow_store::{Firing, FiringFilter, FiringOutcome, ScheduleRecord, StoreError, Trigger};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::book::LastRun;
 use crate::ending::ended;
 use crate::error::{ControlError, StartError, SubmitError};
 use crate::handle::{Engine, Inner};
@@ -18,6 +19,9 @@ use crate::submission::Submission;
 
 /// First and longest pause before a firing is tried again for which there was no room, or no answer of the store.
 const TRY_AGAIN: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
+
+/// Firings that are looked through at once for the last run.
+const LOOK_THROUGH: usize = 100;
 
 /// Longest sleep, so that a clock that is set does no lasting harm.
 const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
@@ -44,7 +48,7 @@ pub(crate) async fn spawn(engine: &Engine) -> Result<(), StartError> {
             let now = engine.0.clock.now();
             let due = engine.0.scheduler.book.lock().take_due(now);
             for id in due {
-                engine.0.tasks.spawn(Firing::new(&engine, id).run());
+                engine.0.tasks.spawn(Turn::new(&engine, id).run());
             }
             let next = engine.0.scheduler.book.lock().next_start();
             let sleep = next.map_or(LONGEST_SLEEP, |start| start.since(now).min(LONGEST_SLEEP));
@@ -63,7 +67,7 @@ pub(crate) async fn spawn(engine: &Engine) -> Result<(), StartError> {
 }
 
 /// A schedule that fires, until none of its times is left that has come. Dropped, it may fire again.
-struct Firing {
+struct Turn {
     engine: Weak<Inner>,
     id: String,
     /// What the gate said about a time that could not be carried out at once, so that it is not asked, and the firing
@@ -72,6 +76,16 @@ struct Firing {
     edited: watch::Receiver<()>,
     stop: CancellationToken,
     stopped: CancellationToken,
+}
+
+/// Whether the run before keeps the next one from starting.
+enum Way {
+    /// It does not.
+    Clear,
+    /// That run has not ended.
+    Barred(RunId),
+    /// The time has had its run already.
+    Done,
 }
 
 /// What is to be done next about a schedule that fires.
@@ -86,7 +100,7 @@ enum Next {
     Rest,
 }
 
-impl Firing {
+impl Turn {
     fn new(engine: &Engine, id: String) -> Self {
         let Inner { stop, scheduler, .. } = &*engine.0;
         Self {
@@ -139,7 +153,7 @@ impl Firing {
     }
 }
 
-impl Drop for Firing {
+impl Drop for Turn {
     fn drop(&mut self) {
         if let Some(engine) = self.engine.upgrade() {
             engine.scheduler.book.lock().release(&self.id);
@@ -170,7 +184,8 @@ impl Engine {
         };
         tracing::warn!(schedule = %record.id, reason, "schedule left out what it could not start in time");
         self.tell_skip(record, &reason);
-        self.note_firing(record, last, None).await;
+        self.note_firing(record, last, FiringOutcome::Missed, &reason).await;
+        self.settle(record, last, None).await;
     }
 
     async fn fire(
@@ -179,14 +194,19 @@ impl Engine {
         due: Timestamp,
         granted: &mut Option<(Timestamp, Option<usize>)>,
     ) -> Next {
-        match self.clear_the_way(record).await {
-            Ok(None) => {}
-            Ok(Some(run_id)) if record.rules.overlap == Overlap::Queue => return Next::After(run_id),
-            Ok(Some(run_id)) => {
+        match self.clear_the_way(record, due).await {
+            Ok(Way::Clear) => {}
+            Ok(Way::Done) => {
+                self.settle(record, due, Some(due)).await;
+                return Next::Time;
+            }
+            Ok(Way::Barred(run_id)) if record.rules.overlap == Overlap::Queue => return Next::After(run_id),
+            Ok(Way::Barred(run_id)) => {
                 let reason = format!("its run before, {run_id}, has not ended");
                 tracing::info!(schedule = %record.id, %due, reason, "schedule skipped a firing");
                 self.tell_skip(record, &reason);
-                self.note_firing(record, due, None).await;
+                self.note_firing(record, due, FiringOutcome::Skipped, &reason).await;
+                self.settle(record, due, None).await;
                 return Next::Time;
             }
             Err(error) => {
@@ -197,58 +217,90 @@ impl Engine {
         let most = match self.ask_gate(record, due, granted).await {
             Ok(most) => most,
             Err(reason) => {
-                self.skip_firing(record, &reason);
-                self.note_firing(record, due, None).await;
+                self.skip_firing(record, due, &reason).await;
+                self.settle(record, due, None).await;
                 return Next::Time;
             }
         };
-        let submission = Submission {
-            pipeline_id: record.pipeline_id.clone(),
-            parameters: record.parameters.clone(),
-            idempotency_key: Some(key_of(&record.id, due)),
-            priority: None,
-            trigger: Trigger::Schedule { id: record.id.clone(), fire_at: due },
-        };
-        let mut fired = None;
-        match self.submit_within(submission, most).await {
+        let mut fired = Some(due);
+        match self.submit_firing(submission_of(record, due), self.started_for(record, due), most).await {
             Ok(submitted) => {
                 tracing::info!(schedule = %record.id, run_id = %submitted.run_id, %due, "schedule fired");
-                fired = Some(due);
+                self.0.scheduler.book.lock().set_last_run(&record.id, Some((due, submitted.run_id)));
             }
+            // A crash came between the run and the note of it.
+            Err(SubmitError::Fired { .. }) => {}
             // It is made up for after the next start.
             Err(SubmitError::ShuttingDown) => return Next::Again,
             Err(error) if may_pass(&error) => {
                 tracing::warn!(schedule = %record.id, %due, %error, "schedule cannot start its run now; trying again");
                 return Next::Again;
             }
-            Err(error @ SubmitError::TooManyOpen { .. }) => self.skip_firing(record, &error.to_string()),
+            Err(error @ SubmitError::TooManyOpen { .. }) => {
+                self.skip_firing(record, due, &error.to_string()).await;
+                fired = None;
+            }
             Err(error) => {
-                tracing::error!(schedule = %record.id, %due, %error, "schedule could not start its run");
-                self.tell_skip(record, &error.to_string());
+                let reason = error.to_string();
+                tracing::error!(schedule = %record.id, %due, reason, "schedule could not start its run");
+                self.tell_skip(record, &reason);
+                self.note_firing(record, due, FiringOutcome::Failed, &reason).await;
+                fired = None;
             }
         }
-        self.note_firing(record, due, fired).await;
+        self.settle(record, due, fired).await;
         Next::Time
     }
 
-    /// The last run of the schedule if it has not ended and the schedule minds; cancelled if the schedule says so.
-    async fn clear_the_way(&self, record: &ScheduleRecord) -> Result<Option<RunId>, StoreError> {
+    /// Whether the run before keeps this one from starting; it is cancelled if the schedule says so.
+    async fn clear_the_way(&self, record: &ScheduleRecord, due: Timestamp) -> Result<Way, StoreError> {
         if record.rules.overlap == Overlap::Allow {
-            return Ok(None);
+            return Ok(Way::Clear);
         }
-        let Some(last) = record.last_fire_at else { return Ok(None) };
-        let last = self.submitted(&record.pipeline_id, &key_of(&record.id, last)).await?;
-        let Some(last) = last.filter(|last| !last.status.is_terminal()) else { return Ok(None) };
+        let Some((time, run_id)) = self.last_run_of(record).await? else { return Ok(Way::Clear) };
+        if time == due {
+            // A crash came between the run and the note of it.
+            return Ok(Way::Done);
+        }
+        let run = self.0.store.run(run_id).await?;
+        if run.is_none_or(|run| run.summary.status.is_terminal()) {
+            return Ok(Way::Clear);
+        }
         if record.rules.overlap != Overlap::CancelPrevious {
-            return Ok(Some(last.run_id));
+            return Ok(Way::Barred(run_id));
         }
         let reason = format!("the next time of schedule `{}` has come", record.id);
-        match self.cancel(last.run_id, &reason).await {
+        match self.cancel(run_id, &reason).await {
             // It has ended meanwhile.
-            Ok(()) | Err(ControlError::Illegal { .. } | ControlError::UnknownRun(_)) => Ok(None),
+            Ok(()) | Err(ControlError::Illegal { .. } | ControlError::UnknownRun(_)) => Ok(Way::Clear),
             Err(ControlError::Store(error)) => Err(error),
             Err(_) => Err(StoreError::Closed),
         }
+    }
+
+    /// The run that a schedule started last, at one of its times or because somebody asked.
+    async fn last_run_of(&self, record: &ScheduleRecord) -> Result<LastRun, StoreError> {
+        if let Some(last) = self.0.scheduler.book.lock().last_run(&record.id) {
+            return Ok(last);
+        }
+        let mut filter = FiringFilter {
+            schedule: Some(record.id.clone()),
+            limit: LOOK_THROUGH,
+            ..FiringFilter::default()
+        };
+        let last = loop {
+            let firings = self.0.store.firings(filter.clone()).await?;
+            let mut runs = firings.iter().filter(|firing| !firing.backfill);
+            if let Some(last) = runs.find_map(|firing| Some((firing.due, firing.run_id?))) {
+                break Some(last);
+            }
+            match firings.last() {
+                Some(firing) if firings.len() == LOOK_THROUGH => filter.before = Some(firing.place),
+                _ => break None,
+            }
+        };
+        self.0.scheduler.book.lock().set_last_run(&record.id, last);
+        Ok(last)
     }
 
     /// How many unfinished runs there may be with the one that the firing starts.
@@ -269,12 +321,13 @@ impl Engine {
         }
     }
 
-    fn skip_firing(&self, record: &ScheduleRecord, reason: &str) {
+    async fn skip_firing(&self, record: &ScheduleRecord, due: Timestamp, reason: &str) {
         tracing::warn!(schedule = %record.id, reason, "schedule skipped a firing");
         if let Some(gate) = &self.0.options.firing_gate {
             gate.skipped(&record.pipeline_id, &record.id, reason);
         }
         self.tell_skip(record, reason);
+        self.note_firing(record, due, FiringOutcome::Skipped, reason).await;
     }
 
     fn tell_skip(&self, record: &ScheduleRecord, reason: &str) {
@@ -282,9 +335,38 @@ impl Engine {
         self.0.hub.publish_skip(record.pipeline_id.clone(), self.0.clock.now(), &reason);
     }
 
+    /// A firing that starts a run, to be kept with it.
+    pub(super) fn started_for(&self, record: &ScheduleRecord, due: Timestamp) -> Firing {
+        Firing {
+            place: 0,
+            schedule: record.id.clone(),
+            due,
+            at: self.0.clock.now(),
+            outcome: FiringOutcome::Started,
+            run_id: None,
+            reason: None,
+            backfill: false,
+        }
+    }
+
+    /// Keeps that a time started no run, and why.
+    async fn note_firing(
+        &self,
+        record: &ScheduleRecord,
+        due: Timestamp,
+        outcome: FiringOutcome,
+        reason: &str,
+    ) {
+        let reason = Some(reason.to_owned());
+        let firing = Firing { outcome, reason, ..self.started_for(record, due) };
+        if let Err(error) = self.0.store.note_firing(firing).await {
+            tracing::error!(schedule = %record.id, %due, %error, "the history of the schedule lacks a time that started no run");
+        }
+    }
+
     /// Notes, at the schedule as it is now, that its times up to `upto` are dealt with: it may have been changed or
     /// removed since they came. `fired`: at which of them it fired.
-    async fn note_firing(&self, seen: &ScheduleRecord, upto: Timestamp, fired: Option<Timestamp>) {
+    async fn settle(&self, seen: &ScheduleRecord, upto: Timestamp, fired: Option<Timestamp>) {
         let _changing = self.0.scheduler.changing.lock().await;
         let (mut record, calendar) = {
             let book = self.0.scheduler.book.lock();
@@ -300,15 +382,28 @@ impl Engine {
             record.next_fire_at = calendar.after(upto);
         }
         if let Err(error) = self.0.store.put_schedule(record.clone()).await {
-            tracing::error!(schedule = %record.id, %error, "the firing could not be noted; its run is kept by its key");
+            tracing::error!(schedule = %record.id, %error, "how far the schedule is could not be noted; it is found out at the next start");
         }
         // Its times are those of before, which were possible.
         let _ = self.0.scheduler.book.lock().put(record);
     }
 }
 
-/// Under which the run of a time is kept, so that there is one however often it is asked for.
-fn key_of(schedule: &str, time: Timestamp) -> String {
+/// What asks for the run of a time.
+pub(super) fn submission_of(record: &ScheduleRecord, due: Timestamp) -> Submission {
+    Submission {
+        pipeline_id: record.pipeline_id.clone(),
+        parameters: record.parameters.clone(),
+        // The firing that is kept with the run makes it the only one as long as the firing is kept; the key does so as
+        // long as the run is.
+        idempotency_key: Some(key_of(&record.id, due)),
+        priority: None,
+        trigger: Trigger::Schedule { id: record.id.clone(), fire_at: due },
+    }
+}
+
+/// Under which the run of a time is kept.
+pub(super) fn key_of(schedule: &str, time: Timestamp) -> String {
     format!("schedule:{schedule}:{time}")
 }
 

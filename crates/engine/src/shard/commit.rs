@@ -17,7 +17,7 @@ use super::{Alarm, COUNTED, Shard};
 use crate::admission::Place;
 use crate::error::{ControlError, SubmitError};
 use crate::handle::Engine;
-use crate::inbox::{Finished, Message};
+use crate::inbox::{Finished, Message, Occasion};
 use crate::measure::RunCounters;
 use crate::submission::Submitted;
 
@@ -83,10 +83,11 @@ impl Shard {
     /// New runs are handed over with this; what was decided about others can be written again.
     fn writes(&self, created: &mut [Created], changed: &[Appended]) -> Vec<RunWrite> {
         let mut writes = Vec::with_capacity(created.len() + changed.len());
-        let owner = self.owner;
-        let records =
-            created.iter_mut().filter_map(|created| Some((created.record.take()?, created.replays)));
-        writes.extend(records.map(|(run, replays)| RunWrite::Create { run, owner, firing: None, replays }));
+        writes.extend(created.iter_mut().filter_map(|created| {
+            let run = created.record.take()?;
+            let Occasion { firing, replays } = std::mem::take(&mut created.occasion);
+            Some(RunWrite::Create { run, owner: self.owner, firing, replays })
+        }));
         for Appended { run_id, events, logs, .. } in changed {
             let Some(driven) = self.runs.get(run_id) else { continue };
             let run = &driven.run;
@@ -132,6 +133,10 @@ impl Shard {
             Ok(_) => {
                 self.counters_of(&pipeline_id).started.increment(1);
                 Ok(Submitted { run_id, status: self.make_way_for(run_id), created: true })
+            }
+            Err(WriteError::Fired { schedule, due }) => {
+                self.forget(run_id);
+                Err(SubmitError::Fired { schedule, due })
             }
             Err(error) => {
                 self.forget(run_id);

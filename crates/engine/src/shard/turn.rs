@@ -13,7 +13,7 @@ use super::evaluate::is_evaluated_here;
 use super::{Alarm, Driven, Rung, Shard};
 use crate::admission::{Answer, Candidate, Place};
 use crate::error::{ControlError, SubmitError};
-use crate::inbox::{Adopted, Controlled, Finished, Message, NewRun};
+use crate::inbox::{Adopted, Controlled, Finished, Message, NewRun, Occasion};
 use crate::open::OpenRun;
 use crate::submission::Submitted;
 
@@ -38,7 +38,7 @@ pub(super) struct Created {
     pub(super) pipeline_id: PipelineId,
     /// Until it is handed to the store.
     pub(super) record: Option<Box<RunRecord>>,
-    pub(super) replays: Option<(RunId, u32)>,
+    pub(super) occasion: Occasion,
     pub(super) reply: oneshot::Sender<Result<Submitted, SubmitError>>,
 }
 
@@ -156,7 +156,7 @@ impl Shard {
     }
 
     fn submit(&mut self, new: NewRun, turn: &mut Turn) {
-        let NewRun { record, open, limits, plan, replays, waiter, reply } = new;
+        let NewRun { record, occasion, open, limits, plan, waiter, reply } = new;
         if self.draining {
             let _ = reply.send(Err(SubmitError::ShuttingDown));
             return;
@@ -181,7 +181,7 @@ impl Shard {
         let fence = Fence { owner: self.owner, token: 1 };
         let pipeline_id = record.pipeline_id.clone();
         self.drive(run, fence, record.reuse.clone(), place, open).waiters.extend(waiter);
-        turn.created.push(Created { run_id, pipeline_id, record: Some(Box::new(record)), replays, reply });
+        turn.created.push(Created { run_id, pipeline_id, record: Some(Box::new(record)), occasion, reply });
         if let (Some(effects), Some(driven)) = (skipped, self.runs.get_mut(&run_id)) {
             turn.note(run_id, driven, effects);
         }

@@ -1,5 +1,6 @@
 //! A store that can be told to fail, or to keep writers of runs waiting.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
@@ -17,7 +18,10 @@ use uuid::Uuid;
 
 #[derive(Debug, Default)]
 pub(crate) struct FaultyStore {
-    pub(crate) inner: MemoryStore,
+    pub(crate) inner: Arc<MemoryStore>,
+    /// After so many moments nothing that changes something returns any more, as in a process that was killed. There is
+    /// one before each change and one after it.
+    pub(crate) life: parking_lot::Mutex<Option<usize>>,
     /// Writes of runs fail as long as it is set.
     pub(crate) down: AtomicBool,
     /// Writes of new runs fail as long as it is set.
@@ -33,6 +37,25 @@ pub(crate) struct FaultyStore {
 }
 
 impl FaultyStore {
+    /// Whoever comes here once the life is spent stays for ever.
+    async fn moment(&self) {
+        let spent = match &mut *self.life.lock() {
+            None => false,
+            Some(0) => true,
+            Some(left) => {
+                *left -= 1;
+                false
+            }
+        };
+        if spent {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    pub(crate) fn is_dead(&self) -> bool {
+        *self.life.lock() == Some(0)
+    }
+
     pub(crate) fn set_down(&self, down: bool) {
         self.down.store(down, Ordering::SeqCst);
     }
@@ -55,7 +78,10 @@ impl Store for FaultyStore {
             };
             return Ok(writes.into_iter().map(refused).collect());
         }
-        self.inner.write(writes).await
+        self.moment().await;
+        let written = self.inner.write(writes).await;
+        self.moment().await;
+        written
     }
 
     async fn claim(
@@ -125,7 +151,10 @@ impl Store for FaultyStore {
     }
 
     async fn put_schedule(&self, record: ScheduleRecord) -> Result<(), StoreError> {
-        self.inner.put_schedule(record).await
+        self.moment().await;
+        let put = self.inner.put_schedule(record).await;
+        self.moment().await;
+        put
     }
 
     async fn schedules(&self) -> Result<Vec<ScheduleRecord>, StoreError> {
@@ -137,7 +166,10 @@ impl Store for FaultyStore {
     }
 
     async fn note_firing(&self, firing: Firing) -> Result<bool, StoreError> {
-        self.inner.note_firing(firing).await
+        self.moment().await;
+        let noted = self.inner.note_firing(firing).await;
+        self.moment().await;
+        noted
     }
 
     async fn firings(&self, filter: FiringFilter) -> Result<Vec<Firing>, StoreError> {

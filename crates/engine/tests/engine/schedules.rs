@@ -11,9 +11,12 @@ use taskiq_flow_core::load::load_json;
 use taskiq_flow_core::run::{Fact, RunStatus};
 use taskiq_flow_core::time::Timestamp;
 use taskiq_flow_engine::{Clock, Engine, EngineOptions, ScheduleChange, ScheduleRequest, Watcher};
-use taskiq_flow_store::{MemoryStore, RunFilter, RunRow, Store, Trigger};
+use taskiq_flow_store::{
+    Firing, FiringFilter, FiringOutcome, MemoryStore, RunFilter, RunRow, Store, Trigger,
+};
 use tokio::time::Instant;
 
+use crate::faulty::FaultyStore;
 use crate::support::{Fixture, start_at};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -60,6 +63,15 @@ impl World {
         let options = EngineOptions { shards: 2, retention: None, ..EngineOptions::default() };
         let (store, clock) = (self.store.clone(), self.clock.clone());
         start_at(store, InMemoryBroker::new(), definition, options, clock).await
+    }
+
+    /// What is kept of a schedule's times, by time.
+    async fn history(&self, schedule: &str) -> Vec<Firing> {
+        let filter =
+            FiringFilter { schedule: Some(schedule.to_owned()), limit: 1000, ..FiringFilter::default() };
+        let mut firings = self.store.firings(filter).await.unwrap();
+        firings.sort_by_key(|firing| firing.due);
+        firings
     }
 
     /// A crash: nothing goes on, and what the engine held is free.
@@ -274,13 +286,16 @@ async fn crowded(rules: ScheduleRules) -> (World, Fixture, Vec<String>) {
 
 impl World {
     async fn of(&self, schedule: &str) -> Vec<(String, String, RunStatus)> {
-        let minute = |time: Timestamp| time.to_string()[11..16].to_owned();
         let fired = self.fired().await.into_iter();
         fired
             .filter(|(_, run)| matches!(&run.trigger, Trigger::Schedule { id, .. } if id == schedule))
             .map(|(time, run)| (minute(time), minute(run.created_at), run.status))
             .collect()
     }
+}
+
+fn minute(time: Timestamp) -> String {
+    time.to_string()[11..16].to_owned()
 }
 
 fn row(time: &str, start: &str, state: RunStatus) -> (String, String, RunStatus) {
@@ -402,4 +417,132 @@ async fn a_definition_that_changes_a_schedule_keeps_its_past() {
     let second = world.store.run(second).await.unwrap().unwrap();
     assert_eq!(second.parameters["n"], 2);
     assert_eq!(after.engine.schedule("p.s").unwrap().rules.overlap, Overlap::Skip);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_between_any_two_steps_neither_loses_nor_doubles_a_time() {
+    let definition = json!({"id": "p", "tasks": [{"name": "pause", "wait": {"duration": "20m"}}]});
+    for overlap in [Overlap::Allow, Overlap::Skip, Overlap::Queue, Overlap::CancelPrevious] {
+        let mut moments = 0;
+        loop {
+            let world = World::new("2026-05-01T00:00:00Z");
+            let options = || EngineOptions { shards: 1, retention: None, ..EngineOptions::default() };
+            let faulty = Arc::new(FaultyStore { inner: world.store.clone(), ..FaultyStore::default() });
+            let (store, clock) = (faulty.clone(), world.clock.clone());
+            let first = start_at(store, InMemoryBroker::new(), definition.clone(), options(), clock).await;
+            first.engine.create_schedule(every("s", HOUR, overlapping(overlap, CatchUp::All))).await.unwrap();
+            *faulty.life.lock() = Some(moments);
+            while !faulty.is_dead() && world.clock.now() < at("2026-05-01T03:30:00Z") {
+                tokio::time::sleep(MINUTE).await;
+            }
+            let died = faulty.is_dead();
+            drop(first);
+            world.store.void_leases();
+            let (store, clock) = (world.store.clone(), world.clock.clone());
+            let _second = start_at(store, InMemoryBroker::new(), definition.clone(), options(), clock).await;
+            world.until("2026-05-01T06:50:00Z").await;
+            let after = format!("{overlap:?}, dead after {moments} moments");
+            let fired = world.fired().await;
+            let history = world.history("s").await;
+            let dues: Vec<_> = history.iter().map(|firing| minute(firing.due)).collect();
+            assert_eq!(dues, ["01:00", "02:00", "03:00", "04:00", "05:00", "06:00"], "{after}");
+            let kept: Vec<_> =
+                history.iter().filter_map(|firing| Some((firing.due, firing.run_id?))).collect();
+            let runs: Vec<_> = fired.iter().map(|(time, run)| (*time, run.run_id)).collect();
+            assert_eq!(kept, runs, "{after}");
+            let states: Vec<_> = fired.iter().map(|(_, run)| run.status).collect();
+            assert_eq!(states, [RunStatus::Completed; 6], "{after}");
+            if !died {
+                assert!(moments > 12, "{moments} moments were tried");
+                break;
+            }
+            moments += 1;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_history_says_what_came_of_each_time() {
+    let world = World::new("2026-05-01T00:00:00Z");
+    let before = world.engine(90).await;
+    before.engine.create_schedule(every("s", HOUR, overlapping(Overlap::Skip, CatchUp::One))).await.unwrap();
+    world.until("2026-05-01T02:30:00Z").await;
+    world.crash(before).await;
+    world.until("2026-05-01T06:10:00Z").await;
+    let after = world.engine(90).await;
+    world.until("2026-05-01T06:15:00Z").await;
+    let history = world.history("s").await;
+    let told: Vec<_> =
+        history.iter().map(|firing| (minute(firing.due), minute(firing.at), firing.outcome)).collect();
+    let expected = [
+        ("01:00", "01:00", FiringOutcome::Started),
+        ("02:00", "02:00", FiringOutcome::Skipped),
+        ("05:00", "06:10", FiringOutcome::Missed),
+        ("06:00", "06:10", FiringOutcome::Started),
+    ];
+    assert_eq!(told, expected.map(|(due, at, outcome)| (due.to_owned(), at.to_owned(), outcome)));
+    let run_id = history[0].run_id.unwrap();
+    assert_eq!(history[1].reason.as_deref(), Some(&*format!("its run before, {run_id}, has not ended")));
+    let missed = "its times from 2026-05-01T03:00:00.000Z to 2026-05-01T05:00:00.000Z had passed";
+    assert_eq!((history[2].reason.as_deref(), history[2].run_id), (Some(missed), None));
+    // A run that somebody asked for is in it too, and is the run before of the next time.
+    let asked = after.engine.trigger_schedule("s", None).await.unwrap().run_id;
+    let again = after.engine.trigger_schedule("s", None).await.unwrap().run_id;
+    assert_ne!(asked, again, "in the same millisecond");
+    world.until("2026-05-01T07:01:00Z").await;
+    let history = world.history("s").await;
+    assert_eq!(
+        history.iter().filter(|firing| [Some(asked), Some(again)].contains(&firing.run_id)).count(),
+        2
+    );
+    let last = history.last().unwrap();
+    assert_eq!(last.outcome, FiringOutcome::Skipped);
+    assert_eq!(last.reason.as_deref(), Some(&*format!("its run before, {again}, has not ended")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_backfill_gives_times_their_runs_once() {
+    let world = World::new("2026-05-01T00:00:00Z");
+    let fixture = world.engine(0).await;
+    let engine = &fixture.engine;
+    let rules = ScheduleRules { from: Some(at("2026-04-30T20:00:00Z")), ..catching_up(CatchUp::Skip) };
+    engine.create_schedule(every("s", HOUR, rules)).await.unwrap();
+    world.until("2026-05-01T02:30:00Z").await;
+    assert_eq!(world.times().await, ["01:00", "02:00"]);
+    let (from, to) = (at("2026-04-30T00:00:00Z"), at("2026-06-01T00:00:00Z"));
+    let plan = engine.backfill("s", from, to, 100).await.unwrap();
+    let planned: Vec<_> = plan.times.iter().map(|time| (minute(time.time), time.had)).collect();
+    let expected = [
+        ("20:00", false),
+        ("21:00", false),
+        ("22:00", false),
+        ("23:00", false),
+        ("00:00", false),
+        ("01:00", true),
+        ("02:00", true),
+    ];
+    assert_eq!(planned, expected.map(|(time, had)| (time.to_owned(), had)), "nothing in the future");
+    assert_eq!(plan.next_from, None);
+    assert_eq!(world.times().await.len(), 2, "a plan starts nothing");
+    let bounded = engine.backfill("s", from, to, 3).await.unwrap();
+    assert_eq!((bounded.times.len(), bounded.next_from), (3, Some(at("2026-04-30T23:00:00Z"))));
+    let mut runs = Vec::new();
+    for _ in 0..2 {
+        for time in &plan.times {
+            runs.push(engine.backfill_time("s", time.time, None).await.unwrap().unwrap());
+        }
+    }
+    assert_eq!(runs.iter().filter(|run| run.created).count(), 5);
+    let fired = world.fired().await;
+    assert_eq!(fired.len(), 7);
+    let times: Vec<_> = plan.times.iter().map(|time| time.time).collect();
+    assert_eq!(fired.iter().map(|(time, _)| *time).collect::<Vec<_>>(), times, "each for its time");
+    let again = engine.backfill("s", from, to, 100).await.unwrap();
+    assert!(again.times.iter().all(|time| time.had && time.run_id.is_some()), "{again:?}");
+    let history = world.history("s").await;
+    assert_eq!(history.iter().filter(|firing| firing.backfill).count(), 5);
+    assert_eq!(engine.schedule("s").unwrap().last_fire_at, Some(at("2026-05-01T02:00:00Z")));
+    // Its own times go on.
+    world.until("2026-05-01T03:01:00Z").await;
+    assert_eq!(world.fired().await.len(), 8);
 }
