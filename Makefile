@@ -3,11 +3,12 @@
 CARGO ?= cargo
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: demo test lint fmt doc bench fuzz deny sbom deps clean help
+.PHONY: demo test crash-matrix lint fmt doc bench fuzz deny sbom deps clean help
 
 help:
 	@echo "make demo   build and start a server on this machine with ready pipelines"
 	@echo "make test   install what the tests need and run all of them"
+	@echo "make crash-matrix   kill the server 50 times at each of 22 places; see tests/crash"
 	@echo "make lint   formatting and clippy"
 	@echo "make bench  measure; see bench/README.md"
 	@echo "make fuzz   let libFuzzer look for crashes; see fuzz/README.md"
@@ -21,17 +22,27 @@ demo:
 # cargo-nextest is faster and says more; cargo's own runner does as well.
 NEXTEST := $(shell $(CARGO) nextest --version >/dev/null 2>&1 && echo yes)
 
+# A build of its own, in which the server dies where it is told to.
+CRASH := --package taskiq-flow-cli --features failpoints --test crash
+
 test: deps lint
 ifeq ($(NEXTEST),yes)
 	$(CARGO) nextest run --workspace
+	$(CARGO) nextest run $(CRASH)
 else
 	$(CARGO) test --workspace --lib --bins --tests --no-fail-fast
+	$(CARGO) test $(CRASH) -- --test-threads 2
 endif
 	$(CARGO) test --workspace --doc
+
+# CRASH_KILLS at each place; `make test` makes do with two.
+crash-matrix:
+	CRASH_KILLS=$${CRASH_KILLS:-50} $(CARGO) test $(CRASH) -- --test-threads 2
 
 lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- --deny warnings
+	$(CARGO) clippy $(CRASH) -- --deny warnings
 
 fmt:
 	$(CARGO) fmt --all

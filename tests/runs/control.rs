@@ -7,6 +7,9 @@ use taskiq_flow_testkit::{is_alive, until};
 
 use crate::support::*;
 
+/// How long after the answer to a cancel its processes may still be there: a promise to users.
+const AFTER_CANCEL: Duration = Duration::from_secs(2);
+
 #[tokio::test]
 async fn cancel_kills_the_whole_process_group() {
     let builder = server();
@@ -27,18 +30,70 @@ async fn cancel_kills_the_whole_process_group() {
     let found = found.await.expect("the processes started");
     assert!(found.iter().all(|pid| is_alive(*pid)));
     assert_eq!(client.post(&format!("/runs/{run_id}/cancel"), &json!({})).await.status, 202);
+    let gone = until(AFTER_CANCEL, async || (!found.iter().any(|pid| is_alive(*pid))).then_some(()));
+    assert!(gone.await.is_some(), "processes of the step are still there");
     let view = ended(&client, &run_id).await;
     assert_eq!(view["status"], "cancelled");
     assert_eq!(step(&view, "script")["status"], "cancelled", "{view:#}");
-    let gone =
-        until(Duration::from_secs(5), async || (!found.iter().any(|pid| is_alive(*pid))).then_some(()));
-    assert!(gone.await.is_some(), "processes of the step are still there");
     // What has ended cannot be cancelled.
     assert_eq!(client.post(&format!("/runs/{run_id}/cancel"), &json!({})).await.status, 409);
     assert_eq!(
         client.post("/runs/0190a000-0000-7000-8000-000000000000/cancel", &json!({})).await.status,
         404
     );
+}
+
+/// Runs that have room, runs that wait for it, and processes of a run.
+const ROOM: usize = 12;
+const WAITING: usize = 6;
+const PROCESSES: usize = 3;
+
+#[tokio::test]
+async fn cancel_under_load_leaves_no_process_and_frees_every_place() {
+    let builder = server().env("TASKIQ_FLOW_MAX_CONCURRENT_RUNS", ROOM.to_string());
+    let pids = builder.dir().join("pids");
+    // Half of them do not care for SIGTERM.
+    let body =
+        format!("test $x = 1 && trap '' TERM; echo $$ >> '{}'; while :; do sleep 1; done", pids.display());
+    let argv = json!(["sh", "-c", format!("x=$(grep -o '\"x\": *[0-9]' | tail -c 2); {body}")]);
+    let yaml = format!(
+        "id: busy\ninputs:\n  xs: {{ type: array }}\ntasks:\n  - name: each\n    inputs: [xs]\n    \
+         map: {{ over: xs, as: x, command: {argv} }}\n"
+    );
+    let server = builder.pipeline(&yaml).start().await;
+    let client = client(&server);
+    let items: Vec<usize> = (1..=PROCESSES).collect();
+    let mut runs = Vec::new();
+    for _ in 0..ROOM + WAITING {
+        runs.push(start(&client, "busy", json!({ "xs": items })).await);
+    }
+    // Three times over: a place that was not given back would be missed the second time.
+    for round in 1..=3_usize {
+        let wanted = round * ROOM * PROCESSES;
+        let found = until(LIMIT, async || {
+            let text = std::fs::read_to_string(&pids).ok()?;
+            let pids: Vec<u32> = text.lines().filter_map(|line| line.parse().ok()).collect();
+            (pids.len() >= wanted).then_some(pids)
+        });
+        let found = found.await.unwrap_or_else(|| panic!("round {round}: not every place was free"));
+        assert_eq!(found.len(), wanted, "no more runs under way than there is room");
+        let cancel = async |run_id: String| {
+            assert_eq!(client.post(&format!("/runs/{run_id}/cancel"), &json!({})).await.status, 202);
+        };
+        // Those that wait go first: a place that is given back would be theirs.
+        for run_id in runs.split_off(ROOM) {
+            cancel(run_id).await;
+        }
+        futures_util::future::join_all(runs.drain(..).map(cancel)).await;
+        let left = async || {
+            let alive = found.iter().filter(|pid| is_alive(**pid)).count();
+            (alive == 0).then_some(())
+        };
+        assert!(until(AFTER_CANCEL, left).await.is_some(), "round {round}: processes are still there");
+        for _ in 0..ROOM {
+            runs.push(start(&client, "busy", json!({ "xs": items })).await);
+        }
+    }
 }
 
 #[tokio::test]

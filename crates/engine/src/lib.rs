@@ -13,6 +13,7 @@ mod ending;
 mod engine;
 mod error;
 mod exec;
+mod failpoint;
 mod forecast;
 mod fork;
 mod gate;

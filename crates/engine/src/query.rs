@@ -14,6 +14,7 @@ use taskiq_flow_store::{
 
 use crate::admission::{Candidate, Limit};
 use crate::error::ControlError;
+use crate::failpoint;
 use crate::handle::{Engine, Inner};
 use crate::inbox::{Adopted, Message};
 
@@ -187,10 +188,12 @@ impl Engine {
 
     async fn take_up(&self, record: RunRecord, fence: Fence) -> Result<(), StoreError> {
         let run_id = record.run_id;
+        failpoint::pass("claim-before-rebuild");
         let rebuilt = match self.plan_of(&record).await {
             Ok(plan) => self.rebuild(&record, plan).await,
             Err(error) => Err(error),
         };
+        failpoint::pass("claim-after-rebuild");
         match rebuilt {
             Ok(run) => {
                 let unwanted = self.is_unwanted(&record.trigger).await?;
@@ -276,7 +279,9 @@ pub(crate) fn spawn_pruning(inner: &Arc<Inner>) {
             let millis = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
             let before = Timestamp::from_millis(clock.now().as_millis().saturating_sub(millis));
             loop {
-                match store.prune(before, 1000).await {
+                let pruned = store.prune(before, 1000).await;
+                failpoint::pass("prune");
+                match pruned {
                     Ok(0) => break,
                     Ok(runs) => tracing::info!(runs, "removed old runs"),
                     Err(error) => {

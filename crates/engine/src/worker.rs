@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 use crate::ending::Ending;
 use crate::error::{ControlError, SubmitError};
 use crate::exec::{Execution, Executors, panicked};
+use crate::failpoint;
 use crate::handle::{Engine, Inner};
 use crate::inbox::{Finished, Message};
 use crate::inflight::{AttemptKey, Inflight};
@@ -305,6 +306,7 @@ async fn inner_run(engine: &Weak<Inner>, work: &Work, token: &CancellationToken)
         Ok((submitted, ending)) => (submitted.run_id, ending),
         Err(failure) => return Some(Execution::failed(failure)),
     };
+    failpoint::pass("inner-before-wait");
     let ended = tokio::select! {
         ended = tokio::time::timeout(limit, ending.come()) => ended,
         () = token.cancelled() => {

@@ -110,6 +110,11 @@ impl Client {
         self.send(Method::POST, path, Some(body)).await
     }
 
+    /// POST of a JSON body; none when nobody answers.
+    pub async fn try_post(&self, path: &str, body: &Value) -> Option<Reply> {
+        read(self.request(Method::POST, path).json(body).send().await.ok()?).await.ok()
+    }
+
     /// PUT of a JSON body.
     pub async fn put(&self, path: &str, body: &Value) -> Reply {
         self.send(Method::PUT, path, Some(body)).await

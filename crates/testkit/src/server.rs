@@ -187,6 +187,26 @@ impl Server {
         }
     }
 
+    /// As [`Server::restart`], where it may end before it answers.
+    ///
+    /// # Errors
+    /// How it ended.
+    pub async fn try_restart(&mut self) -> Result<(), Exit> {
+        self.process = self.spec.spawn(self.port);
+        ready(&mut self.process, self.spec.probe(self.port)).await
+    }
+
+    /// Its end, when it comes by itself within `limit`.
+    pub async fn ended(&mut self, limit: Duration) -> Option<Exit> {
+        self.process.wait(limit).await
+    }
+
+    /// Sets an environment variable for the next start, or takes it back.
+    pub fn set_env(&mut self, name: &str, value: Option<String>) {
+        self.spec.environment.retain(|(known, _)| known != name);
+        self.spec.environment.extend(value.map(|value| (name.to_owned(), value)));
+    }
+
     /// Stops it in order and starts it anew.
     pub async fn stop_and_restart(&mut self) -> Exit {
         let exit = self.process.stop(Signal::TERM, STOP).await;

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::book::LastRun;
 use crate::ending::ended;
 use crate::error::{ControlError, StartError, SubmitError};
+use crate::failpoint;
 use crate::handle::{Engine, Inner};
 use crate::submission::Submission;
 
@@ -248,7 +249,9 @@ impl Engine {
                 fired = None;
             }
         }
+        failpoint::pass("firing-before-note");
         self.settle(record, due, fired).await;
+        failpoint::pass("firing-after-note");
         Next::Time
     }
 

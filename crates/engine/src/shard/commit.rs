@@ -16,6 +16,7 @@ use super::turn::{Changed, Created, Turn};
 use super::{Alarm, COUNTED, Shard};
 use crate::admission::Place;
 use crate::error::{ControlError, SubmitError};
+use crate::failpoint::{self, When};
 use crate::handle::Engine;
 use crate::inbox::{Finished, Message, Occasion};
 use crate::measure::RunCounters;
@@ -53,7 +54,13 @@ impl Shard {
         let mut pause = PAUSES.0;
         let (answers, appended) = loop {
             let writes = self.writes(&mut created, &changed);
+            failpoint::write(
+                When::Before,
+                created.len(),
+                changed.iter().flat_map(|changed| &*changed.events),
+            );
             let result = self.store.write(writes).await;
+            failpoint::write(When::After, created.len(), changed.iter().flat_map(|changed| &*changed.events));
             match result {
                 Ok(mut answers) => {
                     let appended = answers.split_off(created.len().min(answers.len()));
@@ -268,7 +275,10 @@ impl Shard {
             return;
         }
         let outgoing = std::mem::take(&mut self.outgoing);
-        for (work, error) in self.broker.publish(outgoing).await {
+        failpoint::pass("dispatch-before-publish");
+        let refused = self.broker.publish(outgoing).await;
+        failpoint::pass("dispatch-after-publish");
+        for (work, error) in refused {
             self.inflight.leave(&(work.run_id, work.step_run, work.attempt));
             self.again.push(Message::Finished(Finished {
                 run_id: work.run_id,
