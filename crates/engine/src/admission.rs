@@ -162,16 +162,11 @@ impl Admission {
         if let Some(full) = state.skips(&candidate) {
             return Answer::Skip(full.describe());
         }
-        let place = Place::of(self, &candidate);
+        // One that is refused holds nothing: a place of it would free what it never had.
         match state.enter(&candidate) {
-            Ok(true) => Answer::Start(place),
-            Ok(false) => Answer::Wait(place),
-            Err(()) => {
-                drop(state);
-                // It holds nothing, so that there is nothing to free.
-                std::mem::forget(place);
-                Answer::Busy
-            }
+            Ok(true) => Answer::Start(Place::of(self, &candidate)),
+            Ok(false) => Answer::Wait(Place::of(self, &candidate)),
+            Err(()) => Answer::Busy,
         }
     }
 

@@ -40,7 +40,10 @@ fn the_best_rank_goes_first_and_the_line_has_an_end() {
     let place = start(&admission, &first);
     let _late = wait(&admission, &late);
     let early_place = wait(&admission, &early);
-    assert!(matches!(admission.ask(candidate(0, vec![])), Answer::Busy));
+    let limits: Arc<[Limit]> = Arc::from(vec![]);
+    let refused = Candidate { limits: Arc::clone(&limits), ..candidate(0, vec![]) };
+    assert!(matches!(admission.ask(refused), Answer::Busy));
+    assert_eq!(Arc::strong_count(&limits), 1, "nothing is kept of what was refused");
     assert!(admission.admitted(0).is_empty());
     drop(place);
     assert_eq!(admission.admitted(0), [early.run_id]);
