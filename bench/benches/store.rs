@@ -13,7 +13,7 @@ use taskiq_flow_core::id::{PipelineId, RunId};
 use taskiq_flow_core::run::{Event, Fact, RunError, RunStatus, StepRef};
 use taskiq_flow_core::time::Timestamp;
 use taskiq_flow_store::{
-    Append, Beside, Durability, Fence, RunFilter, RunRecord, RunSummary, RunWrite, SqliteOptions,
+    Append, Beside, Durability, Fence, Retention, RunFilter, RunRecord, RunSummary, RunWrite, SqliteOptions,
     SqliteStore, Store, Trigger,
 };
 use uuid::Uuid;
@@ -53,7 +53,7 @@ fn main() {
         lists(&store, &ids).await;
         let begun = Instant::now();
         let before = Timestamp::from_millis(i64::MAX);
-        let pruned = store.prune(before, 10_000).await.unwrap();
+        let pruned = store.prune(Retention::before(before), 10_000).await.unwrap();
         println!("{pruned} runs removed in {:.1?}", begun.elapsed());
         store.close().await;
     });

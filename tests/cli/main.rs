@@ -15,6 +15,7 @@ mod security;
 mod selftest;
 mod serve;
 mod simulate;
+mod store;
 
 /// The built program.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_taskiq-flow");

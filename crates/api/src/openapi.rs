@@ -79,6 +79,7 @@ use crate::{docs, handlers, model, ui, ws};
         handlers::revocations::remove_revocation,
         handlers::audit::get_audit_records,
         handlers::audit::verify_audit,
+        handlers::store::backup_store,
         docs::openapi_json,
         docs::page,
         docs::error,

@@ -1,5 +1,6 @@
 //! What the API is told at its start.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::metrics::Metrics;
@@ -19,6 +20,8 @@ pub struct ApiOptions {
     pub metrics: Option<Metrics>,
     /// The path of the metrics endpoint.
     pub metrics_path: String,
+    /// The directory that copies of the store are put in; none: none are made over the API.
+    pub backup_dir: Option<PathBuf>,
     /// Where the configuration is read again from; none: it cannot be.
     pub settings_source: Option<Arc<dyn SettingsSource>>,
 }
@@ -31,6 +34,7 @@ impl Default for ApiOptions {
             allow_remote_commands: false,
             metrics: None,
             metrics_path: DEFAULT_METRICS_PATH.to_owned(),
+            backup_dir: None,
             settings_source: None,
         }
     }

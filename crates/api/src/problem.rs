@@ -12,7 +12,7 @@ use taskiq_flow_core::diagnostic::Diagnostics;
 use taskiq_flow_engine::{ControlError, RegisterError, ScheduleError, SubmitError};
 use taskiq_flow_security::administration::AdministrationError;
 use taskiq_flow_security::refusal::Refusal;
-use taskiq_flow_store::StoreError;
+use taskiq_flow_store::{BackupError, StoreError};
 use utoipa::ToSchema;
 
 /// An error on its way to the client.
@@ -242,6 +242,30 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         tracing::error!(%error, "the store failed");
         Self::unavailable("The server cannot reach its store now; try again.")
+    }
+}
+
+/// Says nothing of where the files are: the log does.
+impl From<BackupError> for Problem {
+    fn from(error: BackupError) -> Self {
+        let text = error.to_string();
+        match error {
+            BackupError::Unsupported | BackupError::Busy => Self::conflict(text),
+            BackupError::Exists { .. } => Self::conflict(
+                "There is a file of that name already; choose another, or ask for it to be replaced.",
+            ),
+            BackupError::Refused { why, .. } => {
+                Self::conflict(format!("The file of that name is not replaced: {why}. Choose another name."))
+            }
+            BackupError::Store(StoreError::Closed) => Self::unavailable("The server is stopping."),
+            BackupError::Store(_) => {
+                tracing::error!(error = %text, "the store could not be copied");
+                Self::unavailable(
+                    "The copy could not be made, and nothing is left of it; the log of the server says why.",
+                )
+            }
+            _ => Self::internal(text),
+        }
     }
 }
 

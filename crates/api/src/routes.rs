@@ -13,7 +13,7 @@ use crate::frame::frame;
 use crate::gate::gate;
 use crate::handlers::{
     acls, analysis, audit, dead_letters, events, explain, keys, meta, pipelines, register, reload,
-    revocations, runs, schedules, security,
+    revocations, runs, schedules, security, store,
 };
 use crate::options::DEFAULT_METRICS_PATH;
 use crate::problem::Problem;
@@ -107,6 +107,8 @@ pub static ROUTES: &[Route] = &[
     route("reload", endpoint::SECURITY_ADMIN, POST, &["/security/reload"], SecurityAdmin, None, || post(reload::reload)),
     route("get_audit_records", endpoint::SECURITY_ADMIN, GET, &["/security/audit"], SecurityAdmin, None, || get(audit::get_audit_records)),
     route("verify_audit", endpoint::SECURITY_ADMIN, GET, &["/security/audit/verify"], SecurityAdmin, None, || get(audit::verify_audit)),
+
+    route("backup_store", endpoint::SECURITY_ADMIN, POST, &["/store/backup"], SecurityAdmin, None, || post(store::backup_store)),
 
     route("me", endpoint::ME, GET, &["/me"], AnyValid, None, || get(meta::me)),
     route("metrics", endpoint::METRICS, GET, &[DEFAULT_METRICS_PATH], WholeServer(Read), None, || get(meta::metrics)),

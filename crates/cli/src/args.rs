@@ -5,6 +5,7 @@ mod dead;
 mod pipelines;
 mod runs;
 mod schedules;
+mod store;
 mod token;
 
 use std::path::PathBuf;
@@ -24,6 +25,9 @@ pub(crate) use self::runs::{
 };
 pub(crate) use self::schedules::{
     ScheduleArgs, SchedulesBackfillArgs, SchedulesCommand, SchedulesHistoryArgs, SchedulesListArgs,
+};
+pub(crate) use self::store::{
+    StoreArgs, StoreBackupArgs, StoreCheckArgs, StoreCommand, StoreCompactArgs, StorePruneArgs,
 };
 pub(crate) use self::token::{TokenCommand, TokenMintArgs, TokenRevokeArgs, TokenUnrevokeArgs};
 
@@ -62,6 +66,9 @@ pub(crate) enum Command {
     /// Look at the schedules of a server, and control them
     #[command(subcommand)]
     Schedules(SchedulesCommand),
+    /// Copy the store of runs, and look after its file
+    #[command(subcommand)]
+    Store(StoreCommand),
     /// Make API keys, and manage those of a server
     #[command(subcommand)]
     Key(KeyCommand),

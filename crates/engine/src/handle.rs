@@ -16,6 +16,7 @@ use crate::inflight::Inflight;
 use crate::measure::AttemptDurations;
 use crate::open::OpenRuns;
 use crate::options::EngineOptions;
+use crate::pruning::Pruning;
 use crate::resources::Machine;
 use crate::schedule::Scheduler;
 
@@ -37,6 +38,7 @@ pub(crate) struct Inner {
     pub(crate) scheduler: Scheduler,
     pub(crate) inflight: Inflight,
     pub(crate) took: Arc<AttemptDurations>,
+    pub(crate) pruning: Arc<Pruning>,
     pub(crate) open: OpenRuns,
     pub(crate) admission: Admission,
     pub(crate) machine: Machine,

@@ -24,6 +24,7 @@ mod inflight;
 mod measure;
 mod open;
 mod options;
+mod pruning;
 mod query;
 mod register;
 mod resources;

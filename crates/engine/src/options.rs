@@ -31,6 +31,9 @@ pub struct EngineOptions {
     pub watcher_backlog: usize,
     /// Runs that ended longer ago are removed; none: they are kept.
     pub retention: Option<Duration>,
+    /// Of the runs that have ended so many are kept, those that ended last; none: any number. There may be a tenth more
+    /// for a moment.
+    pub retention_runs: Option<usize>,
     /// How long a shutdown waits for attempts under way. What is cut off is made again after the next start.
     pub drain: Duration,
     /// Bytes an attempt may print as its value, and bytes of an HTTP answer.
@@ -54,6 +57,7 @@ impl Default for EngineOptions {
             shards: std::thread::available_parallelism().map_or(1, usize::from),
             watcher_backlog: 4096,
             retention: Some(Duration::from_secs(30 * 86_400)),
+            retention_runs: None,
             drain: Duration::from_secs(3),
             max_output_bytes: 16 << 20,
             max_log_bytes: 64 << 10,

@@ -1,7 +1,7 @@
 //! Reading what the store holds: lists, logs, measured durations, and taking up unfinished runs.
 
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::Serialize;
 use taskiq_flow_core::id::{PipelineId, RunId};
@@ -9,21 +9,20 @@ use taskiq_flow_core::plan::Plan;
 use taskiq_flow_core::run::{Event, EventView, Fact, Run, RunError, RunStatus};
 use taskiq_flow_core::time::Timestamp;
 use taskiq_flow_store::{
-    Append, Beside, Fence, RunFilter, RunRecord, RunRow, RunSummary, RunWrite, StepLog, StoreError, Trigger,
+    Append, BackupError, Beside, Fence, RunFilter, RunRecord, RunRow, RunSummary, RunWrite, StepLog,
+    StoreError, Trigger,
 };
 
 use crate::admission::{Candidate, Limit};
 use crate::error::ControlError;
 use crate::failpoint;
-use crate::handle::{Engine, Inner};
+use crate::handle::Engine;
 use crate::inbox::{Adopted, Message};
 
 /// Runs of which a critical path weighs the durations.
 const MEASURED_RUNS: usize = 50;
 /// Runs taken up at once after a start.
 const CLAIM: usize = 256;
-/// How often old runs are removed.
-const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 /// Events read at once when a run is rebuilt.
 const PAGE: usize = 10_000;
 
@@ -121,6 +120,14 @@ impl Engine {
     /// Failures of the store.
     pub async fn logs(&self, run_id: RunId) -> Result<Vec<StepLog>, StoreError> {
         self.0.store.logs(run_id).await
+    }
+
+    /// Copies the store to a new file, while runs go on. How many bytes the copy has.
+    ///
+    /// # Errors
+    /// [`BackupError`]; as [`Store::backup`](taskiq_flow_store::Store::backup).
+    pub async fn backup(&self, target: &Path, replace: bool) -> Result<u64, BackupError> {
+        self.0.store.backup(target, replace).await
     }
 
     /// The median duration of each step, in milliseconds, by task name, over the last runs.
@@ -268,32 +275,4 @@ impl Engine {
         }
         Ok(())
     }
-}
-
-/// Removes old runs now and then.
-pub(crate) fn spawn_pruning(inner: &Arc<Inner>) {
-    let Some(retention) = inner.options.retention else { return };
-    let (store, clock, stop) = (Arc::clone(&inner.store), Arc::clone(&inner.clock), inner.stop.clone());
-    inner.tasks.spawn(async move {
-        loop {
-            let millis = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
-            let before = Timestamp::from_millis(clock.now().as_millis().saturating_sub(millis));
-            loop {
-                let pruned = store.prune(before, 1000).await;
-                failpoint::pass("prune");
-                match pruned {
-                    Ok(0) => break,
-                    Ok(runs) => tracing::info!(runs, "removed old runs"),
-                    Err(error) => {
-                        tracing::warn!(%error, "old runs could not be removed");
-                        break;
-                    }
-                }
-            }
-            tokio::select! {
-                () = tokio::time::sleep(PRUNE_EVERY) => {}
-                () = stop.cancelled() => return,
-            }
-        }
-    });
 }

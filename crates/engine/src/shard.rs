@@ -32,6 +32,7 @@ use crate::inbox::{Message, Waiter};
 use crate::inflight::Inflight;
 use crate::measure::{AttemptDurations, RunCounters};
 use crate::open::{OpenRun, OpenRuns};
+use crate::pruning::Pruning;
 
 /// Messages, or timers, that a shard takes at once.
 const BATCH: usize = 512;
@@ -62,6 +63,7 @@ pub(crate) fn spawn(inner: &Arc<Inner>, inboxes: Vec<mpsc::Receiver<Message>>) {
             outgoing: Vec::new(),
             unevaluated: VecDeque::new(),
             took: Arc::clone(&inner.took),
+            pruning: Arc::clone(&inner.pruning),
             again: Vec::new(),
             draining: false,
         };
@@ -95,6 +97,7 @@ struct Shard {
     /// Expressions that this shard is to evaluate and has not come to. That their steps have started is durable.
     unevaluated: VecDeque<Box<Work>>,
     took: Arc<AttemptDurations>,
+    pruning: Arc<Pruning>,
     /// What the shard has to tell itself.
     again: Vec<Message>,
     draining: bool,

@@ -19,9 +19,10 @@ use crate::inbox::Shards;
 use crate::inflight::Inflight;
 use crate::open::OpenRuns;
 use crate::options::EngineOptions;
+use crate::pruning::Pruning;
 use crate::resources::Machine;
 use crate::schedule::Scheduler;
-use crate::{query, schedule, shard, worker};
+use crate::{pruning, schedule, shard, worker};
 
 impl Engine {
     /// Starts an engine and takes up the unfinished runs that the store holds.
@@ -44,6 +45,7 @@ impl Engine {
         let inflight = Inflight::new(count);
         let machine = Machine::new(options.resources.clone());
         let admission = Admission::new(count, options.max_concurrent_runs.max(1), options.max_queued_runs);
+        let pruning = Arc::new(Pruning::new(&options));
         let inner = Arc::new(Inner {
             catalog: Catalog::default(),
             scheduler: Scheduler::default(),
@@ -56,6 +58,7 @@ impl Engine {
             shards,
             inflight,
             took: Arc::default(),
+            pruning,
             open: OpenRuns::default(),
             admission,
             machine,
@@ -78,7 +81,7 @@ impl Engine {
         if engine.0.options.schedules {
             schedule::spawn(&engine).await?;
         }
-        query::spawn_pruning(&engine.0);
+        pruning::spawn(&engine.0);
         Ok(engine)
     }
 

@@ -140,6 +140,7 @@ pub static ROWS: &[Row] = &[
     post("/security/reload", SecurityAdmin, UNKNOWN, &[400]),
     Row { answers: &[200, 409], ..get("/security/audit", SecurityAdmin) },
     Row { answers: &[200, 409], ..get("/security/audit/verify", SecurityAdmin) },
+    post("/store/backup", SecurityAdmin, UNKNOWN, &[400]),
     get("/me", Valid),
     get(METRICS, Whole(Read)),
     get("/openapi.json", Valid),

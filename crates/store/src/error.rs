@@ -106,6 +106,35 @@ impl StoreError {
     }
 }
 
+/// A copy of a store was not made. There is nothing new where it was to be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BackupError {
+    /// The store is no file.
+    #[error("this store cannot be copied to a file; runs that are to be backed up belong in `sqlite:PATH`")]
+    Unsupported,
+    /// One copy is made at a time.
+    #[error("another copy of the store is being made; try again when that is done")]
+    Busy,
+    /// There is a file of that name.
+    #[error("`{}` is there already; choose another name, or ask for it to be replaced", path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// There is something that is not to be replaced.
+    #[error("`{}` is not replaced: {why}; choose another name", path.display())]
+    Refused {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        why: &'static str,
+    },
+    /// The store could not be read, or the copy not written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 /// One write of several was refused; it left no trace.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

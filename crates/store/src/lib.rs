@@ -12,22 +12,24 @@ mod rules;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
+use std::path::Path;
+
 use async_trait::async_trait;
 use taskiq_flow_core::id::{PipelineId, RunId};
 use taskiq_flow_core::run::Event;
 use taskiq_flow_core::time::Timestamp;
 use uuid::Uuid;
 
-pub use error::{StoreError, WriteError};
+pub use error::{BackupError, StoreError, WriteError};
 pub use memory::MemoryStore;
 pub use records::{
     Append, Beside, CacheEntry, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryChange,
-    DeliveryFilter, Fence, Firing, FiringFilter, FiringOutcome, Origin, PipelineRecord, RunFilter, RunRecord,
-    RunRow, RunSummary, RunWrite, ScheduleRecord, SecurityChange, SecurityRecord, Snapshot, StepLog, Trigger,
-    Written,
+    DeliveryFilter, Fence, Firing, FiringFilter, FiringOutcome, Origin, PipelineRecord, Retention, RunFilter,
+    RunRecord, RunRow, RunSummary, RunWrite, ScheduleRecord, SecurityChange, SecurityRecord, Snapshot,
+    StepLog, Trigger, Written,
 };
 #[cfg(feature = "sqlite")]
-pub use sqlite::{Durability, SqliteOptions, SqliteStore};
+pub use sqlite::{Checked, Compacted, Durability, SqliteFile, SqliteOptions, SqliteStore};
 
 /// Keeps pipelines, runs, events, schedules and security records.
 ///
@@ -169,8 +171,24 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     /// does not.
     async fn security_records(&self) -> Result<Vec<SecurityRecord>, StoreError>;
 
-    /// Deletes runs that ended before `before`, with their events and logs, at most `limit`. How many there were.
-    async fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError>;
+    /// Deletes runs that have ended, those that ended first before others, with their events and logs, at most `limit`.
+    /// How many there were: fewer than `limit` when none are left that should go. A store that is a file becomes smaller
+    /// then, when much of it is empty.
+    async fn prune(&self, retention: Retention, limit: usize) -> Result<usize, StoreError>;
+
+    /// Copies everything to a new file at `target`, which its owner alone may read, while reads and writes go on. With
+    /// `replace` an earlier copy there makes way; nothing else ever does. How many bytes the copy has.
+    ///
+    /// After return the copy is on disk, whole, and has every write that returned before this was called; of later ones
+    /// it has those up to one moment. After an error or a crash there is at `target` what was there before; a crash may
+    /// leave a file beside it whose name ends in `.partial`.
+    ///
+    /// # Errors
+    /// [`BackupError`]; [`BackupError::Unsupported`] unless the store is a file.
+    async fn backup(&self, target: &Path, replace: bool) -> Result<u64, BackupError> {
+        let _ = (target, replace);
+        Err(BackupError::Unsupported)
+    }
 
     /// Whether the store answers, for readiness probes.
     async fn check(&self) -> Result<(), StoreError>;

@@ -209,6 +209,7 @@ impl Api {
             allow_remote_commands: config.allow_remote_commands,
             metrics,
             metrics_path: config.metrics_path.clone(),
+            backup_dir: config.backup_dir.clone(),
             settings_source: sources.map(|sources| ConfigSource::of(sources, config.clone())),
         };
         Ok(Server { state: AppState::new(engine, administration, options)?, config, tls })
@@ -325,7 +326,11 @@ pub async fn bind(config: &TaskiqFlowConfig) -> Result<TcpListener, ServeError> 
 /// [`StartError`].
 pub async fn open_store(config: &TaskiqFlowConfig) -> Result<Arc<dyn Store>, StartError> {
     match config.store_target()? {
-        StoreTarget::Memory => Ok(Arc::new(MemoryStore::new())),
+        StoreTarget::Memory => Ok(Arc::new(match config.retention_runs {
+            None => MemoryStore::new(),
+            Some(0) => MemoryStore::with_room(usize::MAX),
+            Some(runs) => MemoryStore::with_room(runs),
+        })),
         #[cfg(feature = "sqlite")]
         StoreTarget::Sqlite { path } => {
             use taskiq_flow_store::{Durability, SqliteOptions, SqliteStore};
@@ -398,6 +403,7 @@ async fn start_engine(
         max_concurrent_runs: config.max_concurrent_runs,
         max_queued_runs: config.max_queued_runs,
         max_schedules: config.max_schedules_per_pipeline,
+        retention_runs: config.retention_runs.filter(|runs| *runs > 0),
         retention: (days > 0).then(|| Duration::from_secs(days * 86_400)),
         drain: DRAIN_ATTEMPTS,
         firing_gate: Some(firings),

@@ -15,6 +15,7 @@ pub(crate) mod revocations;
 pub(crate) mod runs;
 pub(crate) mod schedules;
 pub(crate) mod security;
+pub(crate) mod store;
 
 use axum::Extension;
 use axum::extract::FromRequestParts;

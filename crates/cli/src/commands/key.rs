@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use reqwest::Method;
 use secrecy::ExposeSecret;
 use serde_json::{Map, Value, json};
-use taskiq_flow::core::time::{Timestamp, parse_duration};
+use taskiq_flow::core::time::Timestamp;
 use taskiq_flow::security::administration::MAX_OVERLAP_SECONDS;
 use taskiq_flow::security::api_key::{self, KeyDigest, check_shape};
 use taskiq_flow::security::networks::Networks;
@@ -101,9 +101,7 @@ async fn create(args: KeyCreateArgs) -> Result<ExitCode, Failure> {
 }
 
 async fn rotate(args: KeyRotateArgs) -> Result<ExitCode, Failure> {
-    let overlap = parse_duration(&args.overlap)
-        .map_err(|error| Failure::wrong(format!("--overlap: {error}")))?
-        .as_secs();
+    let overlap = commands::duration("--overlap", &args.overlap)?.as_secs();
     if overlap > MAX_OVERLAP_SECONDS {
         let days = MAX_OVERLAP_SECONDS / 86_400;
         return Err(Failure::wrong(format!(

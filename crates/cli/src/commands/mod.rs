@@ -18,14 +18,16 @@ pub(crate) mod security;
 pub(crate) mod selftest;
 pub(crate) mod serve;
 pub(crate) mod simulate;
+pub(crate) mod store;
 pub(crate) mod token;
 pub(crate) mod trigger;
 
 use std::path::Path;
+use std::time::Duration;
 
 use taskiq_flow::config::{ConfigError, Loaded, Sources};
 use taskiq_flow::core::definition::Pipeline;
-use taskiq_flow::core::time::Timestamp;
+use taskiq_flow::core::time::{Timestamp, parse_duration};
 use taskiq_flow::{LoadError, load_files};
 
 use crate::output::{Failure, colour, note};
@@ -85,6 +87,11 @@ pub(crate) fn time(option: &str, text: &str) -> Result<Timestamp, Failure> {
     let wrong =
         |_| Failure::wrong(format!("{option}: `{text}` is no time; write one such as 2027-01-31T00:00:00Z"));
     text.parse().map_err(wrong)
+}
+
+/// A duration that an option gives.
+pub(crate) fn duration(option: &str, text: &str) -> Result<Duration, Failure> {
+    parse_duration(text).map_err(|error| Failure::wrong(format!("{option}: {error}")))
 }
 
 /// Starts the asynchronous runtime.

@@ -7,7 +7,6 @@ use std::process::ExitCode;
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 use taskiq_flow::config::{SecretString, TaskiqFlowConfig};
-use taskiq_flow::core::time::parse_duration;
 use taskiq_flow::security::jwt::{MintClaims, MintError, MintKey};
 
 use crate::args::{RemoteListArgs, TokenCommand, TokenMintArgs, TokenRevokeArgs, TokenUnrevokeArgs};
@@ -78,7 +77,7 @@ fn mint(args: TokenMintArgs) -> Result<ExitCode, Failure> {
         Some(file) => private_key(file, &args)?,
         None => shared_secret(&config)?,
     };
-    let ttl = parse_duration(&args.ttl).map_err(|error| Failure::wrong(format!("--ttl: {error}")))?;
+    let ttl = commands::duration("--ttl", &args.ttl)?;
     let mut claims = MintClaims::new(args.sub, args.roles, ttl);
     claims.issuer = args.iss.or_else(|| config.jwt_issuer.as_slice().first().cloned());
     // What one of `jwt_issuers` accepts is for it to say, as when its tokens are checked.

@@ -203,6 +203,7 @@ impl Shard {
         }
         if status.is_terminal() {
             self.counters_of(pipeline_id).ended(status);
+            self.pruning.run_ended();
             self.show_the_end(run_id);
             self.forget(run_id);
         }

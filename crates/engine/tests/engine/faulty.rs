@@ -9,7 +9,7 @@ use taskiq_flow_core::run::Event;
 use taskiq_flow_core::time::Timestamp;
 use taskiq_flow_store::{
     CacheEntry, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryChange, DeliveryFilter, Fence,
-    Firing, FiringFilter, MemoryStore, PipelineRecord, RunFilter, RunRecord, RunRow, RunWrite,
+    Firing, FiringFilter, MemoryStore, PipelineRecord, Retention, RunFilter, RunRecord, RunRow, RunWrite,
     ScheduleRecord, SecurityChange, SecurityRecord, Snapshot, StepLog, Store, StoreError, WriteError,
     Written,
 };
@@ -220,8 +220,8 @@ impl Store for FaultyStore {
         self.inner.security_records().await
     }
 
-    async fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
-        self.inner.prune(before, limit).await
+    async fn prune(&self, retention: Retention, limit: usize) -> Result<usize, StoreError> {
+        self.inner.prune(retention, limit).await
     }
 
     async fn check(&self) -> Result<(), StoreError> {

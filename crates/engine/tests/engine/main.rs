@@ -13,6 +13,7 @@ mod forks;
 mod hardships;
 mod hostile;
 mod old_files;
+mod pruning;
 mod recovery;
 mod resources;
 mod runs;

@@ -35,6 +35,9 @@ pub enum AuditEvent {
     /// A schedule was made, changed, removed, paused, resumed or triggered.
     #[serde(rename = "schedule.change")]
     ScheduleChange,
+    /// The store was copied to a file; `detail` says which.
+    #[serde(rename = "store.backup")]
+    StoreBackup,
     /// Keys, access lists or settings changed; `detail` says what.
     #[serde(rename = "security.config_change")]
     SecurityConfigChange,
@@ -82,7 +85,7 @@ pub struct UnknownEvent(String);
 
 impl AuditEvent {
     /// All events.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::AuthenticationSuccess,
         Self::AuthenticationFailure,
         Self::AuthorizationDenied,
@@ -92,6 +95,7 @@ impl AuditEvent {
         Self::RunControl,
         Self::PipelineRegister,
         Self::ScheduleChange,
+        Self::StoreBackup,
         Self::SecurityConfigChange,
         Self::WebsocketConnect,
         Self::WebsocketSubscribe,
@@ -114,6 +118,7 @@ impl AuditEvent {
             Self::RunControl => "run.control",
             Self::PipelineRegister => "pipeline.register",
             Self::ScheduleChange => "schedule.change",
+            Self::StoreBackup => "store.backup",
             Self::SecurityConfigChange => "security.config_change",
             Self::WebsocketConnect => "websocket.connect",
             Self::WebsocketSubscribe => "websocket.subscribe",

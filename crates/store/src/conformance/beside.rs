@@ -79,7 +79,7 @@ async fn a_firing_starts_one_run<S: Subject>(subject: &S) {
     let fence = store.claim(Uuid::now_v7(), at(1), 100).await.unwrap();
     let fence = fence.into_iter().find(|(run, _)| run.run_id == first).unwrap().1;
     appended(&store, ending(first, fence, 1, RunStatus::Completed)).await;
-    assert_eq!(store.prune(at(100), 100).await.unwrap(), 1);
+    assert_eq!(store.prune(Retention::before(at(100)), 100).await.unwrap(), 1);
     let (_, write) = fires(5);
     let refused = write_one(&store, write).await.unwrap_err();
     assert_eq!(refused, WriteError::Fired { schedule: "s".to_owned(), due: at(5) });
@@ -222,7 +222,7 @@ async fn dead_letters_come_with_their_events<S: Subject>(subject: &S) {
     let claimed = store.claim(Uuid::now_v7(), at(1), 100).await.unwrap();
     let fence = claimed.iter().find(|(run, _)| run.run_id == id).unwrap().1;
     appended(&store, ending(id, fence, 3, RunStatus::Failed)).await;
-    assert_eq!(store.prune(at(100), 100).await.unwrap(), 1);
+    assert_eq!(store.prune(Retention::before(at(100)), 100).await.unwrap(), 1);
     assert_eq!((listed(of(&["a"])).await.len(), listed(of(&["b"])).await.len()), (3, 3));
     assert!(store.dead_letter(id, 1).await.unwrap().is_none());
 }
@@ -252,7 +252,7 @@ async fn a_dead_letter_is_replayed_once(store: &impl Store) {
     assert_eq!(refused, WriteError::NoDeadLetter { run_id: id, step_run: 3 });
     // Once the run that did it again is gone, it can be done once more.
     appended(store, ending(first, fence, 1, RunStatus::Failed)).await;
-    assert_eq!(store.prune(at(100), 100).await.unwrap(), 1);
+    assert_eq!(store.prune(Retention::before(at(100)), 100).await.unwrap(), 1);
     let (second, write) = replay(1);
     assert!(matches!(write_one(store, write).await, Ok(Written::Created(_))));
     assert_eq!(store.dead_letter(id, 1).await.unwrap().unwrap().replayed_by, Some(second));
@@ -352,7 +352,7 @@ async fn snapshots<S: Subject>(subject: &S) {
     let store = subject.restart(store).await;
     assert_eq!(store.snapshot(id).await.unwrap(), Some(Snapshot { seq: 8, body: [0, 255].into() }));
     assert!(store.snapshot(RunId::new()).await.unwrap().is_none());
-    assert_eq!(store.prune(at(100), 9).await.unwrap(), 1);
+    assert_eq!(store.prune(Retention::before(at(100)), 9).await.unwrap(), 1);
     assert!(store.snapshot(id).await.unwrap().is_none(), "it goes with its run");
 }
 

@@ -10,6 +10,7 @@ pub(super) async fn check<S: Subject>(subject: &S) {
     newest_of_each(&subject.empty().await).await;
     durations(subject).await;
     pruning(&subject.empty().await).await;
+    pruning_by_number(&subject.empty().await).await;
     pruned_versions(&subject.empty().await).await;
 }
 
@@ -196,12 +197,12 @@ async fn pruning(store: &impl Store) {
     let live = record("p", 0);
     let live_id = live.run_id;
     let fence = created(store, live, owner).await;
-    assert_eq!(store.prune(at(0), 1000).await.unwrap(), 0, "ended at, not before");
-    assert_eq!(store.prune(at(90), 0).await.unwrap(), 0);
-    assert_eq!(store.prune(at(90), 5).await.unwrap(), 5, "no more than asked for");
-    assert_eq!(store.prune(at(90), 80).await.unwrap(), 80);
-    assert_eq!(store.prune(at(90), 1000).await.unwrap(), 5, "the rest");
-    assert_eq!(store.prune(at(90), 1000).await.unwrap(), 0);
+    assert_eq!(store.prune(Retention::before(at(0)), 1000).await.unwrap(), 0, "ended at, not before");
+    assert_eq!(store.prune(Retention::before(at(90)), 0).await.unwrap(), 0);
+    assert_eq!(store.prune(Retention::before(at(90)), 5).await.unwrap(), 5, "no more than asked for");
+    assert_eq!(store.prune(Retention::before(at(90)), 80).await.unwrap(), 80);
+    assert_eq!(store.prune(Retention::before(at(90)), 1000).await.unwrap(), 5, "the rest");
+    assert_eq!(store.prune(Retention::before(at(90)), 1000).await.unwrap(), 0);
     for (millis, id) in ended.iter().enumerate() {
         let there = millis >= 90;
         assert_eq!(store.run(*id).await.unwrap().is_some(), there, "{millis}");
@@ -217,10 +218,48 @@ async fn pruning(store: &impl Store) {
     let of_p = RunFilter { pipelines: Some(vec![pipeline("p")]), ..everything };
     assert_eq!(listed(store, of_p).await.len(), 11);
     appended(store, append(live_id, fence, [1])).await;
-    assert_eq!(store.prune(at(1_000_000), 1000).await.unwrap(), 10, "never a live run");
+    assert_eq!(store.prune(Retention::before(at(1_000_000)), 1000).await.unwrap(), 10, "never a live run");
     let mut again = record("p", 0);
     again.idempotency_key = Some("k0".to_owned());
     created(store, again, owner).await;
+}
+
+/// Of runs that have ended so many are kept, those that ended last, whatever else is asked for.
+async fn pruning_by_number(store: &impl Store) {
+    let owner = Uuid::now_v7();
+    let mut ended = Vec::new();
+    for number in 0..10_i64 {
+        let run = record("p", 0);
+        let id = run.run_id;
+        let fence = created(store, run, owner).await;
+        let mut last = ending(id, fence, 1, RunStatus::Completed);
+        // The later half ends at one time.
+        last.summary.finished_at = Some(at(number.min(5)));
+        appended(store, last).await;
+        ended.push(id);
+    }
+    created(store, record("p", 0), owner).await;
+    let left = async || {
+        let mut there = Vec::new();
+        for id in &ended {
+            there.push(store.run(*id).await.unwrap().is_some());
+        }
+        there.iter().filter(|there| **there).count()
+    };
+    assert_eq!(store.prune(Retention::default(), 100).await.unwrap(), 0, "nothing is to go");
+    assert_eq!(store.prune(Retention::keep(10), 100).await.unwrap(), 0);
+    assert_eq!(store.prune(Retention::keep(8), 1).await.unwrap(), 1);
+    assert_eq!(store.prune(Retention::keep(8), 100).await.unwrap(), 1);
+    assert!(store.run(ended[1]).await.unwrap().is_none(), "the ones that ended first");
+    assert_eq!(left().await, 8);
+    let both = Retention { ended_before: Some(at(3)), keep: Some(100) };
+    assert_eq!(store.prune(both, 100).await.unwrap(), 1, "by age");
+    let both = Retention { ended_before: Some(at(3)), keep: Some(2) };
+    assert_eq!(store.prune(both, 100).await.unwrap(), 5, "by number, of those that ended together too");
+    assert_eq!(left().await, 2);
+    assert_eq!(store.prune(Retention::keep(0), 100).await.unwrap(), 2);
+    let everything = RunFilter { limit: 100, ..RunFilter::default() };
+    assert_eq!(listed(store, everything).await.len(), 1, "never a live run");
 }
 
 /// Versions outlive the runs that follow them, and the current one always stays.
@@ -234,11 +273,11 @@ async fn pruned_versions(store: &impl Store) {
     let run = RunRecord { version: 1, ..record("p", 0) };
     let live = run.run_id;
     let fence = created(store, run, Uuid::now_v7()).await;
-    assert_eq!(store.prune(at(3), 10).await.unwrap(), 2);
+    assert_eq!(store.prune(Retention::before(at(3)), 10).await.unwrap(), 2);
     assert!(store.pipeline(&id, 1).await.unwrap().is_some(), "a live run follows it");
     assert!(store.pipeline(&id, 2).await.unwrap().is_some(), "it is the current one");
     appended(store, ending(live, fence, 1, RunStatus::Completed)).await;
-    assert_eq!(store.prune(at(3), 10).await.unwrap(), 1);
+    assert_eq!(store.prune(Retention::before(at(3)), 10).await.unwrap(), 1);
     assert!(store.pipeline(&id, 2).await.unwrap().is_some(), "it is the current one");
     assert_eq!(store.pipeline_version(&id).await.unwrap(), 2);
     assert_eq!(store.pipelines().await.unwrap().len(), 1);

@@ -21,8 +21,8 @@ use taskiq_flow_core::time::Timestamp;
 use uuid::Uuid;
 
 use crate::{
-    Append, Beside, Fence, RunRecord, RunRow, RunSummary, RunWrite, Store, StoreError, Trigger, WriteError,
-    Written,
+    Append, Beside, Fence, Retention, RunRecord, RunRow, RunSummary, RunWrite, Store, StoreError, Trigger,
+    WriteError, Written,
 };
 
 /// How the suite comes by stores of one kind.
@@ -61,7 +61,7 @@ async fn closing(store: &impl Store) {
     let late =
         store.write(vec![RunWrite::Create { run, owner: Uuid::now_v7(), firing: None, replays: None }]).await;
     assert_eq!(late.unwrap_err(), StoreError::Closed, "a write after the end");
-    assert_eq!(store.prune(at(9), 1).await.unwrap_err(), StoreError::Closed);
+    assert_eq!(store.prune(Retention::before(at(9)), 1).await.unwrap_err(), StoreError::Closed);
     match store.run(id).await {
         Ok(run) => assert!(run.is_some(), "a read after the end is right, or refused"),
         Err(error) => assert_eq!(error, StoreError::Closed),

@@ -19,12 +19,12 @@ use crate::Store;
 use crate::error::{StoreError, WriteError};
 use crate::records::{
     Append, CacheEntry, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryChange, DeliveryFilter,
-    Fence, Firing, FiringFilter, PipelineRecord, RunFilter, RunRecord, RunRow, RunSummary, RunWrite,
-    ScheduleRecord, SecurityChange, SecurityRecord, Snapshot, StepLog, Written,
+    Fence, Firing, FiringFilter, PipelineRecord, Retention, RunFilter, RunRecord, RunRow, RunSummary,
+    RunWrite, ScheduleRecord, SecurityChange, SecurityRecord, Snapshot, StepLog, Written,
 };
 use crate::rules::{FIRST_TOKEN, Span, check_fence, follow, id_range, keep_duration, newest_durations};
 
-/// Ended runs that are kept unless said otherwise: some 30 MB of small ones.
+/// Ended runs that [`MemoryStore::new`] keeps: some 30 MB of small ones.
 const KEPT_RUNS: usize = 10_000;
 
 /// Keeps everything in memory: for tests, for trying things out, and for programs whose runs need not outlive them.
@@ -288,9 +288,12 @@ impl Inner {
         ids.iter().filter_map(|id| self.runs.get(id)).map(|kept| RunRow::from(&kept.record)).collect()
     }
 
-    fn prune(&mut self, before: Timestamp, limit: usize) -> Vec<Kept> {
-        let ended = self.ended.iter().take_while(|(at, _)| *at < before).take(limit);
-        let ids: Vec<RunId> = ended.map(|(_, id)| *id).collect();
+    fn prune(&mut self, retention: Retention, limit: usize) -> Vec<Kept> {
+        let is_old = |at: Timestamp| retention.ended_before.is_some_and(|before| at < before);
+        let beyond = retention.keep.map_or(0, |keep| self.ended.len().saturating_sub(keep));
+        let goes = |(place, (at, _)): &(usize, &(Timestamp, RunId))| *place < beyond || is_old(*at);
+        let ended = self.ended.iter().enumerate().take_while(goes).take(limit);
+        let ids: Vec<RunId> = ended.map(|(_, (_, id))| *id).collect();
         ids.into_iter().filter_map(|id| self.remove(id)).collect()
     }
 
@@ -543,8 +546,8 @@ impl Store for MemoryStore {
         Ok(self.inner.lock().security.values().cloned().collect())
     }
 
-    async fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
-        let gone = self.inner.lock().open()?.prune(before, limit);
+    async fn prune(&self, retention: Retention, limit: usize) -> Result<usize, StoreError> {
+        let gone = self.inner.lock().open()?.prune(retention, limit);
         Ok(gone.len())
     }
 

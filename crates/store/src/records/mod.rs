@@ -257,6 +257,27 @@ pub struct RunFilter {
     pub limit: usize,
 }
 
+/// Which of the runs that have ended go. With neither, none do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// Those that ended before this time.
+    pub ended_before: Option<Timestamp>,
+    /// Those beyond so many, that ended first.
+    pub keep: Option<usize>,
+}
+
+impl Retention {
+    /// Those that ended before this time.
+    pub fn before(time: Timestamp) -> Self {
+        Self { ended_before: Some(time), keep: None }
+    }
+
+    /// Those beyond so many.
+    pub fn keep(runs: usize) -> Self {
+        Self { ended_before: None, keep: Some(runs) }
+    }
+}
+
 /// A stored schedule.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ScheduleRecord {

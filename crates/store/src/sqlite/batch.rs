@@ -13,6 +13,7 @@ use super::beside::Earlier;
 use super::codec::{self, More, NewRun, Outline, Prepared, integer, natural, status_code};
 use super::fault::Fault;
 use super::lookup;
+use super::room::LastToGo;
 use crate::error::{StoreError, WriteError};
 use crate::records::{Fence, PipelineRecord, RunRecord, Written};
 use crate::rules::{check_fence, follow, keep_duration};
@@ -387,14 +388,15 @@ impl<'a> Batch<'a> {
         Ok(claimed)
     }
 
-    /// Deletes runs that ended before `before`, oldest end first.
-    pub(super) fn prune(&mut self, before: Timestamp, limit: usize) -> Result<usize, Fault> {
+    /// Deletes runs up to the last one that goes, by their end.
+    pub(super) fn prune(&mut self, last: &LastToGo, limit: usize) -> Result<usize, Fault> {
         self.flush()?;
         let mut ended = self.connection.prepare_cached(
             "SELECT id, pipeline, version FROM runs
-             WHERE finished_at IS NOT NULL AND finished_at < ?1 AND status >= 3 ORDER BY finished_at LIMIT ?2",
+             WHERE finished_at IS NOT NULL AND (finished_at, id) <= (?1, ?2) AND status >= 3
+             ORDER BY finished_at, id LIMIT ?3",
         )?;
-        let mut rows = ended.query(params![before.as_millis(), integer(limit as u64)])?;
+        let mut rows = ended.query(params![last.0, &last.1[..], integer(limit as u64)])?;
         let (mut ids, mut followed) = (Vec::<[u8; 16]>::new(), BTreeSet::new());
         while let Some(row) = rows.next()? {
             ids.push(row.get(0)?);

@@ -3,14 +3,17 @@
 //! One thread writes and commits whatever waits in one transaction; a few connections read beside it. The file
 //! belongs to one process at a time, which an advisory lock on `<file>.lock` sees to.
 
+mod at_rest;
 mod batch;
 mod beside;
 mod codec;
+mod copy;
 mod fault;
 mod log;
 mod lookup;
 mod open;
 mod reader;
+mod room;
 mod schema;
 mod syncing;
 mod writer;
@@ -19,7 +22,7 @@ mod writer;
 mod tests;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use rusqlite::params;
@@ -28,17 +31,20 @@ use taskiq_flow_core::run::Event;
 use taskiq_flow_core::time::Timestamp;
 use uuid::Uuid;
 
+pub use self::at_rest::{Checked, Compacted, SqliteFile};
 use self::beside::{Earlier, PreparedDelivery};
 use self::codec::Prepared;
+use self::copy::Copying;
+use self::fault::Fault;
 use self::open::Opened;
 use self::reader::Readers;
 use self::syncing::Syncer;
 use self::writer::Writer;
 use crate::Store;
-use crate::error::{StoreError, WriteError};
+use crate::error::{BackupError, StoreError, WriteError};
 use crate::records::{
     CacheEntry, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryChange, DeliveryFilter, Fence,
-    Firing, FiringFilter, PipelineRecord, RunFilter, RunRecord, RunRow, RunWrite, ScheduleRecord,
+    Firing, FiringFilter, PipelineRecord, Retention, RunFilter, RunRecord, RunRow, RunWrite, ScheduleRecord,
     SecurityChange, SecurityRecord, Snapshot, StepLog, Written,
 };
 use crate::rules::newest_durations;
@@ -74,6 +80,7 @@ pub struct SqliteStore {
     path: PathBuf,
     readers: Readers,
     writer: Writer,
+    copying: Copying,
 }
 
 impl SqliteOptions {
@@ -118,7 +125,22 @@ impl SqliteStore {
             Durability::Relaxed => Some(Syncer::start(&path, sync)?),
         };
         let writer = Writer::start(path.clone(), writer, syncer, lock)?;
-        Ok(Self { readers: Readers::new(path.clone(), readers), path, writer })
+        Ok(Self { readers: Readers::new(path.clone(), readers), path, writer, copying: Copying::default() })
+    }
+
+    /// Has the file give back what is free in it, in steps between which others write.
+    async fn give_back(&self) -> Result<(), StoreError> {
+        let mut gave = false;
+        while self.writer.carry_out(|batch| room::give_back(batch.connection)).await? {
+            gave = true;
+        }
+        if gave {
+            // The file itself becomes shorter when the log is folded into it, which holds up no writer.
+            let path = self.path.clone();
+            let folded = tokio::task::spawn_blocking(move || room::fold(&path)).await;
+            folded.unwrap_or(Err(Fault::Panic)).map_err(|fault| fault.at(&self.path))?;
+        }
+        Ok(())
     }
 
     /// A document as it is stored. `what` names it should it be refused.
@@ -137,6 +159,7 @@ impl SqliteStore {
 
 impl Drop for SqliteStore {
     fn drop(&mut self) {
+        self.copying.stop();
         // Before the writer, which is then the last to close the file and folds its log away.
         self.readers.close();
     }
@@ -370,17 +393,33 @@ impl Store for SqliteStore {
         self.readers.read(reader::security_records).await
     }
 
-    async fn prune(&self, before: Timestamp, limit: usize) -> Result<usize, StoreError> {
+    async fn prune(&self, retention: Retention, limit: usize) -> Result<usize, StoreError> {
+        let last = self.readers.read(move |connection| room::last_to_go(connection, &retention)).await?;
         let mut pruned = 0;
-        while pruned < limit {
+        while let Some(last) = last
+            && pruned < limit
+        {
             let together = PRUNED_TOGETHER.min(limit - pruned);
-            let gone = self.writer.carry_out(move |batch| batch.prune(before, together)).await?;
+            let gone = self.writer.carry_out(move |batch| batch.prune(&last, together)).await?;
             pruned += gone;
             if gone < together {
                 break;
             }
         }
+        if pruned < limit
+            && let Err(error) = self.give_back().await
+        {
+            tracing::warn!(%error, "room that has become free could not be given back");
+        }
         Ok(pruned)
+    }
+
+    async fn backup(&self, target: &Path, replace: bool) -> Result<u64, BackupError> {
+        let turn = self.copying.begin()?;
+        let (path, target) = (self.path.clone(), target.to_owned());
+        let copied =
+            tokio::task::spawn_blocking(move || copy::copy_open(&path, &target, replace, &turn)).await;
+        copied.unwrap_or_else(|_| Err(Fault::Panic.at(&self.path).into()))
     }
 
     async fn check(&self) -> Result<(), StoreError> {
@@ -389,6 +428,8 @@ impl Store for SqliteStore {
     }
 
     async fn close(&self) {
+        // A copy holds the log of the file, which could not be folded away.
+        self.copying.close().await;
         self.readers.close();
         self.writer.close().await;
     }

@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
+use super::copy::{self, with_end};
 use super::fault::{Fault, io_at};
+use super::room;
 use super::schema::{self, Found};
 use super::{Durability, SqliteOptions};
-use crate::error::StoreError;
+use crate::error::{BackupError, StoreError};
 
 /// How long a statement waits for a lock of another program, such as a backup.
 const BUSY: Duration = Duration::from_secs(5);
@@ -22,6 +24,9 @@ const CHECKPOINT_PAGES: u32 = 4096;
 /// Statements that each connection keeps prepared; there are fewer.
 const STATEMENTS: usize = 64;
 
+/// What the lock of a file is called: the file with this at its end.
+pub(super) const LOCK_SUFFIX: &str = ".lock";
+
 /// A file that has been opened.
 pub(super) struct Opened {
     pub(super) path: PathBuf,
@@ -32,6 +37,7 @@ pub(super) struct Opened {
 }
 
 /// The lock of a file.
+#[derive(Debug)]
 pub(super) struct Lock(File);
 
 impl Drop for Lock {
@@ -56,18 +62,51 @@ pub(super) fn open(options: &SqliteOptions) -> Result<Opened, StoreError> {
         Found::Ours(found) => found,
         Found::Foreign => return Err(StoreError::Foreign { path }),
     };
+    if found == 0 {
+        room::shrinks(&writer).map_err(at)?;
+    }
     set_up(&writer, options.durability, &path)?;
     if found > 0 {
         check(&writer, &path)?;
     }
+    keep_before_migration(&writer, &path, found)?;
     schema::migrate(&mut writer, found).map_err(at)?;
     void_leases(&writer).map_err(at)?;
     let readers = (0..options.readers.max(1)).map(|_| reader(&path)).collect::<Result<_, _>>().map_err(at)?;
     Ok(Opened { path, writer, readers, lock })
 }
 
+/// Keeps a copy of a file whose schema is about to be changed: an earlier program cannot read it afterwards, and somebody
+/// may want to go back. Where there is no room for it, nothing is changed.
+fn keep_before_migration(writer: &Connection, path: &Path, found: u32) -> Result<(), StoreError> {
+    if found == 0 || found >= schema::NEWEST {
+        return Ok(());
+    }
+    let kept = with_end(path, &format!(".v{found}.bak"));
+    match copy::copy(writer, path, &kept, true, || true) {
+        Ok(bytes) => {
+            tracing::info!(kept = %kept.display(), bytes, from = found, to = schema::NEWEST, "the schema of the store is changed; a copy of it as it was is kept");
+            Ok(())
+        }
+        Err(error) => {
+            let error = match error {
+                BackupError::Store(error) => error.to_string(),
+                error => error.to_string(),
+            };
+            let newest = schema::NEWEST;
+            Err(StoreError::Io {
+                place: path.display().to_string(),
+                reason: format!(
+                    "before its schema is changed from version {found} to {newest} a copy is kept, and that could not be made, \
+                     so that nothing was changed: {error}"
+                ),
+            })
+        }
+    }
+}
+
 /// The true place of the file, so that it has one lock however it is named.
-fn resolve(path: &Path) -> Result<PathBuf, StoreError> {
+pub(super) fn resolve(path: &Path) -> Result<PathBuf, StoreError> {
     let io = |reason: String| StoreError::Io { place: path.display().to_string(), reason };
     let Some(name) = path.file_name() else {
         return Err(io(
@@ -98,9 +137,8 @@ fn resolve(path: &Path) -> Result<PathBuf, StoreError> {
 }
 
 /// Takes the file for this process. The lock goes with the process, however that ends.
-fn lock(path: &Path) -> Result<Lock, StoreError> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
+pub(super) fn lock(path: &Path) -> Result<Lock, StoreError> {
+    let name = with_end(path, LOCK_SUFFIX);
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
     owner_only(&mut options);
@@ -158,7 +196,7 @@ fn owner_only(options: &mut OpenOptions) {
 #[cfg(not(unix))]
 fn owner_only(_options: &mut OpenOptions) {}
 
-fn connect(path: &Path, access: OpenFlags) -> Result<Connection, Fault> {
+pub(super) fn connect(path: &Path, access: OpenFlags) -> Result<Connection, Fault> {
     let connection = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(BUSY)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
@@ -168,7 +206,7 @@ fn connect(path: &Path, access: OpenFlags) -> Result<Connection, Fault> {
     Ok(connection)
 }
 
-fn reader(path: &Path) -> Result<Connection, Fault> {
+pub(super) fn reader(path: &Path) -> Result<Connection, Fault> {
     let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     connection.pragma_update(None, "cache_size", -8 * 1024)?;
     Ok(connection)

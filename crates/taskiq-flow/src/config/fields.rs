@@ -280,6 +280,9 @@ fields! {
     "Runs" {
         /// Where pipelines, runs and their events are kept: `memory:` or `sqlite:PATH`.
         store_url: ServiceUrl = ServiceUrl::from("sqlite:taskiq-flow.db");
+        /// The directory that `POST /store/backup` puts copies of the store in, on any disk of this machine. Not set: no copies
+        /// are made over the API.
+        backup_dir: Option<PathBuf>;
         /// How tasks reach their workers: `memory:`, within the server itself.
         broker_url: ServiceUrl = ServiceUrl::from("memory:");
         /// When a step counts as kept: once it is on disk, or a few milliseconds before.
@@ -303,6 +306,9 @@ fields! {
         max_schedules_per_pipeline: usize = 100;
         /// How many days a run is kept after its end; 0: for ever.
         retention_days: u32 = 30;
+        /// How many runs that have ended are kept, those that ended last, for `retention_days` at most; 0: any number. Not
+        /// set: 10000 in `memory:`, any number in a file.
+        retention_runs: Option<usize>;
     }
     "Observation" {
         /// Whether metrics are served.

@@ -125,6 +125,7 @@ const fn class_of(event: AuditEvent) -> Class {
         | AuditEvent::PipelineRead
         | AuditEvent::PipelineExecute
         | AuditEvent::RunControl
+        | AuditEvent::StoreBackup
         | AuditEvent::WebsocketConnect
         | AuditEvent::WebsocketSubscribe
         | AuditEvent::WebsocketDenied
@@ -139,7 +140,7 @@ fn activity_of(record: &AuditRecord) -> (u32, &'static str) {
         AuditEvent::AuditStart => (3, "Start"),
         AuditEvent::AuditStop => (4, "Stop"),
         AuditEvent::AuditGap => (99, "Audit gap"),
-        AuditEvent::PipelineExecute => (1, "Create"),
+        AuditEvent::PipelineExecute | AuditEvent::StoreBackup => (1, "Create"),
         AuditEvent::RunControl | AuditEvent::SecurityConfigChange => by_method(record, (3, "Update")),
         AuditEvent::PipelineRegister | AuditEvent::ScheduleChange => by_method(record, (3, "Update")),
         AuditEvent::PipelineRead

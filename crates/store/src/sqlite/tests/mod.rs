@@ -1,12 +1,15 @@
 //! What only a file can get wrong.
 
+mod copies;
 mod crash;
 mod files;
 mod model;
 mod old;
+mod shrinking;
 mod writing;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use tempfile::TempDir;

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::*;
 
-const FILE: &[u8] = include_bytes!("old/schema-2.db");
+pub(super) const FILE: &[u8] = include_bytes!("old/schema-2.db");
 const EXPECTED: &str = include_str!("old/schema-2.json");
 
 /// Whether all that the earlier program read is there; what it did not know may have been added since.

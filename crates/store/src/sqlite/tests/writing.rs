@@ -215,7 +215,9 @@ async fn queries_follow_an_index() {
         "UPDATE runs INDEXED BY runs_live SET owner = NULL WHERE status < 3 AND owner IS NOT NULL",
         "SELECT id FROM runs WHERE owner IS NULL AND status < 3 ORDER BY id LIMIT ?1",
         "SELECT id, pipeline, version FROM runs
-         WHERE finished_at IS NOT NULL AND finished_at < ?1 AND status >= 3 ORDER BY finished_at LIMIT ?2",
+         WHERE finished_at IS NOT NULL AND (finished_at, id) <= (?1, ?2) AND status >= 3
+         ORDER BY finished_at, id LIMIT ?3",
+        room::LAST_BEYOND,
         "SELECT id FROM runs WHERE pipeline = ?1 AND idempotency_key = ?2 AND idempotency_key IS NOT NULL",
         "SELECT last FROM events WHERE run = ?1 ORDER BY last DESC LIMIT 1",
         "SELECT body FROM events WHERE run = ?1 AND last > ?2 ORDER BY last",
