@@ -324,3 +324,46 @@ async fn what_cannot_be_is_said_with_its_reason() {
     let away = root.cli.run(["runs", "list", "--url", "http://127.0.0.1:1"]).await;
     assert!(away.code == Some(1) && away.stderr.contains("is the server running"), "{}", away.output());
 }
+
+#[tokio::test]
+async fn runs_are_listed_and_counted_by_the_time_they_were_asked_for() {
+    let server = server().start().await;
+    let user = User::new(&server, "root");
+    for pipeline in ["sum", "sum", "broken", "sum"] {
+        let parameters: &[&str] = if pipeline == "sum" { &["-p", "a=1"] } else { &[] };
+        user.run(&[&["trigger", pipeline, "--wait", "--quiet"], parameters].concat()).await;
+    }
+    let all = user.json(&["runs", "list"]).await;
+    let asked: Vec<&str> =
+        all["runs"].as_array().unwrap().iter().map(|run| run["created_at"].as_str().unwrap()).collect();
+    assert_eq!(asked.len(), 4);
+    let count = async |times: &[&str]| {
+        let list = user.json(&[&["runs", "list"], times].concat()).await;
+        list["runs"].as_array().unwrap().len()
+    };
+    // Newest first: the third is the second that was asked for.
+    assert_eq!(count(&["--since", asked[2]]).await, 3);
+    assert_eq!(count(&["--until", asked[2]]).await, 1);
+    assert_eq!(count(&["--since", asked[2], "--until", asked[0]]).await, 2);
+    assert_eq!((count(&["--since", "1h"]).await, count(&["--until", "1h"]).await), (4, 0));
+    let sums = user.json(&["runs", "stats", "sum"]).await;
+    assert_eq!((&sums["runs"], &sums["by_status"]), (&json!(3), &json!({ "completed": 3 })), "{sums}");
+    assert_eq!((&sums["success_rate"], &sums["complete"]), (&json!(1.0), &json!(true)), "{sums}");
+    let took = ["p50", "p95", "max"].map(|name| sums["duration_ms"][name].as_u64().unwrap());
+    assert!(took.is_sorted(), "{sums}");
+    let last = user.json(&["runs", "stats", "sum", "--since", asked[0]]).await;
+    assert_eq!((&last["runs"], &last["since"]), (&json!(1), &json!(asked[0])), "{last}");
+    let broken = user.json(&["runs", "stats", "broken", "--since", "1d"]).await;
+    assert_eq!((&broken["success_rate"], &broken["duration_ms"]), (&json!(0.0), &Value::Null), "{broken}");
+    let none = user.json(&["runs", "stats", "ask"]).await;
+    assert_eq!((&none["runs"], &none["success_rate"]), (&json!(0), &Value::Null), "{none}");
+    let text = user.out(&["runs", "stats", "sum"]).await;
+    assert!(text.contains("success    100.0 %") && text.contains("95 of 100"), "{text}");
+    assert_eq!(User::new(&server, "starter").run(&["runs", "stats", "sum"]).await.code, Some(1));
+    assert_eq!(user.run(&["runs", "stats", "nothing"]).await.code, Some(1));
+    assert_eq!(user.run(&["runs", "list", "--since", "yesterday"]).await.code, Some(2));
+    let client = server.client().key("root");
+    for path in ["/runs?since=yesterday", "/runs?until=", "/pipelines/sum/statistics?since=1h"] {
+        client.get(path).await.expect(422);
+    }
+}

@@ -11,6 +11,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::error::Category;
+use taskiq_flow_core::time::Timestamp;
 use taskiq_flow_security::{Admission, Permit};
 use utoipa::openapi::{ObjectBuilder, Schema, Type};
 
@@ -127,6 +128,12 @@ pub(crate) fn limit(text: Option<&str>) -> Result<usize, Problem> {
         _ => Err(format!("expected a whole number from 1 to {MAX_LIMIT}")),
     });
     Ok(parsed?.unwrap_or(DEFAULT_LIMIT))
+}
+
+/// A time.
+pub(crate) fn time(field: &'static str, text: &str) -> Result<Timestamp, Problem> {
+    let expected = "expected a time such as 2027-01-31T09:00:00Z";
+    text.parse().map_err(|_| Problem::invalid_field(field, expected))
 }
 
 /// A number of an event.

@@ -39,6 +39,7 @@ use crate::{docs, handlers, model, ui, ws};
         handlers::analysis::get_parallel_groups,
         handlers::analysis::get_what_if,
         handlers::analysis::get_run_estimate,
+        handlers::runs::get_statistics,
         handlers::runs::list_runs,
         handlers::runs::get_run,
         handlers::runs::get_step_items,

@@ -62,6 +62,7 @@ pub static ROUTES: &[Route] = &[
     route("get_what_if", endpoint::GET_CRITICAL_PATH, GET, &["/pipelines/{id}/what-if"], Pipeline(Read), READS, || get(analysis::get_what_if)),
     route("execute_pipeline", endpoint::EXECUTE_PIPELINE, POST, &["/pipelines/{id}/execute"], Pipeline(Execute), Some(PipelineExecute), || post(pipelines::execute_pipeline)),
     route("get_pipeline_status", endpoint::GET_STATUS, GET, &["/pipelines/{id}/status"], Pipeline(Read), READS, || get(pipelines::get_pipeline_status)),
+    route("get_statistics", endpoint::LIST_RUNS, GET, &["/pipelines/{id}/statistics"], Pipeline(Read), READS, || get(runs::get_statistics)),
 
     route("list_runs", endpoint::LIST_RUNS, GET, &["/runs"], AnyPipeline(Read), READS, || get(runs::list_runs)),
     route("get_run", endpoint::GET_STATUS, GET, &["/runs/{id}"], Run(Read), READS, || get(runs::get_run)),

@@ -21,7 +21,7 @@ pub(crate) use self::dead::{DeadCommand, DeadLetterArgs, DeadListArgs};
 pub(crate) use self::pipelines::{CheckArgs, DagArgs, DagFormat, RunArgs, SimulateArgs};
 pub(crate) use self::runs::{
     RunsCancelArgs, RunsCommand, RunsControlArgs, RunsForkArgs, RunsListArgs, RunsShowArgs, RunsSignalArgs,
-    RunsWatchArgs, TriggerArgs,
+    RunsStatsArgs, RunsWatchArgs, TimesArgs, TriggerArgs,
 };
 pub(crate) use self::schedules::{
     ScheduleArgs, SchedulesBackfillArgs, SchedulesCommand, SchedulesHistoryArgs, SchedulesListArgs,

@@ -31,6 +31,7 @@ mod resources;
 mod schedule;
 mod shard;
 mod start;
+mod statistics;
 mod submission;
 mod worker;
 
@@ -47,4 +48,5 @@ pub use hub::{EventHub, Missed, Watched, Watcher};
 pub use options::EngineOptions;
 pub use query::{RunPage, RunSummaryView};
 pub use schedule::{Backfill, BackfillTime, ScheduleChange, ScheduleRequest};
+pub use statistics::{Durations, Statistics};
 pub use submission::{Submission, Submitted};

@@ -86,6 +86,7 @@ pub static ROWS: &[Row] = &[
     get("/pipelines/{id}/what-if", On(Read)),
     post("/pipelines/{id}/execute", On(Execute), Some(r#"{"parameters": {"selftest": 1}}"#), &[422]),
     get("/pipelines/{id}/status", On(Read)),
+    get("/pipelines/{id}/statistics", On(Read)),
     get("/runs", Listing(Read)),
     get("/runs/{id}", OfRun(Read)),
     // The run of the test has no such step.

@@ -25,8 +25,8 @@ pub use memory::MemoryStore;
 pub use records::{
     Append, Beside, CacheEntry, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryChange,
     DeliveryFilter, Fence, Firing, FiringFilter, FiringOutcome, Origin, PipelineRecord, Retention, RunFilter,
-    RunRecord, RunRow, RunSummary, RunWrite, ScheduleRecord, SecurityChange, SecurityRecord, Snapshot,
-    StepLog, Trigger, Written,
+    RunRecord, RunRow, RunStatistics, RunSummary, RunWrite, ScheduleRecord, SecurityChange, SecurityRecord,
+    Snapshot, StepLog, Trigger, Written,
 };
 #[cfg(feature = "sqlite")]
 pub use sqlite::{Checked, Compacted, Durability, SqliteFile, SqliteOptions, SqliteStore};
@@ -71,6 +71,16 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
 
     /// The newest run of each of these pipelines that has one.
     async fn last_runs(&self, pipelines: &[PipelineId]) -> Result<Vec<RunRow>, StoreError>;
+
+    /// What the runs of a pipeline came to that were asked for at `since` or later, and before `until`. Of those that have
+    /// ended the newest `most` are looked at.
+    async fn statistics(
+        &self,
+        pipeline: &PipelineId,
+        since: Option<Timestamp>,
+        until: Option<Timestamp>,
+        most: usize,
+    ) -> Result<RunStatistics, StoreError>;
 
     /// Events of a run with a number above `after_seq`, in order, at most `limit`.
     async fn events(&self, id: RunId, after_seq: u64, limit: usize) -> Result<Vec<Event>, StoreError>;

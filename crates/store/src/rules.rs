@@ -36,6 +36,13 @@ pub(crate) fn id_range(filter: &RunFilter) -> (RunId, Option<RunId>) {
     (filter.since.map_or(RunId::from_bytes([0; 16]), first_at), end)
 }
 
+/// When the run of that id was asked for.
+pub(crate) fn asked_at(id: RunId) -> Timestamp {
+    let mut millis = [0; 8];
+    millis[2..].copy_from_slice(&id.as_bytes()[..6]);
+    Timestamp::from_millis(i64::from_be_bytes(millis))
+}
+
 /// The place of new events in the log of their run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Span {
@@ -119,6 +126,13 @@ mod tests {
         assert_eq!(follow(id, 3, span(&[4, 4])), gap(3, 3));
         assert_eq!(follow(id, 0, span(&[0])), gap(0, 0));
         assert_eq!(follow(id, u64::MAX - 1, span(&[u64::MAX, 0])), gap(0, u64::MAX - 1));
+    }
+
+    #[test]
+    fn an_id_says_when_its_run_was_asked_for() {
+        let before = Timestamp::now();
+        let at = asked_at(RunId::new());
+        assert!(before <= at && at <= Timestamp::now(), "{before} {at}");
     }
 
     #[test]

@@ -15,8 +15,8 @@ use utoipa::openapi::Schema;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{Allowed, Caller, OnRun, run_location};
-use crate::input::{AnyBody, OptionalBody, Params, field, limit, one_of};
-use crate::model::{Accepted, ItemList, LogList, RunDocument, RunList, SignalTaken};
+use crate::input::{AnyBody, OptionalBody, Params, field, limit, one_of, time};
+use crate::model::{Accepted, ItemList, LogList, RunDocument, RunList, SignalTaken, StatisticsDocument};
 use crate::problem::Problem;
 use crate::service::runs::{self, Control};
 use crate::state::AppState;
@@ -33,12 +33,30 @@ pub(crate) struct RunQuery {
     /// Only in this state.
     #[param(schema_with = states)]
     status: Option<String>,
+    /// Only those that were asked for at this time or later.
+    #[param(value_type = Option<String>, format = DateTime)]
+    since: Option<String>,
+    /// Only those that were asked for before this time.
+    #[param(value_type = Option<String>, format = DateTime)]
+    until: Option<String>,
     /// At most so many; 100 unless said.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
     limit: Option<String>,
     /// `next_cursor` of the page before.
     #[param(value_type = Option<String>, format = Uuid)]
     cursor: Option<String>,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct StatisticsQuery {
+    /// Only runs that were asked for at this time or later.
+    #[param(value_type = Option<String>, format = DateTime)]
+    since: Option<String>,
+    /// Only those that were asked for before this time.
+    #[param(value_type = Option<String>, format = DateTime)]
+    until: Option<String>,
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -91,6 +109,8 @@ pub(crate) async fn list_runs(
 ) -> Result<Json<RunList>, Problem> {
     let filter = RunFilter {
         status: field("status", query.status.as_deref(), |text| text.parse::<RunStatus>())?,
+        since: query.since.as_deref().map(|text| time("since", text)).transpose()?,
+        until: query.until.as_deref().map(|text| time("until", text)).transpose()?,
         before: field("cursor", query.cursor.as_deref(), |text| {
             text.parse::<RunId>().map_err(|_| "is no cursor of this list")
         })?,
@@ -106,6 +126,24 @@ pub(crate) async fn list_runs(
         None => None,
     };
     Ok(Json(runs::list(&state, &permit, pipeline, filter).await?))
+}
+
+/// How runs of a pipeline ended, and how long they took.
+///
+/// Of the runs that have ended the newest 100,000 are counted; `complete` says whether those are all.
+#[utoipa::path(
+    get, path = "/pipelines/{id}/statistics", tag = "runs",
+    params(("id" = String, Path, description = "The pipeline"), StatisticsQuery),
+    responses((status = 200, body = StatisticsDocument)),
+)]
+pub(crate) async fn get_statistics(
+    State(state): State<AppState>,
+    Extension(permit): Allowed,
+    Params(query): Params<StatisticsQuery>,
+) -> Result<Json<StatisticsDocument>, Problem> {
+    let since = query.since.as_deref().map(|text| time("since", text)).transpose()?;
+    let until = query.until.as_deref().map(|text| time("until", text)).transpose()?;
+    Ok(Json(runs::statistics(&state, &permit, since, until).await?))
 }
 
 /// A run with its steps.

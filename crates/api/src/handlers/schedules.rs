@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use taskiq_flow_core::definition::{CatchUp, Overlap, ScheduleRules, Timing};
 use taskiq_flow_core::id::PipelineId;
-use taskiq_flow_core::time::{Timestamp, parse_duration};
+use taskiq_flow_core::time::parse_duration;
 use taskiq_flow_engine::{ScheduleChange, ScheduleRequest};
 use taskiq_flow_security::audit::AuditEvent;
 use taskiq_flow_security::guard::Note;
@@ -18,7 +18,7 @@ use taskiq_flow_security::{Permission, Resource};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{Allowed, Caller, OnSchedule, location, run_location};
-use crate::input::{Body, Params, field, limit};
+use crate::input::{Body, Params, field, limit, time};
 use crate::model::{Accepted, BackfillDocument, FiringList, ScheduleDocument, ScheduleList};
 use crate::problem::Problem;
 use crate::service::pipelines::Page;
@@ -345,11 +345,6 @@ fn timing(cron: Option<String>, interval: Option<&str>, at: Option<&str>) -> Res
 
 fn duration(field: &'static str, text: &str) -> Result<Duration, Problem> {
     parse_duration(text).map_err(|error| Problem::invalid_field(field, error.to_string()))
-}
-
-fn time(field: &'static str, text: &str) -> Result<Timestamp, Problem> {
-    let expected = "expected a time such as 2027-01-31T09:00:00Z";
-    text.parse().map_err(|_| Problem::invalid_field(field, expected))
 }
 
 fn word<T: Copy>(

@@ -6,6 +6,7 @@ mod pipeline;
 mod run;
 mod schedule;
 mod security;
+mod statistics;
 
 pub(crate) use dead_letter::DeadLetterList;
 pub(crate) use forecast::{EstimateDocument, SpeedUpDocument, WhatIfDocument};
@@ -19,3 +20,4 @@ pub(crate) use schedule::{
 pub(crate) use security::{
     AclDocument, AclList, AclRow, IssuedKeyDocument, KeyDocument, KeyList, RevocationDocument, RevocationList,
 };
+pub(crate) use statistics::StatisticsDocument;

@@ -6,13 +6,16 @@ use serde_json::{Map, Value};
 use taskiq_flow_core::definition::Priority;
 use taskiq_flow_core::id::PipelineId;
 use taskiq_flow_core::run::{ItemFilter, RunStatus};
+use taskiq_flow_core::time::Timestamp;
 use taskiq_flow_engine::{ControlError, Ending, Fork, Submission, Submitted};
 use taskiq_flow_security::policy::Resource;
 use taskiq_flow_security::{Admission, Permission, Permit, Principal};
 use taskiq_flow_store::{RunFilter, RunRecord, Trigger};
 
 use super::{pipelines, quota};
-use crate::model::{Accepted, EventList, Finished, ItemList, LogList, RunDocument, RunList};
+use crate::model::{
+    Accepted, EventList, Finished, ItemList, LogList, RunDocument, RunList, StatisticsDocument,
+};
 use crate::problem::Problem;
 use crate::state::AppState;
 
@@ -119,6 +122,17 @@ pub(crate) async fn list(
     filter.pipelines = readable(state, permit, pipeline);
     let page = state.engine().runs(filter).await?;
     Ok(RunList { runs: page.runs.into_iter().map(Into::into).collect(), next_cursor: page.next_cursor })
+}
+
+/// What the runs of the pipeline came to that the permit is for.
+pub(crate) async fn statistics(
+    state: &AppState,
+    permit: &Permit,
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
+) -> Result<StatisticsDocument, Problem> {
+    let registered = pipelines::of_permit(state, permit)?;
+    Ok(state.engine().statistics(registered.id(), since, until).await?.into())
 }
 
 /// The pipelines of which the holder of the permit is shown something, of all or of the one asked for; none: no limit.

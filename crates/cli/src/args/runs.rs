@@ -12,6 +12,8 @@ use super::RemoteArgs;
 pub(crate) enum RunsCommand {
     /// List runs, newest first
     List(RunsListArgs),
+    /// Say how runs of a pipeline ended, and how long they took
+    Stats(RunsStatsArgs),
     /// Show a run with its steps
     Show(RunsShowArgs),
     /// Follow a run to its end, whose outcome the exit code tells; a lost connection is made again
@@ -39,12 +41,39 @@ pub(crate) struct RunsListArgs {
     /// Only runs in this state
     #[arg(long, value_name = "STATE", value_parser = RunStatus::ALL.map(RunStatus::as_str))]
     pub(crate) status: Option<String>,
+    #[command(flatten)]
+    pub(crate) times: TimesArgs,
     /// At most so many
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) limit: u32,
     #[command(flatten)]
     pub(crate) remote: RemoteArgs,
     /// Print the list as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// When runs were asked for.
+#[derive(Debug, Args)]
+pub(crate) struct TimesArgs {
+    /// Only those that were asked for since then: a time, or how long ago that is, such as 1h
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<String>,
+    /// Only those that were asked for before then: a time, or how long ago that is
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunsStatsArgs {
+    /// The pipeline
+    #[arg(value_name = "PIPELINE")]
+    pub(crate) pipeline: PipelineId,
+    #[command(flatten)]
+    pub(crate) times: TimesArgs,
+    #[command(flatten)]
+    pub(crate) remote: RemoteArgs,
+    /// Print the server's answer as JSON
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -89,6 +89,17 @@ pub(crate) fn time(option: &str, text: &str) -> Result<Timestamp, Failure> {
     text.parse().map_err(wrong)
 }
 
+/// A time that an option gives, or says how long ago it is.
+pub(crate) fn moment(option: &str, text: &str) -> Result<Timestamp, Failure> {
+    if let Ok(ago) = parse_duration(text) {
+        return Ok(Timestamp::now().minus(ago));
+    }
+    text.parse().map_err(|_| {
+        let samples = "2027-01-31T00:00:00Z, or how long ago that is, such as 90m";
+        Failure::wrong(format!("{option}: `{text}` is no time; write one such as {samples}"))
+    })
+}
+
 /// A duration that an option gives.
 pub(crate) fn duration(option: &str, text: &str) -> Result<Duration, Failure> {
     parse_duration(text).map_err(|error| Failure::wrong(format!("{option}: {error}")))

@@ -12,7 +12,7 @@ use taskiq_flow::core::time::{Timestamp, format_duration};
 use self::watch::Output;
 use crate::args::{
     RunsCancelArgs, RunsCommand, RunsControlArgs, RunsForkArgs, RunsListArgs, RunsShowArgs, RunsSignalArgs,
-    RunsWatchArgs,
+    RunsStatsArgs, RunsWatchArgs, TimesArgs,
 };
 use crate::commands;
 use crate::commands::outcome::conclude;
@@ -25,6 +25,7 @@ pub(crate) fn run(command: RunsCommand) -> Result<ExitCode, Failure> {
     commands::runtime()?.block_on(async {
         match command {
             RunsCommand::List(args) => list(args).await,
+            RunsCommand::Stats(args) => stats(args).await,
             RunsCommand::Show(args) => show(args).await,
             RunsCommand::Watch(args) => watch(args).await,
             RunsCommand::Cancel(RunsCancelArgs { reason, control }) => {
@@ -51,7 +52,9 @@ async fn list(args: RunsListArgs) -> Result<ExitCode, Failure> {
     let remote = Remote::new(&args.remote)?;
     let pipeline = args.pipeline.as_ref().map(|id| ("pipeline_id", id.as_str()));
     let status = args.status.as_deref().map(|status| ("status", status));
-    let query: Vec<_> = pipeline.into_iter().chain(status).collect();
+    let times = times(&args.times)?;
+    let times = times.iter().map(|(name, time)| (*name, time.as_str()));
+    let query: Vec<_> = pipeline.into_iter().chain(status).chain(times).collect();
     let most = usize::try_from(args.limit).unwrap_or(usize::MAX);
     let runs = remote.first_entries(&["runs"], &query, "runs", most).await?;
     if args.json {
@@ -74,6 +77,49 @@ async fn list(args: RunsListArgs) -> Result<ExitCode, Failure> {
         ]
     });
     table(["RUN", "PIPELINE", "STATUS", "CREATED", "TOOK", "BY", "ERROR"], rows);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The options that bound when runs were asked for, as a query has them.
+fn times(args: &TimesArgs) -> Result<Vec<(&'static str, String)>, Failure> {
+    let mut times = Vec::new();
+    for (name, option, text) in [("since", "--since", &args.since), ("until", "--until", &args.until)] {
+        if let Some(text) = text {
+            times.push((name, commands::moment(option, text)?.to_string()));
+        }
+    }
+    Ok(times)
+}
+
+async fn stats(args: RunsStatsArgs) -> Result<ExitCode, Failure> {
+    let remote = Remote::new(&args.remote)?;
+    let times = times(&args.times)?;
+    let query: Vec<_> = times.iter().map(|(name, time)| (*name, time.as_str())).collect();
+    let path = ["pipelines", args.pipeline.as_str(), "statistics"];
+    let found = remote.send(Method::GET, &path, &query, None).await?.accepted()?;
+    if args.json {
+        print_json(&found);
+        return Ok(ExitCode::SUCCESS);
+    }
+    if found["complete"] == false {
+        note(format!(
+            "there are more runs than are counted: these are those since {}",
+            cell(&found["since"])
+        ));
+    }
+    line(format!("runs       {}", cell(&found["runs"])));
+    for (status, count) in found["by_status"].as_object().into_iter().flatten() {
+        line(format!("{:<10} {}", cell(&json!(status)), cell(count)));
+    }
+    if let Some(rate) = found["success_rate"].as_f64() {
+        line(format!("success    {:.1} %", rate * 100.0));
+    }
+    for (name, label) in [("mean", "mean"), ("p50", "median"), ("p95", "95 of 100"), ("max", "longest")] {
+        if let Some(millis) = found["duration_ms"][name].as_f64() {
+            let took = format_duration(Duration::from_millis(millis.round() as u64));
+            line(format!("{label:<10} {took}"));
+        }
+    }
     Ok(ExitCode::SUCCESS)
 }
 

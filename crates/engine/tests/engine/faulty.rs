@@ -9,9 +9,9 @@ use taskiq_flow_core::run::Event;
 use taskiq_flow_core::time::Timestamp;
 use taskiq_flow_store::{
     CacheEntry, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryChange, DeliveryFilter, Fence,
-    Firing, FiringFilter, MemoryStore, PipelineRecord, Retention, RunFilter, RunRecord, RunRow, RunWrite,
-    ScheduleRecord, SecurityChange, SecurityRecord, Snapshot, StepLog, Store, StoreError, WriteError,
-    Written,
+    Firing, FiringFilter, MemoryStore, PipelineRecord, Retention, RunFilter, RunRecord, RunRow,
+    RunStatistics, RunWrite, ScheduleRecord, SecurityChange, SecurityRecord, Snapshot, StepLog, Store,
+    StoreError, WriteError, Written,
 };
 use tokio::sync::Mutex;
 use uuid::Uuid;
@@ -218,6 +218,16 @@ impl Store for FaultyStore {
 
     async fn security_records(&self) -> Result<Vec<SecurityRecord>, StoreError> {
         self.inner.security_records().await
+    }
+
+    async fn statistics(
+        &self,
+        pipeline: &PipelineId,
+        since: Option<Timestamp>,
+        until: Option<Timestamp>,
+        most: usize,
+    ) -> Result<RunStatistics, StoreError> {
+        self.inner.statistics(pipeline, since, until, most).await
     }
 
     async fn prune(&self, retention: Retention, limit: usize) -> Result<usize, StoreError> {

@@ -8,6 +8,7 @@ pub(super) async fn check<S: Subject>(subject: &S) {
     filters(subject).await;
     within_a_time(subject).await;
     newest_of_each(&subject.empty().await).await;
+    statistics(&subject.empty().await).await;
     durations(subject).await;
     pruning(&subject.empty().await).await;
     pruning_by_number(&subject.empty().await).await;
@@ -222,6 +223,70 @@ async fn pruning(store: &impl Store) {
     let mut again = record("p", 0);
     again.idempotency_key = Some("k0".to_owned());
     created(store, again, owner).await;
+}
+
+/// What runs came to, over every time and with every bound, is what counting by hand gives.
+async fn statistics(store: &impl Store) {
+    let owner = Uuid::now_v7();
+    let id_at = |millis: i64| {
+        let mut bytes = *RunId::new().as_bytes();
+        bytes[..6].copy_from_slice(&at(millis).as_millis().to_be_bytes()[2..]);
+        RunId::from_bytes(bytes)
+    };
+    let mut all = Vec::new();
+    for (number, status) in RunStatus::ALL.into_iter().cycle().take(42).enumerate() {
+        let number = number as i64;
+        let run =
+            RunRecord { run_id: id_at(number * 10), ..record(["p", "q"][(number % 5 == 0) as usize], 0) };
+        let (id, of) = (run.run_id, run.pipeline_id.clone());
+        let fence = created(store, run, owner).await;
+        if status != RunStatus::Queued {
+            let mut append = ending(id, fence, 1, status);
+            append.summary.started_at = Some(at(1000));
+            // One that never started.
+            if number == 24 {
+                append.summary.started_at = None;
+            }
+            append.summary.finished_at = status.is_terminal().then(|| at(1000 + number));
+            appended(store, append).await;
+        }
+        all.push((number, of, status));
+    }
+    for of in ["p", "q", "nothing"].map(pipeline) {
+        for (since, until) in
+            [(None, None), (Some(100), None), (None, Some(300)), (Some(55), Some(205)), (Some(9), Some(9))]
+        {
+            let within = |number: i64| {
+                since.is_none_or(|since| number * 10 >= since)
+                    && until.is_none_or(|until| number * 10 < until)
+            };
+            let mine: Vec<_> = all.iter().filter(|run| run.1 == of && within(run.0)).collect();
+            for most in [1, 3, 7, 1000] {
+                let found = store.statistics(&of, since.map(at), until.map(at), most).await.unwrap();
+                let mut ended: Vec<i64> =
+                    mine.iter().filter(|run| run.2.is_terminal()).map(|run| run.0).rev().collect();
+                let cut = ended.len() > most;
+                ended.truncate(most);
+                let first = if !cut { i64::MIN } else { *ended.last().unwrap_or(&i64::MAX) };
+                let what = format!("{of} from {since:?} to {until:?}, {most} at most: {found:?}");
+                assert_eq!(found.counted_since, cut.then(|| at(first * 10)), "{what}");
+                let counted =
+                    |status| mine.iter().filter(|run| run.2 == status && run.0 >= first).count() as u64;
+                let counts: Vec<_> = RunStatus::ALL
+                    .into_iter()
+                    .map(|status| (status, counted(status)))
+                    .filter(|(_, count)| *count > 0)
+                    .collect();
+                assert_eq!(found.counts, counts, "{what}");
+                let took: Vec<u64> = mine
+                    .iter()
+                    .filter(|run| run.2 == RunStatus::Completed && run.0 >= first && run.0 != 24)
+                    .map(|run| run.0 as u64)
+                    .collect();
+                assert_eq!(found.durations, took, "{what}");
+            }
+        }
+    }
 }
 
 /// Of runs that have ended so many are kept, those that ended last, whatever else is asked for.

@@ -1,6 +1,7 @@
 //! A store that forgets everything when the process ends.
 
 mod beside;
+mod statistics;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fmt;
@@ -19,8 +20,8 @@ use crate::Store;
 use crate::error::{StoreError, WriteError};
 use crate::records::{
     Append, CacheEntry, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryChange, DeliveryFilter,
-    Fence, Firing, FiringFilter, PipelineRecord, Retention, RunFilter, RunRecord, RunRow, RunSummary,
-    RunWrite, ScheduleRecord, SecurityChange, SecurityRecord, Snapshot, StepLog, Written,
+    Fence, Firing, FiringFilter, PipelineRecord, Retention, RunFilter, RunRecord, RunRow, RunStatistics,
+    RunSummary, RunWrite, ScheduleRecord, SecurityChange, SecurityRecord, Snapshot, StepLog, Written,
 };
 use crate::rules::{FIRST_TOKEN, Span, check_fence, follow, id_range, keep_duration, newest_durations};
 
@@ -388,6 +389,17 @@ impl Store for MemoryStore {
         let newest = |id| inner.by_pipeline.get(id)?.ids.last();
         let ids = pipelines.iter().filter_map(newest);
         Ok(ids.filter_map(|id| inner.runs.get(id)).map(|kept| RunRow::from(&kept.record)).collect())
+    }
+
+    async fn statistics(
+        &self,
+        pipeline: &PipelineId,
+        since: Option<Timestamp>,
+        until: Option<Timestamp>,
+        most: usize,
+    ) -> Result<RunStatistics, StoreError> {
+        let filter = RunFilter { since, until, limit: most, ..RunFilter::default() };
+        Ok(self.inner.lock().statistics(pipeline, &filter))
     }
 
     async fn events(&self, id: RunId, after_seq: u64, limit: usize) -> Result<Vec<Event>, StoreError> {

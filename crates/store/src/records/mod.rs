@@ -257,6 +257,17 @@ pub struct RunFilter {
     pub limit: usize,
 }
 
+/// What the runs of a pipeline came to that were asked for within a time.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RunStatistics {
+    /// How many are in each state; states that none is in are left out.
+    pub counts: Vec<(RunStatus, u64)>,
+    /// How long those that completed took from their start to their end, in milliseconds, shortest first.
+    pub durations: Vec<u64>,
+    /// More runs had ended than are looked at: only those that were asked for at this time or later are counted.
+    pub counted_since: Option<Timestamp>,
+}
+
 /// Which of the runs that have ended go. With neither, none do.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Retention {

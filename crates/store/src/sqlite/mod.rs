@@ -15,6 +15,7 @@ mod open;
 mod reader;
 mod room;
 mod schema;
+mod statistics;
 mod syncing;
 mod writer;
 
@@ -44,8 +45,8 @@ use crate::Store;
 use crate::error::{BackupError, StoreError, WriteError};
 use crate::records::{
     CacheEntry, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryChange, DeliveryFilter, Fence,
-    Firing, FiringFilter, PipelineRecord, Retention, RunFilter, RunRecord, RunRow, RunWrite, ScheduleRecord,
-    SecurityChange, SecurityRecord, Snapshot, StepLog, Written,
+    Firing, FiringFilter, PipelineRecord, Retention, RunFilter, RunRecord, RunRow, RunStatistics, RunWrite,
+    ScheduleRecord, SecurityChange, SecurityRecord, Snapshot, StepLog, Written,
 };
 use crate::rules::newest_durations;
 
@@ -205,6 +206,18 @@ impl Store for SqliteStore {
     async fn last_runs(&self, pipelines: &[PipelineId]) -> Result<Vec<RunRow>, StoreError> {
         let pipelines = pipelines.to_vec();
         self.readers.read(move |connection| reader::last_runs(connection, &pipelines)).await
+    }
+
+    async fn statistics(
+        &self,
+        pipeline: &PipelineId,
+        since: Option<Timestamp>,
+        until: Option<Timestamp>,
+        most: usize,
+    ) -> Result<RunStatistics, StoreError> {
+        let filter = RunFilter { since, until, limit: most, ..RunFilter::default() };
+        let pipeline = pipeline.clone();
+        self.readers.read(move |connection| statistics::of_runs(connection, &pipeline, &filter)).await
     }
 
     async fn events(&self, id: RunId, after_seq: u64, limit: usize) -> Result<Vec<Event>, StoreError> {

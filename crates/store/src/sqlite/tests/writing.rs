@@ -218,6 +218,8 @@ async fn queries_follow_an_index() {
          WHERE finished_at IS NOT NULL AND (finished_at, id) <= (?1, ?2) AND status >= 3
          ORDER BY finished_at, id LIMIT ?3",
         room::LAST_BEYOND,
+        statistics::ENDED,
+        statistics::LIVE,
         "SELECT id FROM runs WHERE pipeline = ?1 AND idempotency_key = ?2 AND idempotency_key IS NOT NULL",
         "SELECT last FROM events WHERE run = ?1 ORDER BY last DESC LIMIT 1",
         "SELECT body FROM events WHERE run = ?1 AND last > ?2 ORDER BY last",
