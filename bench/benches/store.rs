@@ -1,5 +1,5 @@
 //! What a store of many finished runs costs: a start on it, and lists of its runs with every filter, the first page and
-//! deep ones. Prints one line for each figure. Run: `cargo bench -p taskiq-flow-bench --bench store`; `RUNS` sets how many
+//! deep ones, statistics. Prints one line for each figure. Run: `cargo bench -p taskiq-flow-bench --bench store`; `RUNS` sets how many
 //! runs there are.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement that cannot go on has failed")]
@@ -48,9 +48,12 @@ fn main() {
         );
         let begun = Instant::now();
         let store = SqliteStore::open(SqliteOptions::new(&path)).unwrap();
-        let unfinished = store.claim(Uuid::now_v7(), Timestamp::now(), 256).await.unwrap();
+        let unfinished = store.claim(Uuid::now_v7(), Timestamp::now(), Timestamp::MAX, 256).await.unwrap();
         println!("start: {:.1?}, {} unfinished runs taken up", begun.elapsed(), unfinished.len());
         lists(&store, &ids).await;
+        let begun = Instant::now();
+        let found = store.statistics(&pipeline(0), None, None, 100_000).await.unwrap();
+        println!("statistics of {} runs: {:.1?}", found.durations.len(), begun.elapsed());
         let begun = Instant::now();
         let before = Timestamp::from_millis(i64::MAX);
         let pruned = store.prune(Retention::before(before), 10_000).await.unwrap();
@@ -113,25 +116,9 @@ async fn fill(path: &Path, runs: usize) -> Vec<RunId> {
 }
 
 fn record(pipeline_id: PipelineId, number: usize) -> RunRecord {
-    RunRecord {
-        run_id: RunId::new(),
-        pipeline_id,
-        version: 1,
-        parameters: Arc::new(Map::from_iter([("order".to_owned(), json!(number))])),
-        idempotency_key: None,
-        priority: None,
-        trigger: Trigger::Request { principal: "bench".to_owned() },
-        reuse: Vec::new(),
-        created_at: Timestamp::now(),
-        summary: RunSummary {
-            status: RunStatus::Queued,
-            started_at: None,
-            finished_at: None,
-            error: None,
-            result: None,
-        },
-        last_seq: 0,
-    }
+    let parameters = Map::from_iter([("order".to_owned(), json!(number))]);
+    let trigger = Trigger::Request { principal: "bench".to_owned() };
+    RunRecord::queued(RunId::new(), pipeline_id, 1, parameters, trigger, Timestamp::now())
 }
 
 fn ended(status: RunStatus, number: usize) -> RunSummary {

@@ -26,6 +26,9 @@ const MAX_MILLIS: i64 = 253_402_207_200_000;
 pub struct DurationError(String);
 
 impl Timestamp {
+    /// The last time there is: the end of the year 9999.
+    pub const MAX: Self = Self(MAX_MILLIS);
+
     /// The time that is `millis` milliseconds after 1970-01-01T00:00:00Z, held within the years 1970 to 9999.
     pub fn from_millis(millis: i64) -> Self {
         Self(millis.clamp(0, MAX_MILLIS))

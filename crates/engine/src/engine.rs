@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::Value;
 use taskiq_flow_core::definition::{TaskKind, WaitFor};
 use taskiq_flow_core::id::{PipelineId, RunId};
-use taskiq_flow_core::run::{Input, ItemFilter, ItemPage, RunStatus, RunView};
-use taskiq_flow_store::{Firing, RunRecord, RunSummary, StoreError, Trigger};
+use taskiq_flow_core::run::{Input, ItemFilter, ItemPage, RunView};
+use taskiq_flow_store::{Firing, RunRecord, StoreError, Trigger};
 use tokio::sync::oneshot;
 
 use crate::admission::Limit;
@@ -121,27 +121,10 @@ impl Engine {
                 SubmitError::TooManyOpen { pipeline: pipeline_id.clone(), most: most.unwrap_or_default() }
             })?),
         };
-        let record = RunRecord {
-            run_id: RunId::new(),
-            pipeline_id,
-            version: registered.version,
-            parameters: Arc::new(parameters),
-            idempotency_key,
-            priority,
-            trigger,
-            reuse,
-            created_at: self.0.clock.now(),
-            summary: RunSummary {
-                status: RunStatus::Queued,
-                started_at: None,
-                finished_at: None,
-                error: None,
-                result: None,
-            },
-            last_seq: 0,
-        };
+        let (run_id, version, now) = (RunId::new(), registered.version, self.0.clock.now());
+        let record = RunRecord::queued(run_id, pipeline_id, version, parameters, trigger, now);
+        let record = RunRecord { idempotency_key, priority, reuse, ..record };
         let (reply, answer) = oneshot::channel();
-        let run_id = record.run_id;
         let occasion = Occasion { firing, replays };
         let new =
             NewRun { record, occasion, open, limits, plan: Arc::clone(&registered.plan), waiter, reply };

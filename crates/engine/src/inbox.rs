@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde_json::Value;
 use taskiq_flow_core::id::RunId;
 use taskiq_flow_core::plan::Plan;
@@ -56,6 +57,8 @@ pub(crate) enum Message {
         filter: ItemFilter,
         reply: oneshot::Sender<Option<Option<ItemPage>>>,
     },
+    /// Let go of all runs, and drive others as this owner from here on: what was held as another may be lost.
+    Abandon { owner: Uuid, reply: oneshot::Sender<()> },
     /// Answer when all that came before is done; nothing new is started after this.
     Drain { reply: oneshot::Sender<()> },
 }
@@ -110,19 +113,25 @@ pub(crate) struct Finished {
 #[derive(Debug)]
 pub(crate) struct Shards {
     senders: Vec<mpsc::Sender<Message>>,
-    owner: Uuid,
+    owner: Mutex<Uuid>,
     draining: AtomicBool,
 }
 
 impl Shards {
     pub(crate) fn new(count: usize) -> (Self, Vec<mpsc::Receiver<Message>>) {
         let (senders, receivers) = (0..count).map(|_| mpsc::channel(INBOX)).unzip();
-        (Self { senders, owner: Uuid::now_v7(), draining: AtomicBool::new(false) }, receivers)
+        (Self { senders, owner: Mutex::new(Uuid::now_v7()), draining: AtomicBool::new(false) }, receivers)
     }
 
     /// Who this process is to the store.
     pub(crate) fn owner(&self) -> Uuid {
-        self.owner
+        *self.owner.lock()
+    }
+
+    /// Has every shard let go of its runs, and go on as this owner. Returns when they have.
+    pub(crate) async fn abandon(&self, owner: Uuid) {
+        *self.owner.lock() = owner;
+        self.tell_all(|reply| Message::Abandon { owner, reply }).await;
     }
 
     /// Which shard drives a run.
@@ -159,9 +168,14 @@ impl Shards {
     }
 
     async fn flush(&self) {
+        self.tell_all(|reply| Message::Drain { reply }).await;
+    }
+
+    /// Returns when each shard has answered.
+    async fn tell_all(&self, message: impl Fn(oneshot::Sender<()>) -> Message) {
         for sender in &self.senders {
             let (reply, done) = oneshot::channel();
-            if sender.send(Message::Drain { reply }).await.is_ok() {
+            if sender.send(message(reply)).await.is_ok() {
                 // The only error is that the shard has ended, which is as good.
                 let _ = done.await;
             }

@@ -79,6 +79,22 @@ impl Inflight {
         part.iter_mut().filter(|(key, _)| key.0 == run_id).for_each(|(_, attempt)| attempt.stop());
     }
 
+    /// Stops every attempt of a run that another process drives now. Nobody here knows it any more, so that it is not taken
+    /// for one that was to be stopped for good.
+    pub(crate) fn lose_run(&self, run_id: RunId) {
+        lose(&mut self.part(run_id).lock(), |key| key.0 == run_id);
+    }
+
+    /// As [`Self::lose_run`], of all runs.
+    pub(crate) fn lose_all(&self) {
+        self.0.iter().for_each(|part| lose(&mut part.lock(), |_| true));
+    }
+
+    /// Whether an attempt was stopped because its run is another process's now.
+    pub(crate) fn is_lost(&self, key: &AttemptKey) -> bool {
+        !self.part(key.0).lock().contains_key(key)
+    }
+
     /// Forgets an attempt that has reported.
     pub(crate) fn leave(&self, key: &AttemptKey) {
         self.part(key.0).lock().remove(key);
@@ -92,6 +108,17 @@ impl Inflight {
     fn part(&self, run_id: RunId) -> &Mutex<Part> {
         &self.0[part_of(run_id, self.0.len())]
     }
+}
+
+/// Those that nobody has begun stay known as stopped, or somebody would begin them.
+fn lose(part: &mut Part, is_meant: impl Fn(&AttemptKey) -> bool) {
+    part.retain(|key, attempt| {
+        let meant = is_meant(key);
+        if meant {
+            attempt.stop();
+        }
+        !meant || matches!(attempt, Attempt::Stopped)
+    });
 }
 
 impl Attempt {
@@ -122,6 +149,14 @@ mod tests {
         inflight.cancel_run(run);
         assert!(inflight.watch((run, 2, 1)).is_cancelled());
         assert!(!inflight.watch((other, 0, 1)).is_cancelled());
+        assert!(!inflight.is_lost(&(run, 2, 1)));
+        let watched = inflight.watch((other, 0, 1));
+        inflight.enter(other, [(1, 1)]);
+        inflight.lose_run(other);
+        assert!(watched.is_cancelled() && inflight.is_lost(&(other, 0, 1)));
+        assert!(inflight.is_stopped(&(other, 1, 1)), "nobody is to begin it");
+        inflight.leave(&(other, 1, 1));
+        inflight.enter(other, [(0, 2)]);
         // One that has reported is not remembered, and stopping it is nothing.
         [0, 1, 2].iter().for_each(|step_run| inflight.leave(&(run, *step_run, 1)));
         inflight.cancel(&(run, 0, 1));

@@ -21,6 +21,7 @@ mod handle;
 mod hub;
 mod inbox;
 mod inflight;
+mod lease;
 mod measure;
 mod open;
 mod options;

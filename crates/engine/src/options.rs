@@ -29,6 +29,9 @@ pub struct EngineOptions {
     pub shards: usize,
     /// Events of one pipeline that a watcher may lag behind before it is told that it missed some.
     pub watcher_backlog: usize,
+    /// Where other processes use the store too: how long they wait for a word of this one until they take its runs over. A
+    /// third of it is the time between two words.
+    pub lease: Duration,
     /// Runs that ended longer ago are removed; none: they are kept.
     pub retention: Option<Duration>,
     /// Of the runs that have ended so many are kept, those that ended last; none: any number. There may be a tenth more
@@ -56,6 +59,7 @@ impl Default for EngineOptions {
             max_concurrent_attempts: 256,
             shards: std::thread::available_parallelism().map_or(1, usize::from),
             watcher_backlog: 4096,
+            lease: Duration::from_secs(30),
             retention: Some(Duration::from_secs(30 * 86_400)),
             retention_runs: None,
             drain: Duration::from_secs(3),

@@ -12,6 +12,7 @@ use taskiq_flow_store::{
     Append, BackupError, Beside, Fence, RunFilter, RunRecord, RunRow, RunSummary, RunWrite, StepLog,
     StoreError, Trigger,
 };
+use tokio::time::Instant;
 
 use crate::admission::{Candidate, Limit};
 use crate::error::ControlError;
@@ -173,24 +174,25 @@ impl Engine {
         }
     }
 
-    /// Takes up the unfinished runs that nobody drives.
-    pub(crate) async fn recover(&self) -> Result<(), StoreError> {
+    /// Takes up the unfinished runs that nobody drives. From when on the lease on all runs lasts.
+    pub(crate) async fn recover(&self) -> Result<Instant, StoreError> {
         let owner = self.0.shards.owner();
         let mut count = 0_usize;
-        loop {
-            let claimed = self.0.store.claim(owner, self.0.clock.now(), CLAIM).await?;
+        let begun = loop {
+            let (begun, now) = (Instant::now(), self.0.clock.now());
+            let claimed = self.0.store.claim(owner, now, self.lease_until(now), CLAIM).await?;
             if claimed.is_empty() {
-                break;
+                break begun;
             }
             for (record, fence) in claimed {
                 count += 1;
                 self.take_up(record, fence).await?;
             }
-        }
+        };
         if count > 0 {
             tracing::info!(runs = count, "took up unfinished runs");
         }
-        Ok(())
+        Ok(begun)
     }
 
     async fn take_up(&self, record: RunRecord, fence: Fence) -> Result<(), StoreError> {

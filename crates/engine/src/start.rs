@@ -22,7 +22,7 @@ use crate::options::EngineOptions;
 use crate::pruning::Pruning;
 use crate::resources::Machine;
 use crate::schedule::Scheduler;
-use crate::{pruning, schedule, shard, worker};
+use crate::{lease, pruning, schedule, shard, worker};
 
 impl Engine {
     /// Starts an engine and takes up the unfinished runs that the store holds.
@@ -76,12 +76,13 @@ impl Engine {
         }
         shard::spawn(&engine.0, inboxes);
         worker::spawn(&engine.0, executors);
-        engine.recover().await?;
+        let lease_begun = engine.recover().await?;
         engine.0.admission.open();
         if engine.0.options.schedules {
             schedule::spawn(&engine).await?;
         }
         pruning::spawn(&engine.0);
+        lease::spawn(&engine, lease_begun);
         Ok(engine)
     }
 
@@ -93,6 +94,7 @@ impl Engine {
         self.0.stop.cancel();
         self.0.tasks.close();
         self.0.tasks.wait().await;
+        self.give_up_lease().await;
         self.0.store.close().await;
     }
 }

@@ -296,7 +296,7 @@ pub(crate) fn spawn_inner_run(engine: &Weak<Inner>, work: Box<Work>) {
     });
 }
 
-/// None: the engine stops; the step is taken up again at the next start.
+/// None: the engine stops, or has lost the run; the step is taken up again by whoever drives it next.
 async fn inner_run(engine: &Weak<Inner>, work: &Work, token: &CancellationToken) -> Option<Execution> {
     let TaskKind::Pipeline(pipeline_id) = &work.body().kind else {
         return Some(Execution::failed(Failure::permanent("is no sub-pipeline")));
@@ -310,6 +310,11 @@ async fn inner_run(engine: &Weak<Inner>, work: &Work, token: &CancellationToken)
     let ended = tokio::select! {
         ended = tokio::time::timeout(limit, ending.come()) => ended,
         () = token.cancelled() => {
+            let lost = engine.upgrade()?.inflight.is_lost(&(work.run_id, work.step_run, work.attempt));
+            if lost {
+                // Whoever drives the outer run now waits for the inner one.
+                return None;
+            }
             cancel_inner(engine, run_id, "the run that started it was stopped").await;
             return Some(Execution::failed(Failure::error(STOPPED)));
         }

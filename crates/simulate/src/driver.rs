@@ -60,7 +60,7 @@ impl Shared for MemoryStore {
 
     fn take_over(&self, owner: Uuid, now: Timestamp) -> Result<Vec<(RunRecord, Fence)>, StoreError> {
         self.void_leases();
-        at_once(self.claim(owner, now, usize::MAX))
+        at_once(self.claim(owner, now, Timestamp::MAX, usize::MAX))
     }
 
     fn run(&self, id: RunId) -> Result<Option<RunRecord>, StoreError> {

@@ -47,9 +47,12 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     /// the log, [`WriteError::Fired`] when the firing has had its run.
     async fn write(&self, writes: Vec<RunWrite>) -> Result<Vec<Result<Written, WriteError>>, StoreError>;
 
-    /// Takes over unfinished runs that nobody holds, oldest first, at most `limit`, and gives each a new fence. A run
-    /// is held by nobody when its lease has run out before `now`; a store that one process owns alone voids all
-    /// leases when it is opened. After return, writes under the old fences are refused.
+    /// Takes over unfinished runs that nobody holds, oldest first, at most `limit`, and gives each a new fence. The lease of
+    /// `owner` on all that it holds lasts until `until` from then on.
+    ///
+    /// Other owners whose lease has run out at `now` lose it: nobody holds what they held. An owner that has never claimed
+    /// has no lease that could run out. A store that one process has for itself voids all leases when it is opened. After
+    /// return, writes under the old fences are refused.
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot be reached; nothing has been taken over then.
@@ -57,8 +60,22 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
         &self,
         owner: Uuid,
         now: Timestamp,
+        until: Timestamp,
         limit: usize,
     ) -> Result<Vec<(RunRecord, Fence)>, StoreError>;
+
+    /// Has the lease of an owner last until `until`, whether that is later or earlier than before. False: it has none, or
+    /// has lost it to somebody who claimed after it had run out; what it held may be another's by now.
+    ///
+    /// # Errors
+    /// [`StoreError`]; the lease is as it was then, or lasts until `until`.
+    async fn renew(&self, owner: Uuid, until: Timestamp) -> Result<bool, StoreError>;
+
+    /// Whether other processes claim runs from it, so that an owner must renew its lease and may lose it. A store that one
+    /// process has for itself is never asked to renew.
+    fn is_shared(&self) -> bool {
+        false
+    }
 
     /// The run of that id.
     async fn run(&self, id: RunId) -> Result<Option<RunRecord>, StoreError>;

@@ -11,6 +11,7 @@ use taskiq_flow_core::time::Timestamp;
 use taskiq_flow_store::{
     Append, Beside, DeadLetter, RunSummary, RunWrite, StepLog, StoreError, WriteError, Written,
 };
+use uuid::Uuid;
 
 use super::turn::{Changed, Created, Turn};
 use super::{Alarm, COUNTED, Shard};
@@ -188,7 +189,7 @@ impl Shard {
             Err(error) => {
                 tracing::error!(%run_id, %error, "this process does not drive the run any more");
                 // Whoever does makes its attempts again.
-                self.inflight.cancel_run(run_id);
+                self.inflight.lose_run(run_id);
                 self.forget(run_id);
                 return;
             }
@@ -318,6 +319,18 @@ impl Shard {
         }
         self.inflight.cancel_run(run_id);
         self.forget(run_id);
+    }
+
+    /// Lets go of all runs, which may be another process's; from here on new ones are held as this owner.
+    pub(super) fn abandon(&mut self, owner: Uuid) {
+        let all: Vec<RunId> = self.runs.keys().copied().collect();
+        for run_id in all {
+            self.inflight.lose_run(run_id);
+            self.forget(run_id);
+        }
+        self.starting.clear();
+        self.unevaluated.clear();
+        self.owner = owner;
     }
 
     /// Lets go of a run: it has ended, was never created, or is another's.

@@ -301,6 +301,10 @@ impl Shard {
                 let _ = reply.send(page);
             }
             Message::Drain { reply } => drop(reply.send(())),
+            Message::Abandon { owner, reply } => {
+                self.abandon(owner);
+                let _ = reply.send(());
+            }
             _ => {}
         }
     }

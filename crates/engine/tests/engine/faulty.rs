@@ -22,7 +22,7 @@ pub(crate) struct FaultyStore {
     /// After so many moments nothing that changes something returns any more, as in a process that was killed. There is
     /// one before each change and one after it.
     pub(crate) life: parking_lot::Mutex<Option<usize>>,
-    /// Writes of runs fail as long as it is set.
+    /// Writes of runs, and of leases, fail as long as it is set.
     pub(crate) down: AtomicBool,
     /// Writes of new runs fail as long as it is set.
     pub(crate) full: AtomicBool,
@@ -30,6 +30,10 @@ pub(crate) struct FaultyStore {
     pub(crate) fenced: AtomicBool,
     /// Writes of runs wait as long as somebody holds it.
     pub(crate) gate: Mutex<()>,
+    /// Whether it says that other processes use it too.
+    pub(crate) shared: AtomicBool,
+    /// How often runs were claimed and leases renewed.
+    pub(crate) asked_for_leases: AtomicUsize,
     /// How often logs of runs were read.
     pub(crate) reads: AtomicUsize,
     /// How often runs were written.
@@ -52,6 +56,10 @@ impl FaultyStore {
         }
     }
 
+    fn answers(&self) -> Result<(), StoreError> {
+        if self.down.load(Ordering::SeqCst) { Err(is_down()) } else { Ok(()) }
+    }
+
     pub(crate) fn is_dead(&self) -> bool {
         *self.life.lock() == Some(0)
     }
@@ -61,14 +69,18 @@ impl FaultyStore {
     }
 }
 
+fn is_down() -> StoreError {
+    StoreError::Unavailable { place: "test".to_owned(), reason: "it is down".to_owned() }
+}
+
 #[async_trait]
 impl Store for FaultyStore {
     async fn write(&self, writes: Vec<RunWrite>) -> Result<Vec<Result<Written, WriteError>>, StoreError> {
         drop(self.gate.lock().await);
         let creates = writes.iter().any(|write| matches!(write, RunWrite::Create { .. }));
-        if self.down.load(Ordering::SeqCst) || creates && self.full.load(Ordering::SeqCst) {
-            let (place, reason) = ("test".to_owned(), "it is down".to_owned());
-            return Err(StoreError::Unavailable { place, reason });
+        self.answers()?;
+        if creates && self.full.load(Ordering::SeqCst) {
+            return Err(is_down());
         }
         self.writes.fetch_add(1, Ordering::SeqCst);
         if self.fenced.load(Ordering::SeqCst) {
@@ -88,9 +100,22 @@ impl Store for FaultyStore {
         &self,
         owner: Uuid,
         now: Timestamp,
+        until: Timestamp,
         limit: usize,
     ) -> Result<Vec<(RunRecord, Fence)>, StoreError> {
-        self.inner.claim(owner, now, limit).await
+        self.asked_for_leases.fetch_add(1, Ordering::SeqCst);
+        self.answers()?;
+        self.inner.claim(owner, now, until, limit).await
+    }
+
+    async fn renew(&self, owner: Uuid, until: Timestamp) -> Result<bool, StoreError> {
+        self.asked_for_leases.fetch_add(1, Ordering::SeqCst);
+        self.answers()?;
+        self.inner.renew(owner, until).await
+    }
+
+    fn is_shared(&self) -> bool {
+        self.shared.load(Ordering::SeqCst)
     }
 
     async fn run(&self, id: RunId) -> Result<Option<RunRecord>, StoreError> {
@@ -239,6 +264,8 @@ impl Store for FaultyStore {
     }
 
     async fn close(&self) {
-        self.inner.close().await;
+        if !self.is_shared() {
+            self.inner.close().await;
+        }
     }
 }

@@ -12,6 +12,7 @@ mod faulty;
 mod forks;
 mod hardships;
 mod hostile;
+mod leases;
 mod old_files;
 mod pruning;
 mod recovery;

@@ -5,23 +5,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use taskiq_flow_broker::InMemoryBroker;
-use taskiq_flow_core::time::Timestamp;
-use taskiq_flow_engine::{Clock, EngineOptions};
+use taskiq_flow_engine::EngineOptions;
 use taskiq_flow_store::{MemoryStore, RunFilter, Store};
 
-use crate::support::{SOON, start, start_at};
-
-/// A clock that goes with the runtime's.
-#[derive(Debug)]
-struct RuntimeClock {
-    begun: tokio::time::Instant,
-}
-
-impl Clock for RuntimeClock {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_millis(1_800_000_000_000).plus(self.begun.elapsed())
-    }
-}
+use crate::support::{RuntimeClock, SOON, start, start_at};
 
 fn definition() -> Value {
     json!({"id": "p", "tasks": [{"name": "a", "expression": "1", "output": "x"}]})
@@ -37,7 +24,7 @@ async fn a_run_is_removed_once_it_ended_long_ago() {
     let store = store();
     let day = Duration::from_secs(86_400);
     let options = EngineOptions { retention: Some(day), ..EngineOptions::default() };
-    let clock = Arc::new(RuntimeClock { begun: tokio::time::Instant::now() });
+    let clock = Arc::new(RuntimeClock::new());
     let fixture = start_at(store.clone(), InMemoryBroker::new(), definition(), options, clock).await;
     let old = fixture.run("p", json!({})).await.run_id;
     tokio::time::sleep(day / 2).await;

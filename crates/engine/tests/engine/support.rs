@@ -8,6 +8,7 @@ use taskiq_flow_broker::{Broker, InMemoryBroker};
 use taskiq_flow_core::id::RunId;
 use taskiq_flow_core::load::load_json;
 use taskiq_flow_core::run::RunView;
+use taskiq_flow_core::time::Timestamp;
 use taskiq_flow_engine::{Clock, Engine, EngineOptions, Submission, SystemClock};
 use taskiq_flow_store::{MemoryStore, Origin, Store, Trigger};
 
@@ -59,6 +60,24 @@ pub(crate) fn request(pipeline: &str, parameters: Value) -> Submission {
 
 fn object(value: Value) -> Map<String, Value> {
     value.as_object().unwrap().clone()
+}
+
+/// A clock that goes with the runtime's.
+#[derive(Debug)]
+pub(crate) struct RuntimeClock {
+    begun: tokio::time::Instant,
+}
+
+impl RuntimeClock {
+    pub(crate) fn new() -> Self {
+        Self { begun: tokio::time::Instant::now() }
+    }
+}
+
+impl Clock for RuntimeClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(1_800_000_000_000).plus(self.begun.elapsed())
+    }
 }
 
 impl Fixture {

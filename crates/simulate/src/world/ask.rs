@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde_json::Map;
 use taskiq_flow_core::id::RunId;
 use taskiq_flow_core::plan::Plan;
-use taskiq_flow_core::run::{Run, RunStatus};
-use taskiq_flow_store::{Fence, RunRecord, RunSummary, RunWrite, Trigger, Written};
+use taskiq_flow_core::run::Run;
+use taskiq_flow_store::{Fence, RunRecord, RunWrite, Trigger, Written};
 
 use super::{Known, What, World};
 use crate::checks::{Violation, Witness};
@@ -72,25 +72,10 @@ impl World<'_> {
             .map(|name| (name.clone(), lists.parameter(name, &mut self.random)))
             .collect();
         self.note(|_| format!("run {place} of `{}` is asked for", plan.pipeline().id));
-        let record = RunRecord {
-            run_id,
-            pipeline_id: plan.pipeline().id.clone(),
-            version: 1,
-            parameters: Arc::new(parameters),
-            idempotency_key: Some(format!("run {place}")),
-            trigger: Trigger::Request { principal: "simulation".to_owned() },
-            reuse: Vec::new(),
-            priority: None,
-            created_at: self.clock(at),
-            summary: RunSummary {
-                status: RunStatus::Queued,
-                started_at: None,
-                finished_at: None,
-                error: None,
-                result: None,
-            },
-            last_seq: 0,
-        };
+        let (id, trigger) =
+            (plan.pipeline().id.clone(), Trigger::Request { principal: "simulation".to_owned() });
+        let record = RunRecord::queued(run_id, id, 1, parameters, trigger, self.clock(at));
+        let record = RunRecord { idempotency_key: Some(format!("run {place}")), ..record };
         if self.dies("before it has written the new run") {
             // Whoever asked is told nothing, and asks again.
             let due = self.now + self.soon();

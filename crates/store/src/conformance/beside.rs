@@ -76,7 +76,7 @@ async fn a_firing_starts_one_run<S: Subject>(subject: &S) {
     assert_eq!(listed, expected);
 
     // The run goes, what it was started for does not come back.
-    let fence = store.claim(Uuid::now_v7(), at(1), 100).await.unwrap();
+    let fence = store.claim(Uuid::now_v7(), at(1), Timestamp::MAX, 100).await.unwrap();
     let fence = fence.into_iter().find(|(run, _)| run.run_id == first).unwrap().1;
     appended(&store, ending(first, fence, 1, RunStatus::Completed)).await;
     assert_eq!(store.prune(Retention::before(at(100)), 100).await.unwrap(), 1);
@@ -219,7 +219,7 @@ async fn dead_letters_come_with_their_events<S: Subject>(subject: &S) {
     assert_eq!(listed(of(&["a"])).await.len(), 5);
 
     // They go with their run.
-    let claimed = store.claim(Uuid::now_v7(), at(1), 100).await.unwrap();
+    let claimed = store.claim(Uuid::now_v7(), at(1), Timestamp::MAX, 100).await.unwrap();
     let fence = claimed.iter().find(|(run, _)| run.run_id == id).unwrap().1;
     appended(&store, ending(id, fence, 3, RunStatus::Failed)).await;
     assert_eq!(store.prune(Retention::before(at(100)), 100).await.unwrap(), 1);
@@ -304,7 +304,7 @@ async fn cached_values<S: Subject>(subject: &S) {
     assert!(store.cache_stats(&pipeline("nobody")).await.unwrap().is_empty());
 
     // A newer value takes the place of an older one, and becomes the newest.
-    let (claimed, fence) = store.claim(Uuid::now_v7(), at(1), 9).await.unwrap().remove(0);
+    let (claimed, fence) = store.claim(Uuid::now_v7(), at(1), Timestamp::MAX, 9).await.unwrap().remove(0);
     let newer = CacheEntry { value: Arc::new(json!(2)), ..entries[0].clone() };
     let beside = Beside { cache: vec![newer.clone()], ..Beside::default() };
     appended(&store, Append { beside, ..append(claimed.run_id, fence, [2]) }).await;
@@ -325,7 +325,7 @@ async fn cached_values<S: Subject>(subject: &S) {
 
     // It goes with its pipeline.
     store.put_pipeline(catalog::definition("p", 1)).await.unwrap();
-    let (claimed, fence) = store.claim(Uuid::now_v7(), at(1), 9).await.unwrap().remove(0);
+    let (claimed, fence) = store.claim(Uuid::now_v7(), at(1), Timestamp::MAX, 9).await.unwrap().remove(0);
     let beside = Beside { cache: entries, ..Beside::default() };
     appended(&store, Append { beside, ..append(claimed.run_id, fence, [3]) }).await;
     assert!(store.delete_pipeline(&pipeline("p")).await.unwrap());

@@ -81,19 +81,9 @@ fn pipeline(id: &str) -> PipelineId {
 
 /// A queued run.
 pub(crate) fn record(pipeline_id: &str, millis: i64) -> RunRecord {
-    RunRecord {
-        run_id: RunId::new(),
-        pipeline_id: pipeline(pipeline_id),
-        version: 1,
-        parameters: Arc::new(Map::from_iter([("path".to_owned(), json!("README.md"))])),
-        idempotency_key: None,
-        priority: None,
-        trigger: Trigger::Request { principal: "ci".to_owned() },
-        reuse: Vec::new(),
-        created_at: at(millis),
-        summary: summary(RunStatus::Queued),
-        last_seq: 0,
-    }
+    let parameters = Map::from_iter([("path".to_owned(), json!("README.md"))]);
+    let trigger = Trigger::Request { principal: "ci".to_owned() };
+    RunRecord::queued(RunId::new(), pipeline(pipeline_id), 1, parameters, trigger, at(millis))
 }
 
 /// What a run in this state has come to.

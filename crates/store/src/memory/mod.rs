@@ -45,6 +45,8 @@ struct Inner {
     runs: HashMap<RunId, Kept>,
     by_pipeline: HashMap<PipelineId, Runs>,
     unfinished: BTreeSet<RunId>,
+    /// Until when owners hold their runs.
+    leases: HashMap<Uuid, Timestamp>,
     ended: BTreeSet<(Timestamp, RunId)>,
     ended_by_status: HashMap<RunStatus, BTreeSet<RunId>>,
     durations: HashMap<PipelineId, BTreeMap<Arc<str>, VecDeque<u64>>>,
@@ -101,12 +103,8 @@ impl MemoryStore {
     /// write to one of them until [`Store::claim`] has given it to somebody.
     pub fn void_leases(&self) {
         let mut inner = self.inner.lock();
-        let Inner { runs, unfinished, .. } = &mut *inner;
-        for id in &*unfinished {
-            if let Some(kept) = runs.get_mut(id) {
-                kept.held = false;
-            }
-        }
+        inner.leases.clear();
+        inner.void_leases_of(|_| true);
     }
 }
 
@@ -126,6 +124,14 @@ impl fmt::Debug for MemoryStore {
 impl Inner {
     fn open(&mut self) -> Result<&mut Self, StoreError> {
         if self.closed { Err(StoreError::Closed) } else { Ok(self) }
+    }
+
+    fn void_leases_of(&mut self, is_meant: impl Fn(Uuid) -> bool) {
+        for id in &self.unfinished {
+            if let Some(kept) = self.runs.get_mut(id).filter(|kept| is_meant(kept.fence.owner)) {
+                kept.held = false;
+            }
+        }
     }
 
     fn write(&mut self, write: RunWrite) -> Result<Written, WriteError> {
@@ -244,7 +250,19 @@ impl Inner {
         }
     }
 
-    fn claim(&mut self, owner: Uuid, limit: usize) -> Vec<(RunRecord, Fence)> {
+    fn claim(
+        &mut self,
+        owner: Uuid,
+        now: Timestamp,
+        until: Timestamp,
+        limit: usize,
+    ) -> Vec<(RunRecord, Fence)> {
+        let expired = self.leases.extract_if(|other, until| *other != owner && *until <= now);
+        let expired: Vec<Uuid> = expired.map(|(other, _)| other).collect();
+        if !expired.is_empty() {
+            self.void_leases_of(|owner| expired.contains(&owner));
+        }
+        self.leases.insert(owner, until);
         let mut claimed = Vec::new();
         for id in &self.unfinished {
             if claimed.len() == limit {
@@ -364,10 +382,19 @@ impl Store for MemoryStore {
     async fn claim(
         &self,
         owner: Uuid,
-        _now: Timestamp,
+        now: Timestamp,
+        until: Timestamp,
         limit: usize,
     ) -> Result<Vec<(RunRecord, Fence)>, StoreError> {
-        Ok(self.inner.lock().open()?.claim(owner, limit))
+        Ok(self.inner.lock().open()?.claim(owner, now, until, limit))
+    }
+
+    async fn renew(&self, owner: Uuid, until: Timestamp) -> Result<bool, StoreError> {
+        let mut inner = self.inner.lock();
+        let lease = inner.open()?.leases.get_mut(&owner);
+        let has_one = lease.is_some();
+        lease.into_iter().for_each(|lease| *lease = until);
+        Ok(has_one)
     }
 
     async fn run(&self, id: RunId) -> Result<Option<RunRecord>, StoreError> {

@@ -70,6 +70,38 @@ pub struct RunRecord {
     pub last_seq: u64,
 }
 
+impl RunRecord {
+    /// A run that is asked for now, as no other was, and has not begun. Its parameters have been checked.
+    pub fn queued(
+        run_id: RunId,
+        pipeline_id: PipelineId,
+        version: u32,
+        parameters: Map<String, Value>,
+        trigger: Trigger,
+        created_at: Timestamp,
+    ) -> Self {
+        Self {
+            run_id,
+            pipeline_id,
+            version,
+            parameters: Arc::new(parameters),
+            idempotency_key: None,
+            priority: None,
+            trigger,
+            reuse: Vec::new(),
+            created_at,
+            summary: RunSummary {
+                status: RunStatus::Queued,
+                started_at: None,
+                finished_at: None,
+                error: None,
+                result: None,
+            },
+            last_seq: 0,
+        }
+    }
+}
+
 /// A run as a list shows it: without the values that went in and came out, which may be large.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunRow {

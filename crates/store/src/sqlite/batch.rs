@@ -13,9 +13,8 @@ use super::beside::Earlier;
 use super::codec::{self, More, NewRun, Outline, Prepared, integer, natural, status_code};
 use super::fault::Fault;
 use super::lookup;
-use super::room::LastToGo;
 use crate::error::{StoreError, WriteError};
-use crate::records::{Fence, PipelineRecord, RunRecord, Written};
+use crate::records::{Fence, PipelineRecord, Written};
 use crate::rules::{check_fence, follow, keep_duration};
 
 /// Most heads of runs that are remembered; some 200 bytes each.
@@ -364,73 +363,14 @@ impl<'a> Batch<'a> {
         lookup::durations(self.connection, pipeline)
     }
 
-    /// Gives runs that nobody holds to `owner`.
-    pub(super) fn claim(&mut self, owner: Uuid, limit: usize) -> Result<Vec<(RunRecord, Fence)>, Fault> {
-        self.flush()?;
-        let mut free = self
-            .connection
-            .prepare_cached("SELECT id FROM runs WHERE owner IS NULL AND status < 3 ORDER BY id LIMIT ?1")?;
-        let ids = free.query_map([integer(limit as u64)], |row| row.get(0))?;
-        let ids = ids.collect::<Result<Vec<[u8; 16]>, _>>()?;
-        let mut take = self
-            .connection
-            .prepare_cached("UPDATE runs SET owner = ?2, token = token + 1 WHERE id = ?1 RETURNING token")?;
-        let mut claimed = Vec::with_capacity(ids.len());
-        for id in ids {
-            let token = take.query_row(params![id, owner.as_bytes()], |row| row.get(0))?;
-            let id = RunId::from_bytes(id);
-            self.memory.heads.remove(&id);
-            let record = lookup::record(self.connection, id)?;
-            let record =
-                record.ok_or_else(|| Fault::Corrupt(format!("the parameters of run {id} are missing")))?;
-            claimed.push((record, Fence { owner, token: natural(token) }));
-        }
-        Ok(claimed)
+    /// Has the head of a run read anew when it is wanted; to be called when all has been written.
+    pub(super) fn forget_head(&mut self, id: RunId) {
+        self.memory.heads.remove(&id);
     }
 
-    /// Deletes runs up to the last one that goes, by their end.
-    pub(super) fn prune(&mut self, last: &LastToGo, limit: usize) -> Result<usize, Fault> {
-        self.flush()?;
-        let mut ended = self.connection.prepare_cached(
-            "SELECT id, pipeline, version FROM runs
-             WHERE finished_at IS NOT NULL AND (finished_at, id) <= (?1, ?2) AND status >= 3
-             ORDER BY finished_at, id LIMIT ?3",
-        )?;
-        let mut rows = ended.query(params![last.0, &last.1[..], integer(limit as u64)])?;
-        let (mut ids, mut followed) = (Vec::<[u8; 16]>::new(), BTreeSet::new());
-        while let Some(row) = rows.next()? {
-            ids.push(row.get(0)?);
-            followed.insert((row.get::<_, String>(1)?, row.get::<_, u32>(2)?));
-        }
-        for sql in [
-            "DELETE FROM events WHERE run = ?1",
-            "DELETE FROM logs WHERE run = ?1",
-            "DELETE FROM run_inputs WHERE run = ?1",
-            "DELETE FROM dead_letters WHERE run = ?1",
-            "DELETE FROM snapshots WHERE run = ?1",
-            "DELETE FROM runs WHERE id = ?1",
-        ] {
-            let mut delete = self.connection.prepare_cached(sql)?;
-            for id in &ids {
-                delete.execute([id])?;
-            }
-        }
-        for id in &ids {
-            self.memory.heads.remove(&RunId::from_bytes(*id));
-        }
-        // A version that was superseded or deleted goes with the last run that followed it.
-        let mut let_go = self.connection.prepare_cached(
-            "DELETE FROM definitions WHERE pipeline = ?1 AND version = ?2
-             AND EXISTS (SELECT 1 FROM pipelines WHERE id = ?1 AND (deleted <> 0 OR newest > ?2))
-             AND NOT EXISTS (SELECT 1 FROM runs INDEXED BY runs_live
-                             WHERE pipeline = ?1 AND version = ?2 AND status < 3)
-             AND NOT EXISTS (SELECT 1 FROM runs INDEXED BY runs_ended
-                             WHERE pipeline = ?1 AND version = ?2 AND status >= 3)",
-        )?;
-        for (pipeline, version) in followed {
-            let_go.execute(params![pipeline, version])?;
-        }
-        Ok(ids.len())
+    /// As [`Self::forget_head`], of all runs.
+    pub(super) fn forget_heads(&mut self) {
+        self.memory.heads.clear();
     }
 
     pub(super) fn put_pipeline(

@@ -9,6 +9,7 @@ mod beside;
 mod codec;
 mod copy;
 mod fault;
+mod leases;
 mod log;
 mod lookup;
 mod open;
@@ -180,10 +181,15 @@ impl Store for SqliteStore {
     async fn claim(
         &self,
         owner: Uuid,
-        _now: Timestamp,
+        now: Timestamp,
+        until: Timestamp,
         limit: usize,
     ) -> Result<Vec<(RunRecord, Fence)>, StoreError> {
-        self.writer.carry_out(move |batch| batch.claim(owner, limit)).await
+        self.writer.carry_out(move |batch| batch.claim(owner, now, until, limit)).await
+    }
+
+    async fn renew(&self, owner: Uuid, until: Timestamp) -> Result<bool, StoreError> {
+        self.writer.carry_out(move |batch| batch.renew(owner, until)).await
     }
 
     async fn run(&self, id: RunId) -> Result<Option<RunRecord>, StoreError> {

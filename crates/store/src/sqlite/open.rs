@@ -258,5 +258,6 @@ fn void_leases(writer: &Connection) -> Result<(), Fault> {
         "UPDATE runs INDEXED BY runs_live SET owner = NULL WHERE status < 3 AND owner IS NOT NULL",
         [],
     )?;
+    writer.execute("DELETE FROM owners", [])?;
     Ok(())
 }

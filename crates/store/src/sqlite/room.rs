@@ -1,9 +1,12 @@
 //! Which runs make room, and how the file becomes smaller when they have.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use taskiq_flow_core::id::RunId;
 
+use super::batch::Batch;
 use super::codec::{integer, natural};
 use super::fault::Fault;
 use super::open;
@@ -43,7 +46,54 @@ pub(super) fn count_to_go(connection: &Connection, retention: &Retention) -> Res
     let mut count = connection.prepare(
         "SELECT count(*) FROM runs WHERE finished_at IS NOT NULL AND (finished_at, id) <= (?1, ?2) AND status >= 3",
     )?;
-    Ok(count.query_row(rusqlite::params![ended, &id[..]], |row| row.get(0).map(natural))?)
+    Ok(count.query_row(params![ended, &id[..]], |row| row.get(0).map(natural))?)
+}
+
+impl Batch<'_> {
+    /// Deletes runs up to the last one that goes, by their end.
+    pub(super) fn prune(&mut self, last: &LastToGo, limit: usize) -> Result<usize, Fault> {
+        self.flush()?;
+        let mut ended = self.connection.prepare_cached(
+            "SELECT id, pipeline, version FROM runs
+             WHERE finished_at IS NOT NULL AND (finished_at, id) <= (?1, ?2) AND status >= 3
+             ORDER BY finished_at, id LIMIT ?3",
+        )?;
+        let mut rows = ended.query(params![last.0, &last.1[..], integer(limit as u64)])?;
+        let (mut ids, mut followed) = (Vec::<[u8; 16]>::new(), BTreeSet::new());
+        while let Some(row) = rows.next()? {
+            ids.push(row.get(0)?);
+            followed.insert((row.get::<_, String>(1)?, row.get::<_, u32>(2)?));
+        }
+        for sql in [
+            "DELETE FROM events WHERE run = ?1",
+            "DELETE FROM logs WHERE run = ?1",
+            "DELETE FROM run_inputs WHERE run = ?1",
+            "DELETE FROM dead_letters WHERE run = ?1",
+            "DELETE FROM snapshots WHERE run = ?1",
+            "DELETE FROM runs WHERE id = ?1",
+        ] {
+            let mut delete = self.connection.prepare_cached(sql)?;
+            for id in &ids {
+                delete.execute([id])?;
+            }
+        }
+        for id in &ids {
+            self.forget_head(RunId::from_bytes(*id));
+        }
+        // A version that was superseded or deleted goes with the last run that followed it.
+        let mut let_go = self.connection.prepare_cached(
+            "DELETE FROM definitions WHERE pipeline = ?1 AND version = ?2
+             AND EXISTS (SELECT 1 FROM pipelines WHERE id = ?1 AND (deleted <> 0 OR newest > ?2))
+             AND NOT EXISTS (SELECT 1 FROM runs INDEXED BY runs_live
+                             WHERE pipeline = ?1 AND version = ?2 AND status < 3)
+             AND NOT EXISTS (SELECT 1 FROM runs INDEXED BY runs_ended
+                             WHERE pipeline = ?1 AND version = ?2 AND status >= 3)",
+        )?;
+        for (pipeline, version) in followed {
+            let_go.execute(params![pipeline, version])?;
+        }
+        Ok(ids.len())
+    }
 }
 
 /// Lets a file that has nothing in it yet give room back later on.

@@ -45,7 +45,7 @@ pub(super) fn of_runs(
         }
         if all.len() > most {
             // What is older than so many need not be looked at in the other states.
-            all.sort_unstable_by(|a, b| b.id.cmp(&a.id));
+            all.sort_unstable_by_key(|run| std::cmp::Reverse(run.id));
             all.truncate(most);
             first = all.last().map_or(first, |run| run.id);
             statistics.counted_since = Some(asked_at(RunId::from_bytes(first)));

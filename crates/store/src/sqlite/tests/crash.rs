@@ -126,7 +126,7 @@ async fn check(store: &SqliteStore, acknowledged: &HashMap<RunId, u64>) {
 /// Ends the runs that were under way, each under a new fence.
 async fn go_on(store: &SqliteStore) {
     let owner = Uuid::now_v7();
-    let claimed = store.claim(owner, Timestamp::now(), usize::MAX).await.unwrap();
+    let claimed = store.claim(owner, Timestamp::now(), Timestamp::MAX, usize::MAX).await.unwrap();
     for (run, fence) in claimed {
         assert!(fence.owner == owner && fence.token > 1 && run.last_seq < 6);
         let late = Fence { owner, token: fence.token - 1 };

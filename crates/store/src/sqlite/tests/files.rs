@@ -146,7 +146,11 @@ async fn damage_is_found_and_told() {
     }
     fs::write(&path, whole).unwrap();
     assert_eq!(
-        open(&path, Durability::Relaxed).claim(Uuid::now_v7(), Timestamp::now(), 999).await.unwrap().len(),
+        open(&path, Durability::Relaxed)
+            .claim(Uuid::now_v7(), Timestamp::now(), Timestamp::MAX, 999)
+            .await
+            .unwrap()
+            .len(),
         200
     );
 }

@@ -46,8 +46,8 @@ async fn agree(mut numbers: Numbers) {
             memory.void_leases();
             owner = Uuid::now_v7();
             let limit = numbers.below(6);
-            let left = file.claim(owner, Timestamp::now(), limit).await.unwrap();
-            let right = memory.claim(owner, Timestamp::now(), limit).await.unwrap();
+            let left = file.claim(owner, Timestamp::now(), Timestamp::MAX, limit).await.unwrap();
+            let right = memory.claim(owner, Timestamp::now(), Timestamp::MAX, limit).await.unwrap();
             assert_eq!(json!(left), json!(right));
             for (run, fence) in left {
                 let driver = driven.iter_mut().find(|driven| driven.id == run.run_id).unwrap();

@@ -66,7 +66,7 @@ async fn runs_under_way_go_on() {
     let path = directory.path().join("t.db");
     std::fs::write(&path, FILE).unwrap();
     let store = open(&path, Durability::Strict);
-    let claimed = store.claim(Uuid::now_v7(), Timestamp::now(), 10).await.unwrap();
+    let claimed = store.claim(Uuid::now_v7(), Timestamp::now(), Timestamp::MAX, 10).await.unwrap();
     assert_eq!(claimed.len(), 2);
     for (run, fence) in claimed {
         let before = store.events(run.run_id, 0, 1000).await.unwrap();
