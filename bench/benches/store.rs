@@ -152,6 +152,7 @@ fn events(number: usize) -> Vec<Event> {
             max_attempts: 1,
             wait_ms: 0,
             items: None,
+            cache: None,
         });
         let result = Arc::new(json!(number));
         facts.push(Fact::StepComplete {

@@ -30,6 +30,8 @@ use crate::{docs, handlers, model, ui, ws};
         handlers::pipelines::get_pipeline,
         handlers::pipelines::get_pipeline_status,
         handlers::pipelines::execute_pipeline,
+        handlers::cache::get_cache,
+        handlers::cache::clear_cache,
         handlers::register::create_pipeline,
         handlers::register::put_pipeline,
         handlers::register::delete_pipeline,

@@ -12,7 +12,7 @@ use crate::around::around;
 use crate::frame::frame;
 use crate::gate::gate;
 use crate::handlers::{
-    acls, analysis, audit, dead_letters, events, explain, keys, meta, pipelines, register, reload,
+    acls, analysis, audit, cache, dead_letters, events, explain, keys, meta, pipelines, register, reload,
     revocations, runs, schedules, security, store,
 };
 use crate::options::DEFAULT_METRICS_PATH;
@@ -61,6 +61,8 @@ pub static ROUTES: &[Route] = &[
     route("get_parallel_groups", endpoint::GET_PARALLEL_GROUPS, GET, &["/pipelines/{id}/parallel-groups", "/dag/{id}/parallel-groups"], Pipeline(Read), READS, || get(analysis::get_parallel_groups)),
     route("get_what_if", endpoint::GET_CRITICAL_PATH, GET, &["/pipelines/{id}/what-if"], Pipeline(Read), READS, || get(analysis::get_what_if)),
     route("execute_pipeline", endpoint::EXECUTE_PIPELINE, POST, &["/pipelines/{id}/execute"], Pipeline(Execute), Some(PipelineExecute), || post(pipelines::execute_pipeline)),
+    route("get_cache", endpoint::GET_PIPELINE, GET, &["/pipelines/{id}/cache"], Pipeline(Read), READS, || get(cache::get_cache)),
+    route("clear_cache", endpoint::RUN_CONTROL, Method::DELETE, &["/pipelines/{id}/cache"], Pipeline(Execute), CONTROLS, || delete(cache::clear_cache)),
     route("get_pipeline_status", endpoint::GET_STATUS, GET, &["/pipelines/{id}/status"], Pipeline(Read), READS, || get(pipelines::get_pipeline_status)),
     route("get_statistics", endpoint::LIST_RUNS, GET, &["/pipelines/{id}/statistics"], Pipeline(Read), READS, || get(runs::get_statistics)),
 

@@ -1,6 +1,7 @@
 //! What the program can be asked for.
 
 mod audit;
+mod cache;
 mod dead;
 mod pipelines;
 mod runs;
@@ -17,6 +18,7 @@ pub(crate) use self::audit::{
     AuditCommand, AuditKeygenArgs, AuditShowArgs, AuditVerifyArgs, ProveCheckArgs, ProveCommand,
     ProveConsistencyArgs, ProveInclusionArgs,
 };
+pub(crate) use self::cache::{CacheClearArgs, CacheCommand, CacheShowArgs};
 pub(crate) use self::dead::{DeadCommand, DeadLetterArgs, DeadListArgs};
 pub(crate) use self::pipelines::{CheckArgs, DagArgs, DagFormat, RunArgs, SimulateArgs};
 pub(crate) use self::runs::{
@@ -63,6 +65,9 @@ pub(crate) enum Command {
     /// Look at the steps that were given up, and do them again
     #[command(subcommand)]
     Dead(DeadCommand),
+    /// Look at the values that tasks have kept for later runs, and forget them
+    #[command(subcommand)]
+    Cache(CacheCommand),
     /// Look at the schedules of a server, and control them
     #[command(subcommand)]
     Schedules(SchedulesCommand),

@@ -196,6 +196,15 @@ impl Plan {
         &self.pipeline
     }
 
+    /// A step as its author wrote it: its entry in the source of the definition.
+    pub fn source_of(&self, step: u32) -> Option<&Value> {
+        let list = match self.pipeline.style {
+            Style::Dataflow => "tasks",
+            Style::Chained => "steps",
+        };
+        self.pipeline.source.get(list)?.get(step as usize)
+    }
+
     /// The steps, by index.
     pub fn steps(&self) -> &[PlanStep] {
         &self.steps

@@ -374,3 +374,26 @@ tasks:
     assert_eq!(own.retry.retry_on, None, "a task's own policy replaces the whole of the pipeline's");
     assert_eq!((approve.timeout, items.timeout), (None, None), "a limit for work is none for waiting");
 }
+
+#[test]
+fn a_cache_says_how_long_values_are_good_and_what_they_depend_on() {
+    let text = "
+id: p
+tasks:
+  - { name: plain, expression: x + y, inputs: [x, y], cache: {} }
+  - { name: all, expression: x + y, inputs: [x, y], cache: { ttl: 1h, key: 'x ~ y', version: '2' } }
+  - { name: items, map: { over: rows, as: row, expression: row }, cache: { key: row.id } }
+  - { name: sum, reduce: { over: rows, as: row, initial: 0, expression: acc + row }, cache: { key: '[acc, row]' } }
+  - { name: both, map: { over: rows, as: row, group: [ { map: { over: row, as: cell, expression: 'row[0] + cell' }, with: { a: 1 } }, { expression: row, with: { a: 2 } } ] }, cache: { key: '[row, a]' } }
+  - { name: called, task: f, inputs: [x], with: { k: 1 }, cache: { key: k } }
+";
+    let pipeline = load(text);
+    let caches: Vec<_> = pipeline.tasks.iter().map(|task| task.cache.as_deref().unwrap()).collect();
+    assert_eq!((caches[0].ttl, caches[0].key.is_none(), &caches[0].version), (None, true, &None));
+    assert_eq!((caches[1].ttl, caches[1].version.as_deref()), (Some(Duration::from_secs(3600)), Some("2")));
+    assert_eq!(caches[1].key.as_ref().unwrap().source(), "x ~ y");
+    let chained = load(
+        "id: c\nsteps: [ { call: { expression: value, with: { k: 1 } }, cache: { key: '[value, k]' } } ]\n",
+    );
+    assert!(chained.tasks[0].cache.is_some());
+}

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 use taskiq_flow_core::id::RunId;
-use taskiq_flow_core::plan::index;
+use taskiq_flow_core::plan::{Plan, index};
 use taskiq_flow_core::run::RunStatus;
 use taskiq_flow_store::{RunRecord, Trigger};
 
@@ -18,6 +18,12 @@ pub struct Fork {
     pub from: Option<String>,
     /// Parameters with other values. What needs one of them is done again.
     pub parameters: Map<String, Value>,
+}
+
+/// The step from which on a fork does everything again: a value of it that was kept will not do.
+pub(crate) fn done_again(trigger: &Trigger, plan: &Plan) -> Option<u32> {
+    let Trigger::Fork { from: Some(name), .. } = trigger else { return None };
+    plan.steps().iter().position(|step| *step.name == **name).map(index)
 }
 
 impl Engine {

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::Admission;
+use crate::cache::Flights;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::hub::EventHub;
@@ -39,6 +40,7 @@ pub(crate) struct Inner {
     pub(crate) inflight: Inflight,
     pub(crate) took: Arc<AttemptDurations>,
     pub(crate) pruning: Arc<Pruning>,
+    pub(crate) flights: Flights,
     pub(crate) open: OpenRuns,
     pub(crate) admission: Admission,
     pub(crate) machine: Machine,

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::admission::{Candidate, Limit, Place};
 use crate::by_run::part_of;
+use crate::cache::Looked;
 use crate::error::{ControlError, SubmitError};
 use crate::open::OpenRun;
 use crate::submission::Submitted;
@@ -44,6 +45,8 @@ pub(crate) enum Message {
     Control { run_id: RunId, input: Input, action: &'static str, reply: oneshot::Sender<Controlled> },
     /// A worker has taken up an attempt that has a time limit.
     Began { run_id: RunId, step_run: u32, attempt: u32 },
+    /// What was found of the kept values that steps of these runs, all of this shard, look for.
+    Looked(Vec<Looked>),
     /// An attempt has ended.
     Finished(Finished),
     /// Show the run when it has ended. The answer is none when the shard does not have it, or not any more.

@@ -6,6 +6,7 @@
 
 mod admission;
 mod by_run;
+mod cache;
 mod catalog;
 mod clock;
 mod dead;

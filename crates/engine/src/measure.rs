@@ -8,6 +8,8 @@ use taskiq_flow_core::definition::TaskKind;
 use taskiq_flow_core::id::PipelineId;
 use taskiq_flow_core::run::{Outcome, RunStatus};
 
+use crate::cache::Found;
+
 /// How long attempts took, by kind and by what came of them. A handle is made when it is first used, and stays with the
 /// recorder of that time.
 #[derive(Debug, Default)]
@@ -16,11 +18,12 @@ pub(crate) struct AttemptDurations([[OnceLock<Histogram>; 2]; KINDS]);
 /// The kinds that attempts are made of.
 const KINDS: usize = 7;
 
-/// How many runs of a pipeline were started and how many ended, by status.
+/// How many runs of a pipeline were started and how many ended, by status, and what came of looking for kept values.
 #[derive(Debug)]
 pub(crate) struct RunCounters {
     pub(crate) started: Counter,
     ended: [OnceLock<Counter>; RunStatus::ALL.len()],
+    looked: [OnceLock<Counter>; 3],
     pipeline_id: PipelineId,
 }
 
@@ -56,8 +59,23 @@ impl RunCounters {
         Self {
             started: metrics::counter!("taskiq_flow_runs_started_total", "pipeline_id" => name),
             ended: Default::default(),
+            looked: Default::default(),
             pipeline_id: pipeline_id.clone(),
         }
+    }
+
+    /// A kept value was looked for.
+    pub(crate) fn looked(&self, found: &Found) {
+        let (place, outcome) = match found {
+            Found::Kept(_) => (0, "hit"),
+            Found::Made(_) => (1, "followed"),
+            Found::Nothing => (2, "miss"),
+        };
+        let counter = self.looked[place].get_or_init(|| {
+            let name = self.pipeline_id.to_string();
+            metrics::counter!("taskiq_flow_cache_lookups_total", "pipeline_id" => name, "outcome" => outcome)
+        });
+        counter.increment(1);
     }
 
     pub(crate) fn ended(&self, status: RunStatus) {

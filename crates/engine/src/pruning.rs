@@ -1,10 +1,10 @@
-//! Removing runs that ended long ago, or beyond how many are kept.
+//! Removing runs that ended long ago, or beyond how many are kept, and cached values alike.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use taskiq_flow_store::Retention;
+use taskiq_flow_store::{Retention, Store};
 use tokio::sync::Notify;
 
 use crate::failpoint;
@@ -43,28 +43,22 @@ impl Pruning {
     }
 }
 
-/// Removes old runs now and then.
+/// Removes old runs, and cached values that are no good any more, now and then.
 pub(crate) fn spawn(inner: &Arc<Inner>) {
     let (age, keep) = (inner.options.retention, inner.options.retention_runs);
-    if age.is_none() && keep.is_none() {
-        return;
-    }
+    let most_cached = inner.options.max_cached_values;
     let (store, clock, stop) = (Arc::clone(&inner.store), Arc::clone(&inner.clock), inner.stop.clone());
     let pruning = Arc::clone(&inner.pruning);
     inner.tasks.spawn(async move {
         loop {
             let ended_before = age.map(|age| clock.now().minus(age));
-            loop {
-                let pruned = store.prune(Retention { ended_before, keep }, TOGETHER).await;
-                failpoint::pass("prune");
-                match pruned {
-                    Ok(0) => break,
-                    Ok(runs) => tracing::info!(runs, "removed old runs"),
-                    Err(error) => {
-                        tracing::warn!(%error, "old runs could not be removed");
-                        break;
-                    }
-                }
+            if ended_before.is_some() || keep.is_some() {
+                prune_runs(store.as_ref(), Retention { ended_before, keep }).await;
+            }
+            match store.prune_cache(clock.now(), most_cached).await {
+                Ok(0) => {}
+                Ok(values) => tracing::info!(values, "removed cached values"),
+                Err(error) => tracing::warn!(%error, "cached values could not be removed"),
             }
             tokio::select! {
                 () = tokio::time::sleep(EVERY) => {}
@@ -74,4 +68,19 @@ pub(crate) fn spawn(inner: &Arc<Inner>) {
             pruning.ended.store(0, Ordering::Relaxed);
         }
     });
+}
+
+async fn prune_runs(store: &dyn Store, retention: Retention) {
+    loop {
+        let pruned = store.prune(retention, TOGETHER).await;
+        failpoint::pass("prune");
+        match pruned {
+            Ok(0) => return,
+            Ok(runs) => tracing::info!(runs, "removed old runs"),
+            Err(error) => {
+                tracing::warn!(%error, "old runs could not be removed");
+                return;
+            }
+        }
+    }
 }

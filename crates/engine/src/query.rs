@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use crate::admission::{Candidate, Limit};
 use crate::error::ControlError;
 use crate::failpoint;
+use crate::fork::done_again;
 use crate::handle::Engine;
 use crate::inbox::{Adopted, Message};
 
@@ -160,7 +161,8 @@ impl Engine {
     }
 
     async fn rebuild(&self, record: &RunRecord, plan: Arc<Plan>) -> Result<Run, ControlError> {
-        let mut run = Run::new(plan, record.run_id, &record.parameters, record.created_at);
+        let again = done_again(&record.trigger, &plan);
+        let mut run = Run::new(plan, record.run_id, &record.parameters, record.created_at).afresh(again);
         loop {
             let events = self.0.store.events(record.run_id, run.seq(), PAGE).await?;
             if events.is_empty() {

@@ -4,12 +4,14 @@
 //! lets the world see it: watchers are told, work is dispatched, callers are answered. While the store does not
 //! answer, nothing goes on and nothing is forgotten.
 
+mod cached;
 mod commit;
 mod evaluate;
 mod turn;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};
 use serde_json::Value;
@@ -25,6 +27,7 @@ use uuid::Uuid;
 
 use crate::admission::{Admission, Place};
 use crate::by_run::ByRun;
+use crate::cache::{Digest, Flights, StepRun, Wanted};
 use crate::clock::Clock;
 use crate::handle::Inner;
 use crate::hub::EventHub;
@@ -64,6 +67,10 @@ pub(crate) fn spawn(inner: &Arc<Inner>, inboxes: Vec<mpsc::Receiver<Message>>) {
             unevaluated: VecDeque::new(),
             took: Arc::clone(&inner.took),
             pruning: Arc::clone(&inner.pruning),
+            flights: inner.flights.clone(),
+            retention: inner.options.retention,
+            wanted: Vec::new(),
+            missed: HashSet::new(),
             again: Vec::new(),
             draining: false,
         };
@@ -98,6 +105,13 @@ struct Shard {
     unevaluated: VecDeque<Box<Work>>,
     took: Arc<AttemptDurations>,
     pruning: Arc<Pruning>,
+    flights: Flights,
+    /// How long runs are kept after their end.
+    retention: Option<Duration>,
+    /// Kept values that are to be looked for after this turn.
+    wanted: Vec<Wanted>,
+    /// Step runs that were told in this turn what was found, and have not gone on yet.
+    missed: HashSet<StepRun>,
     /// What the shard has to tell itself.
     again: Vec<Message>,
     draining: bool,
@@ -108,6 +122,8 @@ struct Driven {
     run: Run,
     fence: Fence,
     reuse: Vec<(u32, Arc<Value>)>,
+    /// Under which keys the values are kept of steps that look for theirs, or make them.
+    digests: HashMap<u32, Digest>,
     /// Its place among the runs under way, or in line; none: it is not to be carried out.
     place: Option<Place>,
     /// That it is counted among the unfinished runs of its pipeline.

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::Admission;
+use crate::cache::Flights;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::error::{RegisterError, StartError};
@@ -59,6 +60,7 @@ impl Engine {
             inflight,
             took: Arc::default(),
             pruning,
+            flights: Flights::default(),
             open: OpenRuns::default(),
             admission,
             machine,

@@ -84,6 +84,10 @@ fn info(function: &ItemFn, options: &Options, parameters: &[Parameter]) -> Token
     if let Some(millis) = options.timeout {
         settings.push(quote!(.timeout(#millis)));
     }
+    if let Some(millis) = options.cache {
+        let version = option(options.cache_version.as_ref());
+        settings.push(quote!(.cache(#millis, #version)));
+    }
     if let Some(rule) = options.on_error {
         settings.push(quote!(.on_error(#rule)));
     }

@@ -35,6 +35,7 @@ use proc_macro::TokenStream;
 /// | `retries = 3` | so many attempts more when one fails |
 /// | `delay = "1s"`, `backoff = 2.0`, `max_delay = "60s"`, `jitter = true` | the wait before another attempt |
 /// | `timeout = "30s"` | the longest an attempt may take |
+/// | `cache = "1h"`, `cache_version = "2"` | values are kept so long for later runs with the same inputs; another version makes those that were kept count no longer |
 /// | `on_error = "continue"` | what does not need this task's output goes on when it has failed; or `"fail"` |
 #[proc_macro_attribute]
 pub fn task(options: TokenStream, function: TokenStream) -> TokenStream {

@@ -8,7 +8,7 @@ use syn::{Error, Expr, ExprArray, ExprLit, Lit, LitStr, Meta, Result, Token};
 
 use crate::duration::millis;
 
-const KNOWN: [&str; 13] = [
+const KNOWN: [&str; 15] = [
     "name",
     "output",
     "outputs",
@@ -21,6 +21,8 @@ const KNOWN: [&str; 13] = [
     "retry_on",
     "not_on",
     "timeout",
+    "cache",
+    "cache_version",
     "on_error",
 ];
 
@@ -45,6 +47,8 @@ pub(crate) struct Options {
     pub(crate) retry_on: Option<Vec<LitStr>>,
     pub(crate) not_on: Option<Vec<LitStr>>,
     pub(crate) timeout: Option<u64>,
+    pub(crate) cache: Option<u64>,
+    pub(crate) cache_version: Option<LitStr>,
     pub(crate) on_error: Option<&'static str>,
 }
 
@@ -83,6 +87,10 @@ impl Options {
             }
             seen.push(key);
         }
+        if let (Some(version), None) = (&options.cache_version, options.cache) {
+            let message = "this is about kept values: add `cache = \"1h\"` or another time";
+            return Err(Error::new(version.span(), message));
+        }
         match waits {
             Some(span) if options.retries == 0 => {
                 Err(Error::new(span, "this is about further attempts: add `retries = 1` or more"))
@@ -102,6 +110,8 @@ impl Options {
             "max_time" => self.max_time = Some(duration(value, 1)?),
             "retry_on" => self.retry_on = Some(rules(value)?),
             "not_on" => self.not_on = Some(rules(value)?),
+            "cache" => self.cache = Some(duration(value, 1)?),
+            "cache_version" => self.cache_version = Some(name(value)?),
             "timeout" => self.timeout = Some(duration(value, 1)?),
             "backoff" => self.backoff = Some(backoff(value)?),
             "jitter" => self.jitter = Some(flag(value)?),

@@ -74,7 +74,7 @@ fn options_that_mean_nothing_are_refused_where_they_stand() {
         (
             "retry = 3",
             "unknown option; the options of a task are `name`, `output`, `outputs`, `retries`, `delay`, `backoff`, \
-             `jitter`, `max_delay`, `max_time`, `retry_on`, `not_on`, `timeout`, `on_error`",
+             `jitter`, `max_delay`, `max_time`, `retry_on`, `not_on`, `timeout`, `cache`, `cache_version`, `on_error`",
             "retry",
         ),
         ("retries", "write `retries = ...`", "retries"),
@@ -97,6 +97,9 @@ fn options_that_mean_nothing_are_refused_where_they_stand() {
         ("timeout = \"30\"", a_duration, "\"30\""),
         ("timeout = \"0s\"", a_duration, "\"0s\""),
         ("timeout = 30", "expected a duration in quotes, such as \"30s\"", "30"),
+        ("cache = true", "expected a duration in quotes, such as \"30s\"", "true"),
+        ("cache = \"0s\"", a_duration, "\"0s\""),
+        ("cache_version = \"2\"", "this is about kept values: add `cache = \"1h\"` or another time", "\"2\""),
         ("delay = \"1s\"", "this is about further attempts: add `retries = 1` or more", "delay"),
         ("retry_on = [\"timeout\"]", "this is about further attempts: add `retries = 1` or more", "retry_on"),
         ("retries = 1, max_time = \"0s\"", a_duration, "\"0s\""),
@@ -127,7 +130,7 @@ fn options_that_mean_nothing_are_refused_where_they_stand() {
 #[test]
 fn everything_at_once_is_made() {
     let options = "name = \"n\", outputs = [\"a\", \"b\"], retries = 2, delay = \"1s\", backoff = 2, jitter = false, \
-                   max_delay = \"1m\", timeout = \"1m30s\", on_error = \"continue\"";
+                   max_delay = \"1m\", timeout = \"1m30s\", cache = \"1h\", cache_version = \"2\", on_error = \"continue\"";
     let function = "/// One.\n/// Two.\n///\n/// Three.\n#[cfg(unix)] #[must_use] pub async fn f(mut r#type: Vec<f64>, c: \
                     TaskContext, o: Option<std::string::String>) -> (i64, i64) { (1, 2) }";
     let made = task(tokens(options), tokens(function)).unwrap().to_string();
@@ -136,6 +139,7 @@ fn everything_at_once_is_made() {
         "InputInfo :: new (\"o\" , \"std::string::String\" , true)",
         "description (\"One. Two.\")",
         "timeout (90000u64)",
+        "cache (3600000u64 , :: std :: option :: Option :: Some (\"2\"))",
         "on_error (\"continue\")",
         "pub async fn call (mut r#type : Vec < f64 >",
     ] {

@@ -85,6 +85,8 @@ pub static ROWS: &[Row] = &[
     get("/dag/{id}/parallel-groups", On(Read)),
     get("/pipelines/{id}/what-if", On(Read)),
     post("/pipelines/{id}/execute", On(Execute), Some(r#"{"parameters": {"selftest": 1}}"#), &[422]),
+    get("/pipelines/{id}/cache", On(Read)),
+    delete("/pipelines/{id}/cache", On(Execute)),
     get("/pipelines/{id}/status", On(Read)),
     get("/pipelines/{id}/statistics", On(Read)),
     get("/runs", Listing(Read)),

@@ -173,6 +173,17 @@ impl Witness {
         Ok(())
     }
 
+    /// Sees a kept value looked for, which is no use once the step has begun.
+    pub(crate) fn looked_for(&self, work: &Work) -> Result<(), Violation> {
+        let id = work.step_run;
+        if self.running.contains_key(&id) || self.completed.contains(&id) {
+            let what =
+                format!("a value of `{}` of run {} is looked for, and it has begun", work.step, self.run_id);
+            return Err(Violation::Attempts(what));
+        }
+        Ok(())
+    }
+
     /// Whether this is a live attempt.
     pub(crate) fn is_live(&self, step_run: u32, attempt: u32) -> bool {
         self.live.get(&step_run).is_some_and(|(live, _)| *live == attempt)

@@ -59,6 +59,13 @@ fn task(random: &mut Random, place: usize) -> Value {
     if random.permille(200) {
         task["on_error"] = json!(if random.permille(500) { "fail" } else { "continue" });
     }
+    if !waits(&task) && random.permille(300) {
+        task["cache"] = json!({"ttl": "1h"});
+        // The items of a map are not given the list.
+        if task.get("task").is_some() {
+            task["cache"]["key"] = json!("list");
+        }
+    }
     task
 }
 
@@ -78,6 +85,15 @@ fn body(random: &mut Random, depth: usize) -> Value {
         }
         10 => json!({"group": [body(random, depth - 1), body(random, depth - 1)]}),
         _ => json!({"task": "anything"}),
+    }
+}
+
+/// Whether there is a wait in it, however deep.
+fn waits(body: &Value) -> bool {
+    match body {
+        Value::Object(fields) => fields.iter().any(|(name, value)| name == "wait" || waits(value)),
+        Value::Array(members) => members.iter().any(waits),
+        _ => false,
     }
 }
 

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
 use taskiq_flow_core::id::RunId;
 use taskiq_flow_core::plan::Plan;
 use taskiq_flow_core::run::{Effects, Input, Outcome as Ended, Run, RunStatus, StepStatus};
@@ -90,6 +91,7 @@ enum What {
     Submit,
     Report { step_run: u32, attempt: u32, outcome: Ended, duration: Duration },
     Began { step_run: u32, attempt: u32 },
+    Looked { step_run: u32, found: Option<Arc<Value>> },
     Timer { step_run: u32, attempt: u32 },
     RunTimer,
     Signal(Arc<str>),
@@ -270,6 +272,15 @@ impl<'a> World<'a> {
                     format!("run {place}: a worker takes up attempt {attempt} of step run {step_run}")
                 });
                 self.step(at, place, Input::Began { step_run, attempt })
+            }
+            What::Looked { step_run, found } => {
+                let said = if found.is_some() { "is kept" } else { "is not kept" };
+                self.note(|_| format!("run {place}: the value of step run {step_run} {said}"));
+                let input = match found {
+                    Some(value) => Input::Cached { step_run, value },
+                    None => Input::Missed { step_run },
+                };
+                self.step(at, place, input)
             }
             What::Timer { step_run, attempt } => {
                 self.note(|_| format!("run {place}: timer of attempt {attempt} of step run {step_run}"));

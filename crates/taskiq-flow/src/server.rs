@@ -404,6 +404,7 @@ async fn start_engine(
         max_queued_runs: config.max_queued_runs,
         max_schedules: config.max_schedules_per_pipeline,
         retention_runs: config.retention_runs.filter(|runs| *runs > 0),
+        max_cached_values: config.max_cached_values,
         retention: (days > 0).then(|| Duration::from_secs(days * 86_400)),
         drain: DRAIN_ATTEMPTS,
         firing_gate: Some(firings),

@@ -342,3 +342,24 @@ fn a_map_that_goes_on_is_written_with_its_rule() {
     same(&pipeline.source["tasks"][0]["map"]["on_item_error"], json!("collect"));
     same(&pipeline.source["tasks"][0]["total_timeout"], json!("1m"));
 }
+
+#[task(cache = "1h", cache_version = "2")]
+async fn slow(n: i64) -> i64 {
+    n
+}
+
+#[test]
+fn what_is_cached_is_said_by_the_attribute_and_by_the_pipeline() {
+    let pipeline = Pipeline::dataflow("p")
+        .task(slow)
+        .task(TaskSpec::from(slow).named("shorter").cache(Duration::from_secs(60)).cache_key("n % 10"))
+        .task(map("list", slow).named("each"))
+        .task(expr("plain", "n").inputs(["n"]).cache(None).cache_version("a"))
+        .build()
+        .unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    let said: Vec<_> = (0..4).map(|place| &pipeline.source["tasks"][place]["cache"]).collect();
+    assert_eq!(*said[0], json!({"ttl": "1h", "version": "2"}));
+    assert_eq!(*said[1], json!({"ttl": "1m", "version": "2", "key": "n % 10"}));
+    assert_eq!((said[2], said[3]), (&json!({"ttl": "1h", "version": "2"}), &json!({"version": "a"})));
+    assert_eq!(pipeline.tasks[1].cache.as_ref().and_then(|cache| cache.ttl), Some(Duration::from_secs(60)));
+}

@@ -3,6 +3,7 @@
 pub(crate) mod acls;
 pub(crate) mod analysis;
 pub(crate) mod audit;
+pub(crate) mod cache;
 pub(crate) mod dead_letters;
 pub(crate) mod events;
 pub(crate) mod explain;

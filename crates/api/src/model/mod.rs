@@ -1,5 +1,6 @@
 //! What answers look like. Each shape is described to clients by its OpenAPI schema.
 
+mod cache;
 mod dead_letter;
 mod forecast;
 mod pipeline;
@@ -8,6 +9,7 @@ mod schedule;
 mod security;
 mod statistics;
 
+pub(crate) use cache::{CacheDocument, CacheRemoval};
 pub(crate) use dead_letter::DeadLetterList;
 pub(crate) use forecast::{EstimateDocument, SpeedUpDocument, WhatIfDocument};
 pub(crate) use pipeline::{

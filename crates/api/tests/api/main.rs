@@ -5,6 +5,7 @@
 mod administration;
 mod attacks;
 mod bodies;
+mod cache;
 mod events;
 mod explain;
 mod forecasts;

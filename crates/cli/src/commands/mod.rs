@@ -2,6 +2,7 @@
 
 pub(crate) mod acl;
 pub(crate) mod audit;
+pub(crate) mod cache;
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod dag;

@@ -3,6 +3,7 @@
 //! A definition that exists is well-formed: it was built by the [loader](crate::load) or by the builder, and both
 //! end in [`Plan::new`](crate::plan::Plan::new), which checks the wiring.
 
+mod cache;
 mod concurrency;
 mod error_rule;
 mod kind;
@@ -13,6 +14,7 @@ mod schedule;
 mod schema;
 mod task;
 
+pub use cache::Cache;
 pub use concurrency::{Concurrency, OnFull, Priority, PriorityError};
 pub use error_rule::{BadErrorRule, ErrorRule};
 pub use kind::{

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Body, OnError, OnItemError, Resources, RetryPolicy, TaskKind};
+use super::{Body, Cache, OnError, OnItemError, Resources, RetryPolicy, TaskKind};
 use crate::expr::Expr;
 
 /// One task of a pipeline. Each run of the pipeline has one step for it.
@@ -33,6 +33,8 @@ pub struct Task {
     pub retry: RetryPolicy,
     /// What one attempt takes of the machine; inside a map and the like: the attempt of one item.
     pub resources: Resources,
+    /// Whether its values are kept for later runs.
+    pub cache: Option<Box<Cache>>,
     /// Overrides the pipeline's rule for a failure of this task.
     pub on_error: Option<OnError>,
     /// What undoes it when its run ends without success.
@@ -79,6 +81,7 @@ impl Task {
             total_timeout: None,
             retry: RetryPolicy::default(),
             resources: Resources::default(),
+            cache: None,
             on_error: None,
             compensate: None,
         }

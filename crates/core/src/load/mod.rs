@@ -26,11 +26,12 @@
 //! Fields of a pipeline: `id`, `description`, `inputs`, `tasks` or `steps`, `outputs`, `on_error`, `max_parallel`,
 //! `priority`, `concurrency`, `timeout`, `compensate_on_cancel`, `schedule`, and for its tasks `retry` and `step_timeout`.
 //! Fields of a task: `name`, `description`, one kind, `inputs`, `optional_inputs`, `after`, `output` or `outputs`, `when`,
-//! `timeout`, `total_timeout`, `retry`, `resources`, `on_error`, `compensate`, `with`. A step of the chained style may
+//! `timeout`, `total_timeout`, `retry`, `resources`, `cache`, `on_error`, `compensate`, `with`. A step of the chained style may
 //! `keep` its value to itself, and has no inputs and outputs:
 //! it is given `value`, what the step before it made; the first one is given the pipeline's parameters.
 
 mod admission;
+mod cache;
 mod chain;
 mod command;
 mod compensate;

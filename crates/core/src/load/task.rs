@@ -22,6 +22,7 @@ const SHARED_FIELDS: &[&str] = &[
     "total_timeout",
     "retry",
     "resources",
+    "cache",
     "on_error",
     "compensate",
     "with",
@@ -193,6 +194,7 @@ impl Reader<'_> {
             .unwrap_or_default();
         task.compensate =
             fields.get("compensate").and_then(|undo| self.compensation(undo, scope)).map(Box::new);
+        task.cache = fields.get("cache").and_then(|cache| self.cache(cache, scope, task)).map(Box::new);
         task.on_error = fields.get("on_error").and_then(|rule| self.choice(rule, ON_ERROR));
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{PlanStep, Wire, index};
-use crate::definition::{Body, RetryPolicy, Task, TaskKind};
+use crate::definition::{Body, Cache, RetryPolicy, Task, TaskKind};
 
 /// A body of a pipeline: that of a task, or one inside a map, filter, reduce or group. A run knows it by its place in
 /// the plan's table; the bodies of the tasks come first, in the order of the steps.
@@ -114,6 +114,22 @@ impl PlanBody {
             Some(undo) if self.undo => undo.timeout,
             _ => self.task.timeout,
         }
+    }
+
+    /// How its values are kept. Not of a body with others inside, whose values are kept each for itself, and not of what
+    /// undoes a task.
+    pub fn cache(&self) -> Option<&Cache> {
+        self.task.cache.as_deref().filter(|_| self.needs_room && !self.undo)
+    }
+
+    /// The index of the step that it belongs to.
+    pub fn step_index(&self) -> u32 {
+        self.step
+    }
+
+    /// The way from the task's body to this one: 0 into a map and the like, the member's place into a group.
+    pub fn path(&self) -> &[u32] {
+        &self.path
     }
 
     /// Whether it is what undoes a task, and not inside that.

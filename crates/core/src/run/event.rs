@@ -42,6 +42,9 @@ pub enum Fact {
         /// For a map, filter, reduce or group: how many items it has.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         items: Option<u32>,
+        /// What was found when a kept value was looked for before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cache: Option<CacheOutcome>,
     },
     #[serde(rename = "StepCompleteEvent")]
     StepComplete {
@@ -139,6 +142,14 @@ pub enum Fact {
     /// Not part of a run: the definition changed.
     #[serde(rename = "DAGUpdatedEvent")]
     DagUpdated { version: u32, node_count: u32, edge_count: u32 },
+}
+
+/// What was found when a kept value was looked for. Where there was one, the step does not start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CacheOutcome {
+    /// None that is good.
+    Miss,
 }
 
 /// Which step run an event is about.

@@ -1,6 +1,7 @@
 //! What a run decides: input in, events and commands out.
 
 mod begin;
+mod cached;
 mod compensate;
 mod end;
 mod stop;
@@ -43,6 +44,18 @@ pub enum Input {
         outcome: Outcome,
         /// How long it took.
         duration: Duration,
+    },
+    /// What was looked for is kept: the value is that of the step run, if it still wants one.
+    Cached {
+        /// The step run.
+        step_run: u32,
+        /// The value.
+        value: Arc<Value>,
+    },
+    /// What was looked for is not kept, or no good: the step run is to be carried out.
+    Missed {
+        /// The step run.
+        step_run: u32,
     },
     /// A worker has taken up an attempt: its time limit counts from now on. Need not be told where there is none.
     Began {
@@ -91,6 +104,14 @@ pub enum Input {
 pub enum Command {
     /// Carry out an attempt and report it with [`Input::Finished`].
     Dispatch(Box<Work>),
+    /// Look for the value that a step run made before, or another with the same inputs, and say so with
+    /// [`Input::Cached`] or [`Input::Missed`].
+    Lookup {
+        /// What would be carried out, as attempt 0.
+        work: Box<Work>,
+        /// What the value depends on; none: the inputs.
+        key: Option<Value>,
+    },
     /// Stop an attempt; what it reports is ignored.
     Cancel {
         /// The step run.
@@ -136,6 +157,8 @@ impl Run {
             Input::Finished { step_run, attempt, outcome, duration } => {
                 turn.finished(step_run, attempt, outcome, duration)?;
             }
+            Input::Cached { step_run, value } => turn.found(step_run, value)?,
+            Input::Missed { step_run } => turn.missed(step_run)?,
             Input::Began { step_run, attempt } => turn.began(step_run, attempt),
             Input::Timer { step_run, attempt } => turn.timer(step_run, attempt)?,
             Input::RunTimer => turn.run_timer()?,
@@ -296,7 +319,7 @@ impl Turn<'_> {
             StepStatus::Running => {
                 let attempt = unit.attempt + 1;
                 if !matches!(self.run.body(id).kind, TaskKind::Wait(_)) {
-                    self.step_start(id, attempt, None)?;
+                    self.step_start(id, attempt, None, None)?;
                 }
                 self.set_going(id)
             }

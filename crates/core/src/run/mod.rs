@@ -19,7 +19,7 @@ mod view;
 mod work;
 
 pub use error::{IllegalEvent, RunError};
-pub use event::{Event, EventView, Fact, SharedEvent, StepRef, TaskId};
+pub use event::{CacheOutcome, Event, EventView, Fact, SharedEvent, StepRef, TaskId};
 pub use items::{ItemDetail, ItemFilter, ItemPage};
 pub use machine::{Command, Effects, Input, MAX_WAITING_SIGNALS};
 pub use state::Run;

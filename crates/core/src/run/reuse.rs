@@ -8,7 +8,6 @@ use serde_json::Value;
 use super::items::has_failed;
 use super::state::{Run, Unit};
 use super::status::StepStatus;
-use crate::definition::Style;
 use crate::plan::{Plan, PlanStep, Source, index};
 
 impl Run {
@@ -80,7 +79,7 @@ impl Earlier {
             old.steps().iter().zip(0..).map(|(step, place)| (&*step.name, place)).collect();
         let found = plan.steps().iter().enumerate().map(|(place, step)| {
             let earlier = *names.get(&*step.name)?;
-            let same = source_of(old, earlier)? == source_of(plan, index(place))?
+            let same = old.source_of(earlier)? == plan.source_of(index(place))?
                 && wires_of(old, &old.steps()[earlier as usize]) == wires_of(plan, step);
             same.then_some(earlier)
         });
@@ -93,15 +92,6 @@ impl Earlier {
             Self::Found(steps) => steps.get(place as usize).copied().flatten(),
         }
     }
-}
-
-/// A step as its author wrote it.
-fn source_of(plan: &Plan, step: u32) -> Option<&Value> {
-    let list = match plan.pipeline().style {
-        Style::Dataflow => "tasks",
-        Style::Chained => "steps",
-    };
-    plan.pipeline().source.get(list)?.get(step as usize)
 }
 
 /// What a step is given, by names that hold for every version.

@@ -33,6 +33,10 @@ pub struct Run {
     pub(super) ready_free: Line,
     /// How many attempts that need room are under way.
     pub(super) occupied: u32,
+    /// How many step runs look for a kept value. Each has the room for the attempt that may follow.
+    pub(super) looking: u32,
+    /// The step for which no kept value will do.
+    pub(super) afresh: Option<u32>,
     /// Steps that are not in a terminal state.
     pub(super) open_steps: u32,
     /// Signals that no step has taken yet.
@@ -62,6 +66,8 @@ pub(super) struct Unit {
     pub(super) name: Option<Arc<str>>,
     /// Its place in the line of those that are ready to start, while it is there.
     pub(super) in_line: Option<u32>,
+    /// Whether a kept value is looked for, instead of standing in line. It is no fact: after a crash it is asked for anew.
+    pub(super) looking: bool,
     pub(super) status: StepStatus,
     pub(super) attempt: u32,
     pub(super) failures: u32,
@@ -119,6 +125,8 @@ impl Run {
             ready_work: Line::default(),
             ready_free: Line::default(),
             occupied: 0,
+            looking: 0,
+            afresh: None,
             signals: HashMap::new(),
             early_signals: 0,
             awaited: HashMap::new(),
@@ -140,6 +148,13 @@ impl Run {
             self.apply(event)?;
         }
         Ok(self)
+    }
+
+    /// The same run, which carries out `step` whether or not a value of it is kept from before. Whoever drives the run says
+    /// so each time it takes it up: it is no fact.
+    #[must_use]
+    pub fn afresh(self, step: Option<u32>) -> Self {
+        Self { afresh: step, ..self }
     }
 
     /// The id.
@@ -278,7 +293,11 @@ impl Run {
                 self.start(id, step, *attempt, *items, at);
             }
             Fact::StepComplete { attempt, result, duration_ms, cached, .. } => {
-                if !cached && (status != StepStatus::Running || *attempt != unit.attempt) {
+                let possible = match cached {
+                    true => unit.attempt == 0,
+                    false => status == StepStatus::Running && *attempt == unit.attempt,
+                };
+                if !possible {
                     return Err(format!("step `{}` is {status} at attempt {}", step.step, unit.attempt));
                 }
                 if !cached {
@@ -440,10 +459,21 @@ impl Run {
         self.units[id as usize].in_line = Some(place);
     }
 
+    /// Neither stands in line nor looks for a kept value any more.
     fn unqueue(&mut self, id: u32) {
+        if std::mem::take(&mut self.units[id as usize].looking) {
+            self.looking = self.looking.saturating_sub(1);
+        }
         if let Some(place) = self.units[id as usize].in_line.take() {
             self.line_of(id).remove(place);
         }
+    }
+
+    /// Leaves the line, with the room to start, while a kept value is looked for.
+    pub(super) fn look(&mut self, id: u32) {
+        self.unqueue(id);
+        self.units[id as usize].looking = true;
+        self.looking += 1;
     }
 
     fn line_of(&mut self, id: u32) -> &mut Line {
@@ -516,6 +546,7 @@ impl Unit {
             body,
             name: None,
             in_line: None,
+            looking: false,
             status: StepStatus::Pending,
             attempt: 0,
             failures: 0,

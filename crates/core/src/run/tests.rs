@@ -1,5 +1,6 @@
 //! The state machine, driven by a small world that can crash.
 
+mod cached;
 mod compensation;
 mod dead_letters;
 mod driver;

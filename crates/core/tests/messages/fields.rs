@@ -95,7 +95,7 @@ error: unknown field `colour` in task `a`
 4 |   - { name: a, expression: 1, colour: red }
   |                               ^^^^^^
   |
-  = help: its fields are `name`, `description`, `when`, `timeout`, `total_timeout`, `retry`, `resources`, `on_error`, `compensate`, `with`, `inputs`, `optional_inputs`, `after`, `output`, `outputs`, `expression`, `command`, `http`, `task`, `taskiq`, `pipeline`, `wait`, `map`, `filter`, `reduce`, `group`
+  = help: its fields are `name`, `description`, `when`, `timeout`, `total_timeout`, `retry`, `resources`, `cache`, `on_error`, `compensate`, `with`, `inputs`, `optional_inputs`, `after`, `output`, `outputs`, `expression`, `command`, `http`, `task`, `taskiq`, `pipeline`, `wait`, `map`, `filter`, `reduce`, `group`
 "#,
     );
 }

@@ -645,3 +645,63 @@ error: expected resources and their amounts (a mapping), found a number
 "#,
     );
 }
+
+#[test]
+fn a_cache_that_cannot_be() {
+    check(
+        r#"
+id: p
+tasks:
+  - { name: a, wait: { signal: go }, cache: { ttl: 1h } }
+  - { name: b, expression: 1, cache: { ttl: 1h }, compensate: { expression: 2 } }
+  - { name: c, map: { over: xs, as: x, expression: x }, cache: { key: xs, version: 2, tll: 1h } }
+  - { name: d, expression: 1, cache: yes please }
+"#
+        .trim_start(),
+        r#"
+error: task `a` waits, and what ends a wait is not kept
+ --> p.yaml:3:45
+  |
+3 |   - { name: a, wait: { signal: go }, cache: { ttl: 1h } }
+  |                                             ^^^^^^^^^^^
+  |
+  = help: leave `cache` out, or make a task of its own of the wait
+
+error: task `b` does something that `compensate` undoes, and has a `cache`
+ --> p.yaml:4:38
+  |
+4 |   - { name: b, expression: 1, cache: { ttl: 1h }, compensate: { expression: 2 } }
+  |                                      ^^^^^^^^^^^
+  |
+  = help: where a kept value is taken nothing is done: leave one of them out
+
+error: `xs` is no input of what is cached of task `c`
+ --> p.yaml:5:71
+  |
+5 |   - { name: c, map: { over: xs, as: x, expression: x }, cache: { key: xs, version: 2, tll: 1h } }
+  |                                                                       ^^ did you mean `x`?
+
+error: expected text, found a number
+ --> p.yaml:5:84
+  |
+5 |   - { name: c, map: { over: xs, as: x, expression: x }, cache: { key: xs, version: 2, tll: 1h } }
+  |                                                                                    ^
+  |
+  = help: write it in quotes
+
+error: unknown field `tll` in a cache
+ --> p.yaml:5:87
+  |
+5 |   - { name: c, map: { over: xs, as: x, expression: x }, cache: { key: xs, version: 2, tll: 1h } }
+  |                                                                                       ^^^ did you mean `ttl`?
+
+error: expected how values are kept (a mapping), found text
+ --> p.yaml:6:38
+  |
+6 |   - { name: d, expression: 1, cache: yes please }
+  |                                      ^^^^^^^^^^
+  |
+  = help: write `cache: { ttl: 1h }`
+"#,
+    );
+}

@@ -13,6 +13,7 @@ use taskiq_flow_store::{
 };
 use uuid::Uuid;
 
+use super::cached::kept;
 use super::turn::{Changed, Created, Turn};
 use super::{Alarm, COUNTED, Shard};
 use crate::admission::Place;
@@ -114,7 +115,11 @@ impl Shard {
                     result: run.result().cloned(),
                 },
                 durations: if ended { run.measured_durations() } else { Vec::new() },
-                beside: Beside { dead_letters: letters(run, events), ..Beside::default() },
+                beside: Beside {
+                    dead_letters: letters(run, events),
+                    cache: kept(driven, events, self.retention),
+                    ..Beside::default()
+                },
             })));
         }
         writes
@@ -199,6 +204,7 @@ impl Shard {
         let pipeline_id = &plan.pipeline().id;
         self.hub.publish_run(pipeline_id, run_id, &events);
         self.tell_of_skipped(&plan, &events);
+        self.tell_followers(run_id, &events);
         for command in commands {
             self.carry_out(run_id, command);
         }
@@ -224,7 +230,7 @@ impl Shard {
         }
     }
 
-    fn counters_of(&mut self, pipeline_id: &PipelineId) -> Arc<RunCounters> {
+    pub(super) fn counters_of(&mut self, pipeline_id: &PipelineId) -> Arc<RunCounters> {
         if let Some(counters) = self.counters.get(pipeline_id) {
             return Arc::clone(counters);
         }
@@ -254,7 +260,9 @@ impl Shard {
             Command::Dispatch(work) if self.draining => {
                 tracing::debug!(%run_id, step = %work.step, "left for the next start");
             }
+            Command::Lookup { work, key } => self.want(run_id, &work, key.as_ref()),
             Command::Dispatch(work) => {
+                self.make(run_id, &work);
                 self.inflight.enter(run_id, [(work.step_run, work.attempt)]);
                 if matches!(work.body().kind, TaskKind::Pipeline(_)) {
                     crate::worker::spawn_inner_run(&self.engine, work);
@@ -342,6 +350,7 @@ impl Shard {
         for waiter in driven.waiters {
             let _ = waiter.send(None);
         }
+        self.leave_flights(run_id, driven.digests);
     }
 }
 

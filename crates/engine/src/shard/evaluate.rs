@@ -24,6 +24,7 @@ pub(super) fn is_evaluated_here(command: &Command) -> bool {
     matches!(command, Command::Dispatch(work)
         if matches!(work.body().kind, TaskKind::Expression(_))
             && work.resources().is_empty()
+            && work.plan_body.cache().is_none()
             && work.plan_body.is_quick().unwrap_or(true))
 }
 

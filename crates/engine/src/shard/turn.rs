@@ -1,7 +1,7 @@
 //! One turn of a shard: what has come in becomes decisions, which `commit` then makes durable and carries out.
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use taskiq_flow_core::id::{PipelineId, RunId};
@@ -13,6 +13,7 @@ use super::evaluate::is_evaluated_here;
 use super::{Alarm, Driven, Rung, Shard};
 use crate::admission::{Answer, Candidate, Place};
 use crate::error::{ControlError, SubmitError};
+use crate::fork::done_again;
 use crate::inbox::{Adopted, Controlled, Finished, Message, NewRun, Occasion};
 use crate::open::OpenRun;
 use crate::submission::Submitted;
@@ -110,6 +111,8 @@ impl Shard {
             // Nobody is told what may never have been; whoever asked learns that the engine stops.
             return;
         }
+        self.hand_on();
+        self.look();
         for (reply, answer) in controls {
             // The only error is that the caller has gone.
             let _ = reply.send(answer);
@@ -145,6 +148,7 @@ impl Shard {
                     turn.note(run_id, driven, effects);
                 }
             }
+            Message::Looked(looked) => self.looked(looked, turn),
             Message::Finished(finished) => self.finished(finished, turn),
             Message::Drain { .. } => {
                 self.draining = true;
@@ -176,7 +180,8 @@ impl Shard {
                 return;
             }
         };
-        let mut run = Run::new(plan, run_id, &record.parameters, record.created_at);
+        let again = done_again(&record.trigger, &plan);
+        let mut run = Run::new(plan, run_id, &record.parameters, record.created_at).afresh(again);
         let skipped = skip.map(|reason| run.handle(Input::Skip { reason: reason.into() }, self.clock.now()));
         let fence = Fence { owner: self.owner, token: 1 };
         let pipeline_id = record.pipeline_id.clone();
@@ -220,6 +225,7 @@ impl Shard {
             run,
             fence,
             reuse,
+            digests: HashMap::new(),
             place,
             _open: open,
             timers: HashSet::new(),

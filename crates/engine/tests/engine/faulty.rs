@@ -34,6 +34,10 @@ pub(crate) struct FaultyStore {
     pub(crate) shared: AtomicBool,
     /// How often runs were claimed and leases renewed.
     pub(crate) asked_for_leases: AtomicUsize,
+    /// Whoever looks for a kept value waits as long as somebody holds it.
+    pub(crate) looks: Mutex<()>,
+    /// Kept values cannot be read as long as it is set.
+    pub(crate) blind: AtomicBool,
     /// How often logs of runs were read.
     pub(crate) reads: AtomicUsize,
     /// How often runs were written.
@@ -214,6 +218,11 @@ impl Store for FaultyStore {
     }
 
     async fn cached(&self, key: &[u8], now: Timestamp) -> Result<Option<CacheEntry>, StoreError> {
+        drop(self.looks.lock().await);
+        if self.blind.load(Ordering::SeqCst) {
+            let (place, reason) = ("test".to_owned(), "it is blind".to_owned());
+            return Err(StoreError::Unavailable { place, reason });
+        }
         self.inner.cached(key, now).await
     }
 

@@ -4,6 +4,7 @@
 
 mod admission;
 mod bounds;
+mod cached;
 mod commands;
 mod control;
 mod deadlines;

@@ -13,6 +13,7 @@ impl World<'_> {
     pub(super) fn carry_out(&mut self, at: usize, place: usize, command: Command) -> Result<(), Violation> {
         match command {
             Command::Dispatch(work) => self.dispatch(at, place, &work),
+            Command::Lookup { work, .. } => self.look_up(at, place, &work),
             Command::Cancel { step_run, attempt } => {
                 self.known[place].witness.over(step_run, attempt);
                 // Some had reported already, or do not hear that they are to stop.
@@ -70,6 +71,23 @@ impl World<'_> {
             self.expect(again, owner, place, report.clone());
         }
         self.expect(due, owner, place, report);
+        Ok(())
+    }
+
+    /// A kept value is looked for. Somebody else may be about to make it, so that the answer can take its time.
+    fn look_up(&mut self, at: usize, place: usize, work: &Work) -> Result<(), Violation> {
+        self.known[place].witness.looked_for(work)?;
+        let found = self.random.permille(400).then(|| {
+            let lists = Arc::clone(&self.known[place].lists);
+            Arc::new(lists.result(work, &mut self.random))
+        });
+        let looked = What::Looked { step_run: work.step_run, found };
+        let (owner, due) = (Some(self.drivers[at].owner), self.now + self.soon());
+        if self.scenario.faults.duplicates && self.random.permille(100) {
+            let again = due + self.soon();
+            self.expect(again, owner, place, looked.clone());
+        }
+        self.expect(due, owner, place, looked);
         Ok(())
     }
 

@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use taskiq_flow_core::id::{PipelineId, RunId};
-use taskiq_flow_core::run::{Event, Fact, RunError, RunStatus, StepRef};
+use taskiq_flow_core::run::{CacheOutcome, Event, Fact, RunError, RunStatus, StepRef};
 use taskiq_flow_core::time::Timestamp;
 use uuid::Uuid;
 
@@ -194,7 +194,22 @@ pub(crate) fn every_fact() -> Vec<Event> {
     let odd = || Arc::new(odd_values());
     let facts = [
         Fact::PipelineStart { task_count: 3 },
-        Fact::StepStart { step: step(), attempt: 1, max_attempts: 2, wait_ms: 5, items: Some(7) },
+        Fact::StepStart {
+            step: step(),
+            attempt: 1,
+            max_attempts: 2,
+            wait_ms: 5,
+            items: Some(7),
+            cache: None,
+        },
+        Fact::StepStart {
+            step: step(),
+            attempt: 1,
+            max_attempts: 2,
+            wait_ms: 5,
+            items: None,
+            cache: Some(CacheOutcome::Miss),
+        },
         Fact::StepComplete { step: step(), attempt: 1, duration_ms: 5, result: odd(), cached: false },
         Fact::StepComplete {
             step: step(),

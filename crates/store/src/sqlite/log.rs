@@ -124,7 +124,8 @@ impl Writer {
                 self.number((*task_count).into());
                 (tag::PIPELINE_START, None)
             }
-            Fact::StepStart { step, attempt, max_attempts, wait_ms, items } => {
+            // What follows a search for a kept value is rare enough for JSON.
+            Fact::StepStart { step, attempt, max_attempts, wait_ms, items, cache: None } => {
                 self.step(step);
                 self.number((*attempt).into());
                 self.number((*max_attempts).into());
@@ -229,6 +230,7 @@ impl<'a> Reader<'a> {
                 max_attempts: self.small()?,
                 wait_ms: self.number()?,
                 items: if tag == tag::COMPOSITE_START { Some(self.small()?) } else { None },
+                cache: None,
             },
             tag::STEP_COMPLETE | tag::STEP_CACHED => Fact::StepComplete {
                 step: self.step()?,
@@ -327,6 +329,8 @@ impl<'a> Reader<'a> {
 mod tests {
     use serde_json::json;
 
+    use taskiq_flow_core::run::CacheOutcome;
+
     use super::*;
     use crate::conformance::every_fact;
 
@@ -361,6 +365,7 @@ mod tests {
                 max_attempts: u32::MAX - number,
                 wait_ms: u64::MAX - u64::from(number),
                 items: (number != 1).then_some(number),
+                cache: (number == 127).then_some(CacheOutcome::Miss),
             });
             facts.push(Fact::StepComplete {
                 step: step(number, "", ""),

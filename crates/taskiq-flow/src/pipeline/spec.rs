@@ -175,6 +175,23 @@ impl TaskSpec {
         self.set("retry", retry(&policy))
     }
 
+    /// Keeps its values for later runs with the same inputs; of a map and the like those of its items. Each is good for
+    /// `ttl`; none: as long as it is kept.
+    pub fn cache(self, ttl: impl Into<Option<Duration>>) -> Self {
+        let ttl = ttl.into().map(format_duration);
+        self.cache_field("ttl", ttl.map(Value::from))
+    }
+
+    /// An expression over its inputs: what a kept value depends on, instead of all of them.
+    pub fn cache_key(self, key: impl Into<String>) -> Self {
+        self.cache_field("key", Some(key.into().into()))
+    }
+
+    /// Another version makes all values that were kept so far count no longer.
+    pub fn cache_version(self, version: impl Into<String>) -> Self {
+        self.cache_field("version", Some(version.into().into()))
+    }
+
     /// What its failure does to the rest of the run.
     pub fn on_error(self, rule: OnError) -> Self {
         self.set("on_error", rule.as_str())
@@ -377,6 +394,17 @@ impl TaskSpec {
     fn set(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.settings.insert(name.to_owned(), value.into());
         self
+    }
+
+    /// Sets one field of `cache`, beside those that the attribute of a Rust task has.
+    fn cache_field(self, name: &str, value: Option<Value>) -> Self {
+        let known = self.settings.get("cache").or(self.defaults.get("cache"));
+        let mut cache = known.cloned().unwrap_or_else(|| json!({}));
+        match value {
+            Some(value) => cache[name] = value,
+            None => drop(cache.as_object_mut().and_then(|fields| fields.remove(name))),
+        }
+        self.set("cache", cache)
     }
 
     fn within(mut self, name: &str, value: impl Into<Value>) -> Self {

@@ -14,6 +14,7 @@ pub struct TaskInfo {
     outputs: &'static [&'static str],
     retry: Option<Retry>,
     timeout: Option<Duration>,
+    cache: Option<CacheInfo>,
     on_error: Option<&'static str>,
 }
 
@@ -23,6 +24,13 @@ pub struct InputInfo {
     name: &'static str,
     type_name: &'static str,
     optional: bool,
+}
+
+/// How its values are kept.
+#[derive(Debug)]
+struct CacheInfo {
+    ttl: Duration,
+    version: Option<&'static str>,
 }
 
 /// Durations in milliseconds; none: as the loader of pipelines has it.
@@ -66,7 +74,16 @@ impl TaskInfo {
         inputs: &'static [InputInfo],
         outputs: &'static [&'static str],
     ) -> Self {
-        Self { name, description: None, inputs, outputs, retry: None, timeout: None, on_error: None }
+        Self {
+            name,
+            description: None,
+            inputs,
+            outputs,
+            retry: None,
+            timeout: None,
+            cache: None,
+            on_error: None,
+        }
     }
 
     #[doc(hidden)]
@@ -119,6 +136,12 @@ impl TaskInfo {
     }
 
     #[doc(hidden)]
+    pub const fn cache(mut self, ttl_millis: u64, version: Option<&'static str>) -> Self {
+        self.cache = Some(CacheInfo { ttl: Duration::from_millis(ttl_millis), version });
+        self
+    }
+
+    #[doc(hidden)]
     pub const fn on_error(mut self, rule: &'static str) -> Self {
         self.on_error = Some(rule);
         self
@@ -135,6 +158,13 @@ impl TaskInfo {
         }
         if let Some(timeout) = self.timeout {
             fields.insert("timeout".to_owned(), format_duration(timeout).into());
+        }
+        if let Some(CacheInfo { ttl, version }) = &self.cache {
+            let mut cache = json!({ "ttl": format_duration(*ttl) });
+            if let Some(version) = version {
+                cache["version"] = (*version).into();
+            }
+            fields.insert("cache".to_owned(), cache);
         }
         if let Some(rule) = self.on_error {
             fields.insert("on_error".to_owned(), rule.into());

@@ -9,7 +9,7 @@ use super::{Command, Turn, millis};
 use crate::definition::{TaskKind, WaitFor};
 use crate::plan::index;
 use crate::run::error::IllegalEvent;
-use crate::run::event::Fact;
+use crate::run::event::{CacheOutcome, Fact};
 use crate::run::status::RunStatus;
 use crate::run::work::{Failure, Work};
 
@@ -35,7 +35,7 @@ impl Turn<'_> {
     fn start_what_can(&mut self, most: u32) -> Result<(), IllegalEvent> {
         while self.run.status == RunStatus::Running {
             let free = self.run.ready_free.front();
-            let room = self.run.occupied < most;
+            let room = self.run.occupied.saturating_add(self.run.looking) < most;
             match free.or_else(|| self.run.ready_work.front().filter(|_| room)) {
                 Some(id) => self.begin(id)?,
                 None => break,
@@ -80,7 +80,21 @@ impl Turn<'_> {
             );
             return self.fail(id, &Failure::permanent(message).code("input"), Duration::ZERO);
         }
-        self.step_start(id, attempt, items)?;
+        if items.is_none() && self.look_up(id)? {
+            return Ok(());
+        }
+        self.go(id, attempt, items, None)
+    }
+
+    /// Starts an attempt, or the items of a composite.
+    pub(super) fn go(
+        &mut self,
+        id: u32,
+        attempt: u32,
+        items: Option<u32>,
+        cache: Option<CacheOutcome>,
+    ) -> Result<(), IllegalEvent> {
+        self.step_start(id, attempt, items, cache)?;
         if attempt == 1 {
             self.set_step_timer(id);
         }
@@ -95,12 +109,13 @@ impl Turn<'_> {
         id: u32,
         attempt: u32,
         items: Option<u32>,
+        cache: Option<CacheOutcome>,
     ) -> Result<(), IllegalEvent> {
         let max_attempts = self.run.plan_body(id).retry().max_attempts.get();
         let queued = self.run.units[id as usize].queued_at.unwrap_or(self.now);
         let wait_ms = if attempt == 1 { millis(self.now.since(queued)) } else { 0 };
         let step = self.run.step_ref(id);
-        self.record(Fact::StepStart { step, attempt, max_attempts, wait_ms, items })
+        self.record(Fact::StepStart { step, attempt, max_attempts, wait_ms, items, cache })
     }
 
     /// Whether so many more items stay within what one run may have. Items of items count too.
@@ -138,21 +153,27 @@ impl Turn<'_> {
         format!("needs `{}`, which is {status}", self.run.name(source))
     }
 
+    /// The attempt at hand of a step run.
+    pub(super) fn work(&self, id: u32) -> Work {
+        let unit = &self.run.units[id as usize];
+        Work {
+            pipeline_id: self.run.plan.pipeline().id.clone(),
+            run_id: self.run.id,
+            step_run: id,
+            attempt: unit.attempt,
+            failures: unit.failures,
+            step: self.run.name(id),
+            plan_body: Arc::clone(self.run.plan_body(id)),
+            inputs: self.run.inputs(id),
+        }
+    }
+
     /// Sets a started step run going: work is dispatched, a wait waits.
     pub(super) fn set_going(&mut self, id: u32) -> Result<(), IllegalEvent> {
         let attempt = self.run.units[id as usize].attempt;
         let TaskKind::Wait(wait) = &self.run.body(id).kind else {
-            let work = Work {
-                pipeline_id: self.run.plan.pipeline().id.clone(),
-                run_id: self.run.id,
-                step_run: id,
-                attempt,
-                failures: self.run.units[id as usize].failures,
-                step: self.run.name(id),
-                plan_body: Arc::clone(self.run.plan_body(id)),
-                inputs: self.run.inputs(id),
-            };
-            self.effects.commands.push(Command::Dispatch(Box::new(work)));
+            let work = Box::new(self.work(id));
+            self.effects.commands.push(Command::Dispatch(work));
             return Ok(());
         };
         let since = self.run.units[id as usize].started_at.unwrap_or(self.now);

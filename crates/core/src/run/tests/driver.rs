@@ -53,6 +53,8 @@ pub(super) struct World {
     fresh: Run,
     events: Vec<Event>,
     dispatched: BTreeMap<u32, Box<Work>>,
+    /// The step runs that look for a kept value, and what they say that it depends on.
+    lookups: BTreeMap<u32, Option<Value>>,
     timers: Vec<(Timestamp, Input)>,
     cancelled: Vec<String>,
     now: Timestamp,
@@ -70,10 +72,18 @@ impl World {
             run,
             events: Vec::new(),
             dispatched: BTreeMap::new(),
+            lookups: BTreeMap::new(),
             timers: Vec::new(),
             cancelled: Vec::new(),
             now,
         }
+    }
+
+    /// A run that carries out a step whether or not its value is kept.
+    pub(super) fn afresh(pipeline: Pipeline, parameters: Value, step: u32) -> Self {
+        let mut world = Self::new(pipeline, parameters);
+        (world.run, world.fresh) = (world.run.afresh(Some(step)), world.fresh.afresh(Some(step)));
+        world
     }
 
     pub(super) fn run(&self) -> &Run {
@@ -101,6 +111,27 @@ impl World {
     /// The attempts under way.
     pub(super) fn works(&self) -> impl Iterator<Item = &Work> {
         self.dispatched.values().map(|work| &**work)
+    }
+
+    /// The step runs that look for a kept value, in the order of their numbers.
+    pub(super) fn lookups(&self) -> Vec<u32> {
+        self.lookups.keys().copied().collect()
+    }
+
+    /// What the value that a step run looks for depends on.
+    pub(super) fn key(&self, step: &str) -> Option<&Value> {
+        let looks = self.lookups.iter().find(|(id, _)| &*self.run.name(**id) == step);
+        looks.unwrap_or_else(|| panic!("{step} looks for nothing")).1.as_ref()
+    }
+
+    /// Tells a step run what was found.
+    pub(super) fn look(&mut self, step_run: u32, found: Option<Value>) {
+        self.lookups.remove(&step_run);
+        let input = match found {
+            Some(value) => Input::Cached { step_run, value: Arc::new(value) },
+            None => Input::Missed { step_run },
+        };
+        self.input(input).unwrap();
     }
 
     pub(super) fn timers(&self) -> usize {
@@ -199,6 +230,7 @@ impl World {
     /// Loses everything but the first events of the log, and takes the run up again. One without any has not started.
     pub(super) fn crash_with(&mut self, kept: usize) {
         self.dispatched.clear();
+        self.lookups.clear();
         self.timers.clear();
         self.events.truncate(kept);
         self.run = self.fresh.clone().replay(&self.events).unwrap();
@@ -223,6 +255,10 @@ impl World {
                     let before = self.dispatched.insert(work.step_run, work);
                     assert!(before.is_none(), "one attempt of a step run at a time");
                 }
+                Command::Lookup { work, key } => {
+                    assert_eq!(work.attempt, 0, "nothing was carried out yet");
+                    self.lookups.insert(work.step_run, key);
+                }
                 Command::Cancel { step_run, attempt } => {
                     let Some(work) = self.dispatched.remove(&step_run) else {
                         assert!(matches!(self.run.body(step_run).kind, TaskKind::Wait(_)));
@@ -237,5 +273,7 @@ impl World {
                 Command::RunTimer { at } => self.timers.push((at, Input::RunTimer)),
             }
         }
+        // Nobody tells the world of those whose steps have ended meanwhile.
+        self.lookups.retain(|id, _| self.run.units[*id as usize].looking);
     }
 }

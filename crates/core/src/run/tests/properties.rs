@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use super::driver::{World, pipeline, task};
 use super::{expr, map};
 use crate::definition::{
-    Body, Compensation, GroupMember, Input as TaskInput, MapSpec, OnError, OnItemError, Pipeline, ReduceSpec,
-    RetryPolicy, TaskKind, WaitFor, WaitSpec,
+    Body, Cache, Compensation, GroupMember, Input as TaskInput, MapSpec, OnError, OnItemError, Pipeline,
+    ReduceSpec, RetryPolicy, TaskKind, WaitFor, WaitSpec,
 };
 use crate::expr::Expr;
 use crate::run::line::Line;
@@ -38,6 +38,8 @@ enum Move {
     Timers,
     UnsteadyTimers,
     Signal(usize),
+    /// A kept value is found, or none.
+    Looked(usize, bool),
     /// A worker says that it has taken up an attempt.
     Began(usize),
     Crash,
@@ -61,6 +63,7 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
         1 => Just(Move::Timers),
         2 => Just(Move::UnsteadyTimers),
         5 => place().prop_map(Move::Signal),
+        8 => (place(), any::<bool>()).prop_map(|(place, good)| Move::Looked(place, good)),
         4 => place().prop_map(Move::Began),
         4 => Just(Move::Crash),
         3 => Just(Move::CrashBeforeWrite),
@@ -143,6 +146,9 @@ fn pipelines() -> impl Strategy<Value = Pipeline> {
                 };
                 made.timeout = (needs % 4 == 0).then_some(Duration::from_secs(15));
                 made.total_timeout = (needs % 7 == 0).then_some(Duration::from_secs(25));
+                // What is undone is not kept, and neither is what ends a wait.
+                let kept = needs % 3 != 1 && needs & 8 == 0 && !made.body.kind.waits();
+                made.cache = kept.then(|| Box::new(Cache::default()));
                 made.compensate = (needs % 3 == 1).then(|| {
                     let each = TaskKind::Map(map("list", "x", expr("x")));
                     let body = Body::from(if needs % 2 == 0 { expr("result") } else { each });
@@ -232,6 +238,16 @@ impl Play {
                     self.world.input(Input::Signal { name, value: Arc::new(json!("said")), by: None });
                 assert_eq!(taken.is_err(), status.is_terminal());
             }
+            Move::Looked(place, good) => {
+                let lookups = self.world.lookups();
+                let found = good.then(|| json!("kept"));
+                if !lookups.is_empty() {
+                    self.world.look(lookups[place % lookups.len()], found);
+                } else {
+                    let id = (place % self.world.run().units.len()) as u32;
+                    self.nothing_changes("nothing was looked for", |world| world.look(id, found));
+                }
+            }
             Move::Began(place) => {
                 if let Some(work) = self.pick(*place) {
                     let began = Input::Began { step_run: work.step_run, attempt: work.attempt };
@@ -286,6 +302,9 @@ impl Play {
                     self.world.input(Input::Signal { name: (*name).into(), value: Arc::default(), by: None });
             }
             self.world.advance_timer(0);
+            for id in self.world.lookups() {
+                self.world.look(id, None);
+            }
             while self.pick(0).is_some() {
                 self.report(0, Outcome::Completed(json!(1).into()));
             }
@@ -312,10 +331,12 @@ impl Play {
         assert!(run.step_states().all(StepStatus::is_terminal), "no step is left open");
         assert_eq!(self.world.events().iter().filter(|event| event.fact.ends_run()).count(), 1);
         assert!(in_line(run).next().is_none() && run.occupied == 0 && run.awaited.is_empty());
+        assert!(run.looking == 0 && self.world.lookups().is_empty(), "nothing is looked for any more");
     }
 }
 
-/// All that a replay must bring back. When a retry is due, and that its time has come, is no fact.
+/// All that a replay must bring back. When a retry is due, and that its time has come, is no fact, and neither is that a
+/// kept value is looked for.
 fn state(run: &Run) -> String {
     let unit = |unit: &Unit| {
         let items = unit.items.as_ref();
@@ -327,7 +348,10 @@ fn state(run: &Run) -> String {
         )
     };
     let line = |line: &Line| {
-        let queued = line.iter().filter(|id| run.units[*id as usize].status == StepStatus::Queued);
+        let fixed = |id: &u32| {
+            run.units[*id as usize].status == StepStatus::Queued && run.plan_body(*id).cache().is_none()
+        };
+        let queued = line.iter().filter(fixed);
         queued.collect::<Vec<_>>()
     };
     let signals: BTreeMap<_, _> = run.signals.iter().filter(|(_, values)| !values.is_empty()).collect();
@@ -408,7 +432,11 @@ fn check_units(world: &World) {
             StepStatus::Pending if unit.parent.is_none() && !run.is_undo(id) => {
                 assert!(!live || run.started_at.is_none() || unit.waiting > 0, "{name} waits for nothing");
             }
-            StepStatus::Queued => assert_eq!(in_line(id), 1, "{name} is in line once"),
+            StepStatus::Queued => {
+                let looks = world.lookups().contains(&id);
+                assert_eq!(looks, unit.looking, "{name} is looked for where it says so");
+                assert_eq!(in_line(id) + usize::from(looks), 1, "{name} is in line once, or looked for");
+            }
             StepStatus::Retrying => {
                 let timed = world.awaits(id, unit.attempt + 1);
                 assert!(
@@ -442,10 +470,16 @@ fn check_units(world: &World) {
     }
     assert_eq!(run.occupied, occupied, "room is taken by what is under way and by nothing else");
     let most = run.plan().pipeline().max_parallel.map_or(u32::MAX, NonZeroU32::get);
+    let looking = run.units.iter().filter(|unit| unit.looking).count();
+    assert_eq!(run.looking as usize, looking, "room is kept for what is looked for");
+    assert!(looking == world.lookups().len() && (!live || looking == 0 || occupied + run.looking <= most));
     assert!(occupied <= most, "no more under way than allowed");
     if run.status() == RunStatus::Running {
         let waits = |unit: &Unit| unit.status == StepStatus::Running && unit.items.is_none();
-        assert!(run.units.iter().any(waits) || world.timers() > 0, "it has something to go on with");
+        assert!(
+            run.units.iter().any(waits) || world.timers() > 0 || looking > 0,
+            "it has something to go on with"
+        );
     }
 }
 
