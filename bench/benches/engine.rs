@@ -1,7 +1,7 @@
-//! What runs cost the engine: three steps in a row (W1), a map over 100 items and a join (W2), layered graphs (W3); in
+//! What runs cost the engine: three steps in a row, Rust tasks or expressions (W1), a map over 100 items and a join (W2), layered graphs (W3); in
 //! memory and in a file whose every commit waits for the disk. Beside them stands what the disk and SQLite do alone, in the same
 //! run. Prints one line for each figure. Run: `cargo bench -p taskiq-flow-bench --bench engine`; `SECONDS` sets how long a
-//! figure is measured.
+//! figure is measured, and words after `--` which are: those whose name has one of them, such as `-- 'W1 memory' W2`.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement that cannot go on has failed")]
 
@@ -37,6 +37,8 @@ const EVENT_BYTES: usize = 160;
 fn main() {
     let seconds = std::env::var("SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(3.0);
     let long = Duration::from_secs_f64(seconds);
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let wanted = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word.as_str()));
     let folder = tempfile::tempdir().unwrap();
     let sync = sync_alone(&folder.path().join("sync"));
     println!("fdatasync of 4 KiB: p50 {sync:?}");
@@ -50,18 +52,27 @@ fn main() {
             [("memory", Arc::new(MemoryStore::new()) as Arc<dyn Store>), ("strict", Arc::new(strict()))]
         {
             let engine = engine(store).await;
-            let latency = latency(&engine, "three", long).await;
-            print!("W1 {name}: one at a time p50 {latency:?}");
-            println!(" = {:.1} fdatasyncs", latency.as_secs_f64() / sync.as_secs_f64());
-            let rate = throughput(&engine, "three", long).await;
-            println!(
-                "W1 {name}: {IN_FLIGHT} in flight {rate:.0} runs/s = {:.0} % of SQLite alone",
-                100.0 * rate / alone
-            );
-            println!("W2 {name}: map of 100 and join p50 {:?}", self::latency(&engine, "map", long).await);
+            for (pipeline, what) in [("three", "Rust tasks"), ("sums", "expressions")] {
+                if wanted(&format!("W1 {name}, {what}: one at a time")) {
+                    let latency = latency(&engine, pipeline, long).await;
+                    let syncs = latency.as_secs_f64() / sync.as_secs_f64();
+                    println!("W1 {name}, {what}: one at a time p50 {latency:?} = {syncs:.1} fdatasyncs");
+                }
+                if wanted(&format!("W1 {name}, {what}: {IN_FLIGHT} in flight")) {
+                    let rate = throughput(&engine, pipeline, long).await;
+                    let share = 100.0 * rate / alone;
+                    println!("W1 {name}, {what}: {IN_FLIGHT} in flight {rate:.0} runs/s = {share:.0} % of SQLite alone");
+                }
+            }
+            if wanted(&format!("W2 {name}")) {
+                println!(
+                    "W2 {name}: map of 100 and join p50 {:?}",
+                    self::latency(&engine, "map", long).await
+                );
+            }
             engine.shutdown().await;
         }
-        for tasks in [10, 100, 1_000, 10_000, 100_000] {
+        for tasks in [10, 100, 1_000, 10_000, 100_000].into_iter().filter(|_| wanted("W3 memory")) {
             let engine = engine(Arc::new(MemoryStore::new())).await;
             let took = layered(&engine, tasks).await;
             println!("W3 memory: {tasks} tasks {took:?} = {:?} a task", took / u32::try_from(tasks).unwrap());
@@ -130,6 +141,11 @@ async fn engine(store: Arc<dyn Store>) -> Engine {
             {"name": "b", "task": "nothing", "inputs": ["a"]},
             {"name": "c", "task": "nothing", "inputs": ["b"]},
         ]},
+        {"id": "sums", "tasks": [
+            {"name": "a", "expression": "1"},
+            {"name": "b", "expression": "a + 1", "inputs": ["a"]},
+            {"name": "c", "expression": "b + 1", "inputs": ["b"]},
+        ]},
         {"id": "map", "inputs": {"xs": {"type": "array"}}, "tasks": [
             {"name": "ys", "inputs": ["xs"], "map": {"over": "xs", "as": "x", "task": "add"}},
             {"name": "sum", "inputs": ["ys"], "expression": "ys | sum"},
@@ -153,8 +169,8 @@ async fn run(engine: &Engine, pipeline: &str) {
         priority: None,
         trigger: Trigger::Request { principal: "bench".into() },
     };
-    let run_id = engine.submit(submission).await.unwrap().run_id;
-    let view = engine.wait(run_id, Duration::from_secs(60)).await.unwrap().unwrap();
+    let (_, mut ending) = engine.submit_to_end(submission, None).await.unwrap();
+    let view = ending.wait(Duration::from_secs(60)).await.unwrap().unwrap();
     assert_eq!(view.status, RunStatus::Completed, "{:?}", view.error);
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Nothing here does I/O, reads a clock by itself or needs an async runtime.
 
+pub mod by_run;
 pub mod calendar;
 pub mod dag;
 pub mod definition;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde_json::Value;
+use taskiq_flow_core::by_run::part_of;
 use taskiq_flow_core::id::RunId;
 use taskiq_flow_core::plan::Plan;
 use taskiq_flow_core::run::{Input, ItemFilter, ItemPage, Outcome, Run, RunView};
@@ -14,7 +15,6 @@ use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use crate::admission::{Candidate, Limit, Place};
-use crate::by_run::part_of;
 use crate::cache::Looked;
 use crate::error::{ControlError, SubmitError};
 use crate::open::OpenRun;

@@ -5,10 +5,9 @@ use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use taskiq_flow_core::by_run::{RunHasher, part_of};
 use taskiq_flow_core::id::RunId;
 use tokio_util::sync::CancellationToken;
-
-use crate::by_run::{RunHasher, part_of};
 
 /// Which attempt: run, step run, attempt.
 pub(crate) type AttemptKey = (RunId, u32, u32);

@@ -5,7 +5,6 @@
 //! attempts; the [`hub`](EventHub), which tells watchers; and the scheduler. Nothing polls.
 
 mod admission;
-mod by_run;
 mod cache;
 mod catalog;
 mod clock;

@@ -16,6 +16,7 @@ use std::time::Duration;
 use futures_util::{FutureExt, StreamExt};
 use serde_json::Value;
 use taskiq_flow_broker::Broker;
+use taskiq_flow_core::by_run::ByRun;
 use taskiq_flow_core::id::{PipelineId, RunId};
 use taskiq_flow_core::run::{Run, Work};
 use taskiq_flow_store::{Fence, Store};
@@ -26,7 +27,6 @@ use tokio_util::time::delay_queue::{Expired, Key};
 use uuid::Uuid;
 
 use crate::admission::{Admission, Place};
-use crate::by_run::ByRun;
 use crate::cache::{Digest, Flights, StepRun, Wanted};
 use crate::clock::Clock;
 use crate::handle::Inner;

@@ -414,12 +414,12 @@ impl Run {
             return self.undo_settled(id, status, at);
         }
         self.open_steps -= 1;
-        let plan = Arc::clone(&self.plan);
-        for dependent in &plan.steps()[place as usize].dependents {
-            let unit = &mut self.units[*dependent as usize];
+        for nth in 0..self.plan.steps()[place as usize].dependents.len() {
+            let dependent = self.plan.steps()[place as usize].dependents[nth];
+            let unit = &mut self.units[dependent as usize];
             unit.waiting = unit.waiting.saturating_sub(1);
             if unit.waiting == 0 && unit.status == StepStatus::Pending {
-                self.queue(*dependent, at);
+                self.queue(dependent, at);
             }
         }
     }
@@ -488,8 +488,8 @@ impl Run {
         if self.needs_room(id) {
             self.occupied = self.occupied.saturating_sub(1);
         }
-        let plan = Arc::clone(&self.plan);
-        if let Some(name) = plan.bodies()[self.units[id as usize].body as usize].body().kind.awaited_signal()
+        let body = self.plan.bodies()[self.units[id as usize].body as usize].body();
+        if let Some(name) = body.kind.awaited_signal()
             && let Some(waiting) = self.awaited.get_mut(name)
         {
             waiting.remove(&id);
@@ -508,8 +508,7 @@ impl Run {
     }
 
     fn take_signal(&mut self, id: u32) {
-        let plan = Arc::clone(&self.plan);
-        let body = plan.bodies()[self.units[id as usize].body as usize].body();
+        let body = self.plan.bodies()[self.units[id as usize].body as usize].body();
         if let Some(name) = body.kind.awaited_signal()
             && let Some(values) = self.signals.get_mut(name)
             && values.pop_front().is_some()

@@ -35,6 +35,8 @@ impl Shard {
             return;
         }
         let begun = Instant::now();
+        // Events have milliseconds: there is no need to look at the clock more often.
+        let (mut looked, mut now) = (begun, self.clock.now());
         for _ in 0..MOST {
             let Some(work) = turn.unevaluated.pop_front() else { return };
             // Its run may have ended since.
@@ -45,11 +47,14 @@ impl Shard {
             let outcome = outcome.unwrap_or_else(|_| Outcome::Failed(panicked()));
             let ended = Instant::now();
             let duration = ended.duration_since(started);
+            if ended.duration_since(looked) >= Duration::from_millis(1) {
+                (looked, now) = (ended, self.clock.now());
+            }
             self.took.record(&work.body().kind, &outcome, duration);
             work.plan_body.note_duration(duration);
             let (step_run, attempt) = (work.step_run, work.attempt);
             let input = Input::Finished { step_run, attempt, outcome, duration };
-            let effects = driven.run.handle(input, self.clock.now());
+            let effects = driven.run.handle(input, now);
             turn.note(work.run_id, driven, effects);
             if ended.duration_since(begun) > LONGEST {
                 break;

@@ -1,92 +1,60 @@
 //! A store that forgets everything when the process ends.
+//!
+//! Runs are in parts, each under a lock of its own, so that drivers of different runs do not wait for each other. What
+//! they share is under one more, which is held for moments. Who holds both took that of the part first; nobody holds
+//! those of two parts.
 
 mod beside;
+mod runs;
+mod shared;
 mod statistics;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
-use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
+use taskiq_flow_core::by_run::part_of;
 use taskiq_flow_core::id::{PipelineId, RunId};
-use taskiq_flow_core::run::{Event, RunStatus};
+use taskiq_flow_core::run::Event;
 use taskiq_flow_core::time::Timestamp;
 use uuid::Uuid;
 
-use self::beside::{Cache, DeadLetters, Deliveries, Firings};
+use self::runs::{Kept, Part};
+use self::shared::Shared;
 use crate::Store;
 use crate::error::{StoreError, WriteError};
 use crate::records::{
     Append, CacheEntry, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryChange, DeliveryFilter,
     Fence, Firing, FiringFilter, PipelineRecord, Retention, RunFilter, RunRecord, RunRow, RunStatistics,
-    RunSummary, RunWrite, ScheduleRecord, SecurityChange, SecurityRecord, Snapshot, StepLog, Written,
+    RunWrite, ScheduleRecord, SecurityChange, SecurityRecord, Snapshot, StepLog, Written,
 };
-use crate::rules::{FIRST_TOKEN, Span, check_fence, follow, id_range, keep_duration, newest_durations};
+use crate::rules::{keep_duration, newest_durations};
 
 /// Ended runs that [`MemoryStore::new`] keeps: some 30 MB of small ones.
 const KEPT_RUNS: usize = 10_000;
 
+/// Parts that runs are in: several for each processor of most machines, so that two drivers seldom meet.
+const PARTS: usize = 16;
+
 /// Keeps everything in memory: for tests, for trying things out, and for programs whose runs need not outlive them.
 ///
 /// A crash loses all; whatever else [`Store`] promises holds. Runs that have ended go, those that ended first, when
-/// there are more than a number of them; unfinished ones never. It can still be read after it was closed. One lock guards
-/// all of it, and is held for as long as it takes to move records about.
+/// there are more than a number of them; unfinished ones never. It can still be read after it was closed.
 pub struct MemoryStore {
-    inner: Mutex<Inner>,
+    parts: Box<[Mutex<Part>; PARTS]>,
+    shared: Mutex<Shared>,
+    durations: Mutex<Durations>,
+    closed: AtomicBool,
     /// Ended runs that are kept.
     kept: usize,
 }
 
-#[derive(Default)]
-struct Inner {
-    closed: bool,
-    runs: HashMap<RunId, Kept>,
-    by_pipeline: HashMap<PipelineId, Runs>,
-    unfinished: BTreeSet<RunId>,
-    /// Until when owners hold their runs.
-    leases: HashMap<Uuid, Timestamp>,
-    ended: BTreeSet<(Timestamp, RunId)>,
-    ended_by_status: HashMap<RunStatus, BTreeSet<RunId>>,
-    durations: HashMap<PipelineId, BTreeMap<Arc<str>, VecDeque<u64>>>,
-    pipelines: BTreeMap<PipelineId, Versions>,
-    schedules: BTreeMap<String, ScheduleRecord>,
-    security: BTreeMap<(String, String), SecurityRecord>,
-    firings: Firings,
-    dead_letters: DeadLetters,
-    cache: Cache,
-    deliveries: Deliveries,
-}
-
-/// A run with all that belongs to it.
-struct Kept {
-    record: RunRecord,
-    fence: Fence,
-    /// Whether its driver is taken to be alive.
-    held: bool,
-    /// What the writes brought, one after another.
-    events: Vec<Arc<[Event]>>,
-    logs: Vec<StepLog>,
-    snapshot: Option<Snapshot>,
-}
-
-/// The runs of one pipeline.
-#[derive(Default)]
-struct Runs {
-    ids: BTreeSet<RunId>,
-    by_key: HashMap<String, RunId>,
-    /// How many runs follow each version.
-    followers: HashMap<u32, usize>,
-}
-
-/// The versions of one pipeline.
-#[derive(Default)]
-struct Versions {
-    newest: u32,
-    deleted: bool,
-    kept: BTreeMap<u32, PipelineRecord>,
-}
+/// The newest durations of each task of each pipeline.
+type Durations = HashMap<PipelineId, BTreeMap<Arc<str>, VecDeque<u64>>>;
 
 impl MemoryStore {
     /// An empty store that keeps the 10,000 runs that ended last.
@@ -96,15 +64,104 @@ impl MemoryStore {
 
     /// An empty store that keeps so many ended runs.
     pub fn with_room(ended_runs: usize) -> Self {
-        Self { inner: Mutex::default(), kept: ended_runs }
+        Self {
+            parts: Box::default(),
+            shared: Mutex::default(),
+            durations: Mutex::default(),
+            closed: AtomicBool::new(false),
+            kept: ended_runs,
+        }
     }
 
     /// Voids the leases of all unfinished runs, as opening does with a store that outlives its process: nobody can
     /// write to one of them until [`Store::claim`] has given it to somebody.
     pub fn void_leases(&self) {
-        let mut inner = self.inner.lock();
-        inner.leases.clear();
-        inner.void_leases_of(|_| true);
+        self.shared.lock().leases.clear();
+        self.void_leases_of(|_| true);
+    }
+
+    fn void_leases_of(&self, is_meant: impl Fn(Uuid) -> bool) {
+        self.parts.iter().for_each(|part| part.lock().void_leases_of(&is_meant));
+    }
+
+    fn open(&self) -> Result<(), StoreError> {
+        if self.closed.load(Ordering::Acquire) { Err(StoreError::Closed) } else { Ok(()) }
+    }
+
+    fn part(&self, id: RunId) -> MutexGuard<'_, Part> {
+        self.parts[part_of(id, PARTS)].lock()
+    }
+
+    /// Looks at a run.
+    fn of_run<T>(&self, id: RunId, look: impl FnOnce(&Kept) -> T) -> Option<T> {
+        self.part(id).get(id).map(look)
+    }
+
+    fn record(&self, id: RunId) -> Option<RunRecord> {
+        self.of_run(id, |kept| RunRecord::clone(&kept.record))
+    }
+
+    /// What is shared, to be changed.
+    fn shared(&self) -> Result<MutexGuard<'_, Shared>, StoreError> {
+        self.open()?;
+        Ok(self.shared.lock())
+    }
+
+    fn create(
+        &self,
+        record: Box<RunRecord>,
+        owner: Uuid,
+        firing: Option<Box<Firing>>,
+        replays: Option<(RunId, u32)>,
+    ) -> Result<Written, WriteError> {
+        let mut gone = None;
+        loop {
+            let mut part = self.part(record.run_id);
+            let mut shared = self.shared.lock();
+            let existing = shared.existing(&record, firing.as_deref(), replays, gone)?;
+            let existing = existing.or_else(|| part.get(record.run_id).map(|there| there.record.run_id));
+            let Some(id) = existing else {
+                shared.enter(&record, firing, replays);
+                return Ok(Written::Created(part.create(record, owner)));
+            };
+            drop((shared, part));
+            match self.record(id) {
+                Some(there) => return Ok(Written::Exists(Box::new(there))),
+                // It went between two looks. Its key went with it; firings and dead letters still name it.
+                None => gone = Some(id),
+            }
+        }
+    }
+
+    /// Appends, and tells which ended runs are now beyond those that are kept.
+    fn append(&self, mut append: Append) -> Result<Vec<RunId>, WriteError> {
+        let (id, durations) = (append.run_id, std::mem::take(&mut append.durations));
+        let mut part = self.part(id);
+        let rest = part.append(append)?;
+        let mut beyond = Vec::new();
+        if rest.ended.0 != rest.ended.1 || !rest.beside.is_empty() {
+            let mut shared = self.shared.lock();
+            shared.note(id, rest);
+            beyond = shared.beyond(Retention { keep: Some(self.kept), ended_before: None }, usize::MAX);
+        }
+        if !durations.is_empty()
+            && let Some(kept) = part.get(id)
+        {
+            let mut of_all = self.durations.lock();
+            let of_pipeline = of_all.entry(kept.record.pipeline_id.clone()).or_default();
+            for (task, millis) in durations {
+                keep_duration(of_pipeline.entry(task).or_default(), millis);
+            }
+        }
+        Ok(beyond)
+    }
+
+    /// Takes a run that is on no list any more out of everything.
+    fn remove(&self, id: RunId) -> Option<Kept> {
+        let mut part = self.part(id);
+        let kept = part.remove(id)?;
+        self.shared.lock().forget(&kept.record);
+        Some(kept)
     }
 }
 
@@ -116,267 +173,23 @@ impl Default for MemoryStore {
 
 impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (runs, kept) = (self.inner.lock().runs.len(), self.kept);
-        f.debug_struct("MemoryStore").field("runs", &runs).field("kept", &kept).finish_non_exhaustive()
+        let runs: usize = self.parts.iter().map(|part| part.lock().len()).sum();
+        f.debug_struct("MemoryStore").field("runs", &runs).field("kept", &self.kept).finish_non_exhaustive()
     }
-}
-
-impl Inner {
-    fn open(&mut self) -> Result<&mut Self, StoreError> {
-        if self.closed { Err(StoreError::Closed) } else { Ok(self) }
-    }
-
-    fn void_leases_of(&mut self, is_meant: impl Fn(Uuid) -> bool) {
-        for id in &self.unfinished {
-            if let Some(kept) = self.runs.get_mut(id).filter(|kept| is_meant(kept.fence.owner)) {
-                kept.held = false;
-            }
-        }
-    }
-
-    fn write(&mut self, write: RunWrite) -> Result<Written, WriteError> {
-        match write {
-            RunWrite::Create { run, owner, firing, replays } => self.create(*run, owner, firing, replays),
-            RunWrite::Append(append) => self.append(*append),
-        }
-    }
-
-    /// The run that is meant by a creation, if it is there already.
-    fn existing(
-        &self,
-        record: &RunRecord,
-        firing: Option<&Firing>,
-        replays: Option<(RunId, u32)>,
-    ) -> Result<Option<RunId>, WriteError> {
-        let of_pipeline = self.by_pipeline.get(&record.pipeline_id);
-        let of_key = record.idempotency_key.as_ref().and_then(|key| of_pipeline?.by_key.get(key));
-        if let Some(id) = of_key {
-            return Ok(Some(*id));
-        }
-        let earlier = firing.and_then(|firing| self.firings.get(&firing.schedule, firing.due));
-        if let Some((earlier, id)) = earlier.and_then(|earlier| Some((earlier, earlier.run_id?))) {
-            let fired = || WriteError::Fired { schedule: earlier.schedule.clone(), due: earlier.due };
-            return if self.runs.contains_key(&id) { Ok(Some(id)) } else { Err(fired()) };
-        }
-        if let Some((run_id, step_run)) = replays {
-            let letter = self.dead_letters.get(run_id, step_run);
-            let letter = letter.ok_or(WriteError::NoDeadLetter { run_id, step_run })?;
-            if let Some(id) = letter.replayed_by.filter(|id| self.runs.contains_key(id)) {
-                return Ok(Some(id));
-            }
-        }
-        Ok(Some(record.run_id).filter(|id| self.runs.contains_key(id)))
-    }
-
-    fn create(
-        &mut self,
-        record: RunRecord,
-        owner: Uuid,
-        firing: Option<Box<Firing>>,
-        replays: Option<(RunId, u32)>,
-    ) -> Result<Written, WriteError> {
-        let existing = self.existing(&record, firing.as_deref(), replays)?;
-        if let Some(there) = existing.and_then(|id| self.runs.get(&id)) {
-            return Ok(Written::Exists(Box::new(there.record.clone())));
-        }
-        let id = record.run_id;
-        if let Some(firing) = firing {
-            self.firings.note(Firing { run_id: Some(id), ..*firing });
-        }
-        if let Some((run_id, step_run)) = replays {
-            self.dead_letters.mark(run_id, step_run, id);
-        }
-        let of_pipeline = self.by_pipeline.entry(record.pipeline_id.clone()).or_default();
-        of_pipeline.ids.insert(id);
-        *of_pipeline.followers.entry(record.version).or_default() += 1;
-        if let Some(key) = &record.idempotency_key {
-            of_pipeline.by_key.insert(key.clone(), id);
-        }
-        self.index(id, &record.summary);
-        let fence = Fence { owner, token: FIRST_TOKEN };
-        let (events, logs) = (Vec::new(), Vec::new());
-        self.runs.insert(id, Kept { record, fence, held: true, events, logs, snapshot: None });
-        Ok(Written::Created(fence))
-    }
-
-    fn append(&mut self, append: Append) -> Result<Written, WriteError> {
-        let Append { run_id, fence, events, logs, summary, durations, beside } = append;
-        let kept = self.runs.get_mut(&run_id).ok_or(WriteError::NotFound { run_id })?;
-        if !kept.held {
-            return Err(WriteError::Fenced { run_id });
-        }
-        check_fence(run_id, kept.fence, fence)?;
-        kept.record.last_seq = follow(run_id, kept.record.last_seq, Span::of(&events))?;
-        if !events.is_empty() {
-            kept.events.push(events);
-        }
-        kept.logs.extend(logs);
-        if let Some(body) = beside.snapshot {
-            kept.snapshot = Some(Snapshot { seq: kept.record.last_seq, body });
-        }
-        if !durations.is_empty() {
-            let of_pipeline = self.durations.entry(kept.record.pipeline_id.clone()).or_default();
-            for (task, millis) in durations {
-                keep_duration(of_pipeline.entry(task).or_default(), millis);
-            }
-        }
-        let before = std::mem::replace(&mut kept.record.summary, summary.clone());
-        if (before.status, before.finished_at) != (summary.status, summary.finished_at) {
-            self.unindex(run_id, &before);
-            self.index(run_id, &summary);
-        }
-        beside.dead_letters.into_iter().for_each(|letter| self.dead_letters.put(letter));
-        beside.cache.into_iter().for_each(|entry| self.cache.put(entry));
-        let deliveries = beside.deliveries.into_iter().map(DeliveryChange::Put);
-        deliveries.for_each(|put| self.deliveries.change(put));
-        Ok(Written::Appended)
-    }
-
-    fn index(&mut self, id: RunId, summary: &RunSummary) {
-        if summary.status.is_terminal() {
-            self.ended.insert((ended_at(summary), id));
-            self.ended_by_status.entry(summary.status).or_default().insert(id);
-        } else {
-            self.unfinished.insert(id);
-        }
-    }
-
-    fn unindex(&mut self, id: RunId, summary: &RunSummary) {
-        if summary.status.is_terminal() {
-            self.ended.remove(&(ended_at(summary), id));
-            self.ended_by_status.entry(summary.status).or_default().remove(&id);
-        } else {
-            self.unfinished.remove(&id);
-        }
-    }
-
-    fn claim(
-        &mut self,
-        owner: Uuid,
-        now: Timestamp,
-        until: Timestamp,
-        limit: usize,
-    ) -> Vec<(RunRecord, Fence)> {
-        let expired = self.leases.extract_if(|other, until| *other != owner && *until <= now);
-        let expired: Vec<Uuid> = expired.map(|(other, _)| other).collect();
-        if !expired.is_empty() {
-            self.void_leases_of(|owner| expired.contains(&owner));
-        }
-        self.leases.insert(owner, until);
-        let mut claimed = Vec::new();
-        for id in &self.unfinished {
-            if claimed.len() == limit {
-                break;
-            }
-            if let Some(kept) = self.runs.get_mut(id).filter(|kept| !kept.held) {
-                kept.held = true;
-                kept.fence = Fence { owner, token: kept.fence.token + 1 };
-                claimed.push((kept.record.clone(), kept.fence));
-            }
-        }
-        claimed
-    }
-
-    fn runs(&self, filter: &RunFilter) -> Vec<RunRow> {
-        let (since, end) = id_range(filter);
-        if end.is_some_and(|end| end <= since) {
-            return Vec::new();
-        }
-        let range = (Bound::Included(since), end.map_or(Bound::Unbounded, Bound::Excluded));
-        let has_status = |id: &&RunId| {
-            let of_run = || self.runs.get(*id).map(|kept| kept.record.summary.status);
-            filter.status.is_none() || of_run() == filter.status
-        };
-        let newest = |ids: &'_ BTreeSet<RunId>| -> Vec<RunId> {
-            ids.range(range).rev().filter(has_status).take(filter.limit).copied().collect()
-        };
-        let mut ids = match (&filter.pipelines, filter.status) {
-            (Some(pipelines), _) => {
-                let chosen: BTreeSet<&PipelineId> = pipelines.iter().collect();
-                let chosen = chosen.into_iter().filter_map(|id| self.by_pipeline.get(id));
-                chosen.flat_map(|runs| newest(&runs.ids)).collect()
-            }
-            (None, Some(status)) if status.is_terminal() => {
-                self.ended_by_status.get(&status).map(newest).unwrap_or_default()
-            }
-            (None, Some(_)) => newest(&self.unfinished),
-            (None, None) => self.by_pipeline.values().flat_map(|runs| newest(&runs.ids)).collect(),
-        };
-        ids.sort_unstable_by(|a, b| b.cmp(a));
-        ids.truncate(filter.limit);
-        ids.iter().filter_map(|id| self.runs.get(id)).map(|kept| RunRow::from(&kept.record)).collect()
-    }
-
-    fn prune(&mut self, retention: Retention, limit: usize) -> Vec<Kept> {
-        let is_old = |at: Timestamp| retention.ended_before.is_some_and(|before| at < before);
-        let beyond = retention.keep.map_or(0, |keep| self.ended.len().saturating_sub(keep));
-        let goes = |(place, (at, _)): &(usize, &(Timestamp, RunId))| *place < beyond || is_old(*at);
-        let ended = self.ended.iter().enumerate().take_while(goes).take(limit);
-        let ids: Vec<RunId> = ended.map(|(_, (_, id))| *id).collect();
-        ids.into_iter().filter_map(|id| self.remove(id)).collect()
-    }
-
-    /// Removes the ended runs beyond so many, those that ended first.
-    fn make_room(&mut self, keep: usize) -> Vec<Kept> {
-        let mut gone = Vec::new();
-        while self.ended.len() > keep
-            && let Some((_, id)) = self.ended.first().copied()
-        {
-            gone.extend(self.remove(id));
-        }
-        gone
-    }
-
-    /// Takes a run out of everything.
-    fn remove(&mut self, id: RunId) -> Option<Kept> {
-        let kept = self.runs.remove(&id)?;
-        let record = &kept.record;
-        self.unindex(id, &record.summary);
-        self.dead_letters.forget(id);
-        let mut is_followed = true;
-        if let Some(runs) = self.by_pipeline.get_mut(&record.pipeline_id) {
-            runs.ids.remove(&id);
-            if let Some(key) = &record.idempotency_key {
-                runs.by_key.remove(key);
-            }
-            if let Some(followers) = runs.followers.get_mut(&record.version) {
-                *followers -= 1;
-                is_followed = *followers > 0;
-            }
-            if !is_followed {
-                runs.followers.remove(&record.version);
-            }
-            if runs.ids.is_empty() {
-                self.by_pipeline.remove(&record.pipeline_id);
-            }
-        }
-        // A version that was superseded or deleted goes with the last run that followed it.
-        if !is_followed
-            && let Some(versions) = self.pipelines.get_mut(&record.pipeline_id)
-            && (versions.deleted || record.version < versions.newest)
-        {
-            versions.kept.remove(&record.version);
-        }
-        Some(kept)
-    }
-}
-
-/// By what ended runs are in order.
-fn ended_at(summary: &RunSummary) -> Timestamp {
-    summary.finished_at.unwrap_or(Timestamp::from_millis(i64::MAX))
 }
 
 #[async_trait]
 impl Store for MemoryStore {
     async fn write(&self, writes: Vec<RunWrite>) -> Result<Vec<Result<Written, WriteError>>, StoreError> {
-        let mut inner = self.inner.lock();
-        let open = inner.open()?;
-        let answers = writes.into_iter().map(|write| open.write(write)).collect();
-        let gone = open.make_room(self.kept);
-        // What takes long is not done under the lock.
-        drop(inner);
-        drop(gone);
-        Ok(answers)
+        self.open()?;
+        let write = |write| match write {
+            RunWrite::Create { run, owner, firing, replays } => self.create(run, owner, firing, replays),
+            RunWrite::Append(append) => self.append(*append).map(|beyond| {
+                beyond.into_iter().for_each(|id| drop(self.remove(id)));
+                Written::Appended
+            }),
+        };
+        Ok(writes.into_iter().map(write).collect())
     }
 
     async fn claim(
@@ -386,36 +199,47 @@ impl Store for MemoryStore {
         until: Timestamp,
         limit: usize,
     ) -> Result<Vec<(RunRecord, Fence)>, StoreError> {
-        Ok(self.inner.lock().open()?.claim(owner, now, until, limit))
+        let expired = self.shared()?.take_lease(owner, now, until);
+        if !expired.is_empty() {
+            self.void_leases_of(|owner| expired.contains(&owner));
+        }
+        let mut free: Vec<RunId> = self.parts.iter().flat_map(|part| part.lock().free(limit)).collect();
+        free.sort_unstable();
+        free.truncate(limit);
+        Ok(free.into_iter().filter_map(|id| self.part(id).claim(id, owner)).collect())
     }
 
     async fn renew(&self, owner: Uuid, until: Timestamp) -> Result<bool, StoreError> {
-        let mut inner = self.inner.lock();
-        let lease = inner.open()?.leases.get_mut(&owner);
+        let mut shared = self.shared()?;
+        let lease = shared.leases.get_mut(&owner);
         let has_one = lease.is_some();
         lease.into_iter().for_each(|lease| *lease = until);
         Ok(has_one)
     }
 
     async fn run(&self, id: RunId) -> Result<Option<RunRecord>, StoreError> {
-        Ok(self.inner.lock().runs.get(&id).map(|kept| kept.record.clone()))
+        Ok(self.record(id))
     }
 
     async fn run_by_key(&self, pipeline: &PipelineId, key: &str) -> Result<Option<RunRecord>, StoreError> {
-        let inner = self.inner.lock();
-        let id = inner.by_pipeline.get(pipeline).and_then(|of_pipeline| of_pipeline.by_key.get(key));
-        Ok(id.and_then(|id| inner.runs.get(id)).map(|kept| kept.record.clone()))
+        let id = self.shared.lock().of_key(pipeline, key);
+        Ok(id.and_then(|id| self.record(id)))
     }
 
     async fn runs(&self, filter: RunFilter) -> Result<Vec<RunRow>, StoreError> {
-        Ok(self.inner.lock().runs(&filter))
+        let mut rows: Vec<RunRow> = self.parts.iter().flat_map(|part| part.lock().list(&filter)).collect();
+        rows.sort_unstable_by_key(|row| Reverse(row.run_id));
+        rows.truncate(filter.limit);
+        Ok(rows)
     }
 
     async fn last_runs(&self, pipelines: &[PipelineId]) -> Result<Vec<RunRow>, StoreError> {
-        let inner = self.inner.lock();
-        let newest = |id| inner.by_pipeline.get(id)?.ids.last();
-        let ids = pipelines.iter().filter_map(newest);
-        Ok(ids.filter_map(|id| inner.runs.get(id)).map(|kept| RunRow::from(&kept.record)).collect())
+        let newest = |pipeline| {
+            let of_parts =
+                self.parts.iter().filter_map(|part| part.lock().last_of(pipeline).map(RunRow::from));
+            of_parts.max_by_key(|row| row.run_id)
+        };
+        Ok(pipelines.iter().filter_map(newest).collect())
     }
 
     async fn statistics(
@@ -426,20 +250,16 @@ impl Store for MemoryStore {
         most: usize,
     ) -> Result<RunStatistics, StoreError> {
         let filter = RunFilter { since, until, limit: most, ..RunFilter::default() };
-        Ok(self.inner.lock().statistics(pipeline, &filter))
+        let of_parts = self.parts.iter().flat_map(|part| part.lock().counted(pipeline, &filter));
+        Ok(statistics::of(of_parts.collect(), most))
     }
 
     async fn events(&self, id: RunId, after_seq: u64, limit: usize) -> Result<Vec<Event>, StoreError> {
-        let inner = self.inner.lock();
-        let Some(kept) = inner.runs.get(&id) else { return Ok(Vec::new()) };
-        let is_seen = |written: &Arc<[Event]>| written.last().is_none_or(|last| last.seq <= after_seq);
-        let wanted = kept.events.get(kept.events.partition_point(is_seen)..).into_iter().flatten();
-        let wanted = wanted.flat_map(|written| written.iter()).filter(|event| event.seq > after_seq);
-        Ok(wanted.take(limit).cloned().collect())
+        Ok(self.of_run(id, |kept| kept.events(after_seq, limit)).unwrap_or_default())
     }
 
     async fn logs(&self, id: RunId) -> Result<Vec<StepLog>, StoreError> {
-        Ok(self.inner.lock().runs.get(&id).map(|kept| kept.logs.clone()).unwrap_or_default())
+        Ok(self.of_run(id, |kept| kept.logs.clone()).unwrap_or_default())
     }
 
     async fn durations(
@@ -447,76 +267,56 @@ impl Store for MemoryStore {
         pipeline: &PipelineId,
         runs: usize,
     ) -> Result<Vec<(String, Vec<u64>)>, StoreError> {
-        let inner = self.inner.lock();
-        let of_pipeline = inner.durations.get(pipeline).into_iter().flatten();
+        let of_all = self.durations.lock();
+        let of_pipeline = of_all.get(pipeline).into_iter().flatten();
         Ok(of_pipeline.map(|(task, kept)| (task.to_string(), newest_durations(kept, runs))).collect())
     }
 
     async fn snapshot(&self, id: RunId) -> Result<Option<Snapshot>, StoreError> {
-        Ok(self.inner.lock().runs.get(&id).and_then(|kept| kept.snapshot.clone()))
+        Ok(self.of_run(id, |kept| kept.snapshot.clone()).flatten())
     }
 
     async fn put_pipeline(&self, record: PipelineRecord) -> Result<(), StoreError> {
-        let mut inner = self.inner.lock();
-        let versions = inner.open()?.pipelines.entry(record.id.clone()).or_default();
-        if record.version <= versions.newest {
-            return Err(StoreError::Conflict {
-                id: record.id,
-                version: record.version,
-                newest: versions.newest,
-            });
-        }
-        versions.newest = record.version;
-        versions.deleted = false;
-        versions.kept.insert(record.version, record);
-        Ok(())
+        self.shared()?.put_pipeline(record)
     }
 
     async fn pipelines(&self) -> Result<Vec<PipelineRecord>, StoreError> {
-        let inner = self.inner.lock();
-        let present = inner.pipelines.values().filter(|versions| !versions.deleted);
-        Ok(present.filter_map(|versions| versions.kept.get(&versions.newest)).cloned().collect())
+        Ok(self.shared.lock().pipelines())
     }
 
     async fn pipeline(&self, id: &PipelineId, version: u32) -> Result<Option<PipelineRecord>, StoreError> {
-        Ok(self.inner.lock().pipelines.get(id).and_then(|versions| versions.kept.get(&version)).cloned())
+        Ok(self.shared.lock().pipeline(id, version).cloned())
     }
 
     async fn pipeline_version(&self, id: &PipelineId) -> Result<u32, StoreError> {
-        Ok(self.inner.lock().pipelines.get(id).map_or(0, |versions| versions.newest))
+        Ok(self.shared.lock().newest_version(id))
     }
 
     async fn delete_pipeline(&self, id: &PipelineId) -> Result<bool, StoreError> {
-        let mut inner = self.inner.lock();
-        let inner = inner.open()?;
-        let Some(versions) = inner.pipelines.get_mut(id).filter(|versions| !versions.deleted) else {
-            return Ok(false);
-        };
-        versions.deleted = true;
-        inner.durations.remove(id);
-        inner.cache.drop_of(id, None);
-        Ok(true)
+        let deleted = self.shared()?.delete_pipeline(id);
+        if deleted {
+            self.durations.lock().remove(id);
+        }
+        Ok(deleted)
     }
 
     async fn put_schedule(&self, record: ScheduleRecord) -> Result<(), StoreError> {
-        self.inner.lock().open()?.schedules.insert(record.id.clone(), record);
+        self.shared()?.schedules.insert(record.id.clone(), record);
         Ok(())
     }
 
     async fn schedules(&self) -> Result<Vec<ScheduleRecord>, StoreError> {
-        Ok(self.inner.lock().schedules.values().cloned().collect())
+        Ok(self.shared.lock().schedules.values().cloned().collect())
     }
 
     async fn delete_schedule(&self, id: &str) -> Result<bool, StoreError> {
-        let mut inner = self.inner.lock();
-        let inner = inner.open()?;
-        inner.firings.forget(id);
-        Ok(inner.schedules.remove(id).is_some())
+        let mut shared = self.shared()?;
+        shared.firings.forget(id);
+        Ok(shared.schedules.remove(id).is_some())
     }
 
     async fn note_firing(&self, firing: Firing) -> Result<bool, StoreError> {
-        let mut inner = self.inner.lock();
-        let firings = &mut inner.open()?.firings;
+        let firings = &mut self.shared()?.firings;
         if firings.get(&firing.schedule, firing.due).is_some_and(|earlier| earlier.run_id.is_some()) {
             return Ok(false);
         }
@@ -525,51 +325,49 @@ impl Store for MemoryStore {
     }
 
     async fn firings(&self, filter: FiringFilter) -> Result<Vec<Firing>, StoreError> {
-        Ok(self.inner.lock().firings.list(&filter))
+        Ok(self.shared.lock().firings.list(&filter))
     }
 
     async fn dead_letters(&self, filter: DeadLetterFilter) -> Result<Vec<DeadLetter>, StoreError> {
-        Ok(self.inner.lock().dead_letters.list(&filter))
+        Ok(self.shared.lock().dead_letters.list(&filter))
     }
 
     async fn dead_letter(&self, run: RunId, step_run: u32) -> Result<Option<DeadLetter>, StoreError> {
-        Ok(self.inner.lock().dead_letters.get(run, step_run).cloned())
+        Ok(self.shared.lock().dead_letters.get(run, step_run).cloned())
     }
 
     async fn drop_dead_letter(&self, run: RunId, step_run: u32) -> Result<bool, StoreError> {
-        Ok(self.inner.lock().open()?.dead_letters.remove(run, step_run))
+        Ok(self.shared()?.dead_letters.remove(run, step_run))
     }
 
     async fn cached(&self, key: &[u8], now: Timestamp) -> Result<Option<CacheEntry>, StoreError> {
-        Ok(self.inner.lock().cache.get(key, now))
+        Ok(self.shared.lock().cache.get(key, now))
     }
 
     async fn drop_cached(&self, pipeline: &PipelineId, task: Option<&str>) -> Result<u64, StoreError> {
-        Ok(self.inner.lock().open()?.cache.drop_of(pipeline, task))
+        Ok(self.shared()?.cache.drop_of(pipeline, task))
     }
 
     async fn cache_stats(&self, pipeline: &PipelineId) -> Result<Vec<CacheStats>, StoreError> {
-        Ok(self.inner.lock().cache.stats(pipeline))
+        Ok(self.shared.lock().cache.stats(pipeline))
     }
 
     async fn prune_cache(&self, now: Timestamp, keep: usize) -> Result<u64, StoreError> {
-        Ok(self.inner.lock().open()?.cache.prune(now, keep))
+        Ok(self.shared()?.cache.prune(now, keep))
     }
 
     async fn change_deliveries(&self, changes: Vec<DeliveryChange>) -> Result<(), StoreError> {
-        let mut inner = self.inner.lock();
-        let deliveries = &mut inner.open()?.deliveries;
+        let deliveries = &mut self.shared()?.deliveries;
         changes.into_iter().for_each(|change| deliveries.change(change));
         Ok(())
     }
 
     async fn deliveries(&self, filter: DeliveryFilter) -> Result<Vec<Delivery>, StoreError> {
-        Ok(self.inner.lock().deliveries.list(&filter))
+        Ok(self.shared.lock().deliveries.list(&filter))
     }
 
     async fn change_security(&self, changes: Vec<SecurityChange>) -> Result<(), StoreError> {
-        let mut inner = self.inner.lock();
-        let security = &mut inner.open()?.security;
+        let security = &mut self.shared()?.security;
         for change in changes {
             match change {
                 SecurityChange::Put(record) => {
@@ -582,25 +380,27 @@ impl Store for MemoryStore {
     }
 
     async fn security_records(&self) -> Result<Vec<SecurityRecord>, StoreError> {
-        Ok(self.inner.lock().security.values().cloned().collect())
+        Ok(self.shared.lock().security.values().cloned().collect())
     }
 
     async fn prune(&self, retention: Retention, limit: usize) -> Result<usize, StoreError> {
-        let gone = self.inner.lock().open()?.prune(retention, limit);
-        Ok(gone.len())
+        let ended = self.shared()?.beyond(retention, limit);
+        Ok(ended.into_iter().filter_map(|id| self.remove(id)).count())
     }
 
     async fn check(&self) -> Result<(), StoreError> {
-        self.inner.lock().open().map(|_| ())
+        self.open()
     }
 
     async fn close(&self) {
-        self.inner.lock().closed = true;
+        self.closed.store(true, Ordering::Release);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use taskiq_flow_core::run::RunStatus;
+
     use super::*;
     use crate::conformance::{Subject, check_all, ending, record};
 

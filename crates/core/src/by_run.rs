@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use taskiq_flow_core::id::RunId;
+use crate::id::RunId;
 
 /// A table by run. The ids of runs are made by this program and end with random bits, so that they need no hashing
 /// that is safe against chosen keys.
-pub(crate) type ByRun<V> = HashMap<RunId, V, BuildHasherDefault<RunHasher>>;
+pub type ByRun<V> = HashMap<RunId, V, BuildHasherDefault<RunHasher>>;
 
 /// Which of `parts` a run belongs to.
-pub(crate) fn part_of(run_id: RunId, parts: usize) -> usize {
+pub fn part_of(run_id: RunId, parts: usize) -> usize {
     // The remainder is below `parts`.
     (random_bits(run_id.as_bytes()) % (parts.max(1) as u64)) as usize
 }
@@ -23,7 +23,7 @@ fn random_bits(id: &[u8]) -> u64 {
 
 /// Hashes what holds the id of a run.
 #[derive(Debug, Default, Clone, Copy)]
-pub(crate) struct RunHasher(u64);
+pub struct RunHasher(u64);
 
 /// 2^64 divided by the golden ratio: spreads what was mixed in over all bits (Knuth, The Art of Computer Programming 3, 6.4).
 const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
