@@ -17,6 +17,7 @@ mod selftest;
 mod serve;
 mod simulate;
 mod store;
+mod webhooks;
 
 /// The built program.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_taskiq-flow");

@@ -7,7 +7,7 @@ use taskiq_flow_testkit::{Cli, Exit, Running, Server, ServerBuilder, until};
 
 use crate::PROGRAM;
 
-const LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 const NO_RUN: &str = "0190a000-0000-7000-8000-000000000000";
 
 const SUM: &str = "id: sum\ninputs:\n  a: { type: integer }\n  word: { type: string, default: w }\n\

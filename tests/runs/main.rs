@@ -10,3 +10,4 @@ mod parameters;
 mod recovery;
 mod schedules;
 mod support;
+mod webhooks;

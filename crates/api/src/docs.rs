@@ -91,7 +91,7 @@ fn write_page(document: &Value) -> String {
         }
         rows
     };
-    for tag in ["pipelines", "graphs", "runs", "schedules", "events", "security", "server"] {
+    for tag in ["pipelines", "graphs", "runs", "schedules", "events", "webhooks", "security", "server"] {
         // Writing to a String cannot fail.
         let _ = write!(
             page,

@@ -299,7 +299,9 @@ impl From<ControlError> for Problem {
             ControlError::UnknownRun(_)
             | ControlError::UnknownSignal(_)
             | ControlError::UnknownStep(_)
-            | ControlError::UnknownDeadLetter(..) => Self::not_found(text),
+            | ControlError::UnknownDeadLetter(..)
+            | ControlError::UnknownWebhook(_)
+            | ControlError::UnknownDelivery(_) => Self::not_found(text),
             ControlError::Illegal { .. } | ControlError::TooManySignals => Self::conflict(text),
             ControlError::Submit(error) => error.into(),
             ControlError::ShuttingDown => Self::unavailable(text),
@@ -327,6 +329,7 @@ impl From<RegisterError> for Problem {
                     })
                     .collect(),
             ),
+            RegisterError::Webhook(message) => Self::invalid_field("on_event", message),
             RegisterError::Schedule(error) => error.into(),
             RegisterError::Store(error) => error.into(),
             _ => Self::internal(text),

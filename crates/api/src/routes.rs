@@ -13,7 +13,7 @@ use crate::frame::frame;
 use crate::gate::gate;
 use crate::handlers::{
     acls, analysis, audit, cache, dead_letters, events, explain, keys, meta, pipelines, register, reload,
-    revocations, runs, schedules, security, store,
+    revocations, runs, schedules, security, store, webhooks,
 };
 use crate::options::DEFAULT_METRICS_PATH;
 use crate::problem::Problem;
@@ -93,6 +93,11 @@ pub static ROUTES: &[Route] = &[
     route("list_firings", endpoint::SCHEDULES, GET, &["/schedules/{id}/firings"], Schedule(Read), READS, || get(schedules::list_firings)),
     route("backfill_schedule", endpoint::SCHEDULES, POST, &["/schedules/{id}/backfill"], Schedule(Execute), Some(PipelineExecute), || post(schedules::backfill_schedule)),
     route("trigger_schedule", endpoint::SCHEDULES, POST, &["/schedules/{id}/trigger"], Schedule(Execute), Some(PipelineExecute), || post(schedules::trigger_schedule)),
+
+    route("list_webhooks", endpoint::SECURITY_ADMIN, GET, &["/webhooks"], SecurityAdmin, None, || get(webhooks::list_webhooks)),
+    route("test_webhook", endpoint::SECURITY_ADMIN, POST, &["/webhooks/{id}/test"], SecurityAdmin, CONTROLS, || post(webhooks::test_webhook)),
+    route("list_deliveries", endpoint::SECURITY_ADMIN, GET, &["/webhooks/{id}/deliveries"], SecurityAdmin, None, || get(webhooks::list_deliveries)),
+    route("replay_delivery", endpoint::SECURITY_ADMIN, POST, &["/webhooks/{id}/deliveries/{delivery}/replay"], SecurityAdmin, CONTROLS, || post(webhooks::replay_delivery)),
 
     route("get_security_config", endpoint::SECURITY_ADMIN, GET, &["/security/config"], SecurityAdmin, None, || get(security::get_security_config)),
     route("explain", endpoint::SECURITY_ADMIN, POST, &["/security/explain"], SecurityAdmin, None, || post(explain::explain)),

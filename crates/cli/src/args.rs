@@ -8,6 +8,7 @@ mod runs;
 mod schedules;
 mod store;
 mod token;
+mod webhooks;
 
 use std::path::PathBuf;
 
@@ -32,6 +33,9 @@ pub(crate) use self::store::{
     StoreArgs, StoreBackupArgs, StoreCheckArgs, StoreCommand, StoreCompactArgs, StorePruneArgs,
 };
 pub(crate) use self::token::{TokenCommand, TokenMintArgs, TokenRevokeArgs, TokenUnrevokeArgs};
+pub(crate) use self::webhooks::{
+    DeliveryStatus, WebhookDeliveriesArgs, WebhookReplayArgs, WebhookTestArgs, WebhooksCommand,
+};
 
 /// Runs pipelines (DAGs of tasks), shows them, and lets the right people, and nobody else, start and watch them over
 /// HTTP and WebSocket.
@@ -74,6 +78,9 @@ pub(crate) enum Command {
     /// Copy the store of runs, and look after its file
     #[command(subcommand)]
     Store(StoreCommand),
+    /// Look at who is told of events over HTTP, test it, and send again what was not taken
+    #[command(subcommand)]
+    Webhooks(WebhooksCommand),
     /// Make API keys, and manage those of a server
     #[command(subcommand)]
     Key(KeyCommand),

@@ -40,6 +40,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Runs(command) => commands::runs::run(command),
         Command::Dead(command) => commands::dead::run(command),
         Command::Cache(command) => commands::cache::run(command),
+        Command::Webhooks(command) => commands::webhooks::run(command),
         Command::Schedules(command) => commands::schedules::run(command),
         Command::Store(command) => commands::store::run(command),
         Command::Key(command) => commands::key::run(command),

@@ -73,6 +73,12 @@ pub enum ControlError {
     /// The run has no dead letter of that step.
     #[error("run {0} has no dead letter of step run {1}")]
     UnknownDeadLetter(RunId, u32),
+    /// There is no such webhook.
+    #[error("there is no webhook `{0}`")]
+    UnknownWebhook(String),
+    /// No delivery of that id was given up.
+    #[error("there is no delivery `{0}` that was given up")]
+    UnknownDelivery(uuid::Uuid),
     /// As many signals as may be wait for their steps.
     #[error(
         "{MAX_WAITING_SIGNALS} signals wait for steps of this run already; send more once steps have taken some"
@@ -116,6 +122,9 @@ pub enum RegisterError {
     /// A schedule of the pipeline is not possible.
     #[error(transparent)]
     Schedule(#[from] ScheduleError),
+    /// It names a webhook that is not configured, or not for it.
+    #[error("on_event: {0}")]
+    Webhook(String),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -175,7 +184,7 @@ pub enum StartError {
         /// What stands against it.
         reason: String,
     },
-    /// The client for `http` tasks could not be made.
+    /// The client for `http` tasks, or that of a webhook, could not be made.
     #[error("the HTTP client could not be set up: {0}")]
     HttpClient(String),
 }

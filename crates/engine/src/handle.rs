@@ -11,6 +11,7 @@ use crate::admission::Admission;
 use crate::cache::Flights;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
+use crate::hooks::Hooks;
 use crate::hub::EventHub;
 use crate::inbox::Shards;
 use crate::inflight::Inflight;
@@ -20,6 +21,7 @@ use crate::options::EngineOptions;
 use crate::pruning::Pruning;
 use crate::resources::Machine;
 use crate::schedule::Scheduler;
+use crate::webhooks::Outbox;
 
 /// A handle to a running engine. Clones are the same engine.
 ///
@@ -35,6 +37,8 @@ pub(crate) struct Inner {
     pub(crate) options: EngineOptions,
     pub(crate) catalog: Catalog,
     pub(crate) hub: EventHub,
+    pub(crate) hooks: Hooks,
+    pub(crate) outbox: Arc<Outbox>,
     pub(crate) shards: Shards,
     pub(crate) scheduler: Scheduler,
     pub(crate) inflight: Inflight,

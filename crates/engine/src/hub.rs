@@ -132,6 +132,14 @@ impl Watcher {
         }
     }
 
+    /// The next event, if one is there. None: it would have to be waited for.
+    ///
+    /// # Errors
+    /// As [`Watcher::recv`].
+    pub fn try_recv(&mut self) -> Option<Result<Arc<EventView>, Missed>> {
+        self.mailbox.take()
+    }
+
     /// Watches other pipelines from now on. Events that wait stay.
     pub fn change(&mut self, watched: Watched) {
         if watched == self.watched {

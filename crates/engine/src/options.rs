@@ -7,7 +7,9 @@ use std::time::Duration;
 use taskiq_flow_core::definition::Amount;
 
 use crate::gate::FiringGate;
+use crate::hooks::BeforeStart;
 use crate::resources::this_machine;
+use crate::webhooks::Webhook;
 
 /// How an engine runs. The defaults suit a server on a machine of its own.
 #[derive(Debug, Clone)]
@@ -49,6 +51,10 @@ pub struct EngineOptions {
     pub schedules: bool,
     /// Who is asked before a schedule starts a run; none: nobody.
     pub firing_gate: Option<Arc<dyn FiringGate>>,
+    /// Who is told of events over HTTP. None: nobody, and what pipelines say about it (`on_event`) has no effect.
+    pub webhooks: Option<Vec<Webhook>>,
+    /// What is done before anything starts.
+    pub before_start: BeforeStart,
 }
 
 impl Default for EngineOptions {
@@ -70,6 +76,8 @@ impl Default for EngineOptions {
             max_log_bytes: 64 << 10,
             schedules: true,
             firing_gate: None,
+            webhooks: None,
+            before_start: BeforeStart::default(),
         }
     }
 }

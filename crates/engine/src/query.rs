@@ -264,17 +264,27 @@ impl Engine {
             error: Some(error),
             ..record.summary.clone()
         };
+        let definition = self.pipeline(&record.pipeline_id);
+        let named = definition.as_ref().map_or(&[][..], |defined| &defined.plan.pipeline().on_event);
+        let events = [event];
+        let outbox = &self.0.outbox;
+        let deliveries = outbox.deliveries(&record.pipeline_id, named, record.run_id, &events, now);
         let append = Append {
             run_id: record.run_id,
             fence,
-            events: [event].into(),
+            events: events.into(),
             logs: Vec::new(),
             summary,
             durations: Vec::new(),
-            beside: Beside::default(),
+            beside: Beside { deliveries: deliveries.clone(), ..Beside::default() },
         };
-        let written = self.0.store.write(vec![RunWrite::Append(Box::new(append))]).await?;
-        if let Some(Err(error)) = written.first() {
+        let written = self.0.store.write(vec![RunWrite::Append(Box::new(append))]).await;
+        if let Ok([Ok(_)]) = written.as_deref() {
+            outbox.written(&deliveries);
+        } else {
+            outbox.not_written(&deliveries);
+        }
+        if let Some(Err(error)) = written?.first() {
             tracing::error!(run_id = %record.run_id, %error, "the run could not be failed");
         }
         Ok(())

@@ -69,6 +69,7 @@ impl Engine {
         }
         let plan = Arc::new(Plan::new(Arc::new(pipeline)).map_err(RegisterError::Wiring)?);
         crate::schedule::check_specs(&plan, self.0.clock.now())?;
+        self.0.outbox.check(plan.pipeline())?;
         if origin == Origin::Api {
             self.check_schedule_ids(plan.pipeline())?;
             self.check_own_schedules(plan.pipeline())?;

@@ -36,6 +36,7 @@ use crate::inflight::Inflight;
 use crate::measure::{AttemptDurations, RunCounters};
 use crate::open::{OpenRun, OpenRuns};
 use crate::pruning::Pruning;
+use crate::webhooks::Outbox;
 
 /// Messages, or timers, that a shard takes at once.
 const BATCH: usize = 512;
@@ -52,6 +53,7 @@ pub(crate) fn spawn(inner: &Arc<Inner>, inboxes: Vec<mpsc::Receiver<Message>>) {
             broker: Arc::clone(&inner.broker),
             clock: Arc::clone(&inner.clock),
             hub: inner.hub.clone(),
+            outbox: Arc::clone(&inner.outbox),
             inflight: inner.inflight.clone(),
             open: inner.open.clone(),
             admission: inner.admission.clone(),
@@ -85,6 +87,7 @@ struct Shard {
     broker: Arc<dyn Broker>,
     clock: Arc<dyn Clock>,
     hub: EventHub,
+    outbox: Arc<Outbox>,
     inflight: Inflight,
     open: OpenRuns,
     admission: Admission,

@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::error::{RegisterError, StartError};
 use crate::exec::Executors;
 use crate::handle::{Engine, Inner};
+use crate::hooks::Hooks;
 use crate::hub::EventHub;
 use crate::inbox::Shards;
 use crate::inflight::Inflight;
@@ -23,7 +24,8 @@ use crate::options::EngineOptions;
 use crate::pruning::Pruning;
 use crate::resources::Machine;
 use crate::schedule::Scheduler;
-use crate::{lease, pruning, schedule, shard, worker};
+use crate::webhooks::Outbox;
+use crate::{lease, pruning, schedule, shard, webhooks, worker};
 
 impl Engine {
     /// Starts an engine and takes up the unfinished runs that the store holds.
@@ -41,6 +43,8 @@ impl Engine {
         let stop = CancellationToken::new();
         let executors =
             Executors::new(&options, broker.registry().clone()).map_err(StartError::HttpClient)?;
+        let outbox = Outbox::new(options.webhooks.as_deref()).map_err(StartError::HttpClient)?;
+        outbox.load(store.as_ref()).await?;
         let count = options.shards.max(1);
         let (shards, inboxes) = Shards::new(count);
         let inflight = Inflight::new(count);
@@ -56,6 +60,8 @@ impl Engine {
             clock,
             options,
             hub,
+            hooks: Hooks::new(),
+            outbox: Arc::new(outbox),
             shards,
             inflight,
             took: Arc::default(),
@@ -68,6 +74,7 @@ impl Engine {
         });
         inner.catalog.load(inner.store.as_ref()).await?;
         let engine = Self(inner);
+        engine.0.options.before_start.carry_out(&engine);
         for pipeline in pipelines {
             let id = pipeline.id.clone();
             match engine.register(pipeline, Origin::Program).await {
@@ -78,6 +85,7 @@ impl Engine {
         }
         shard::spawn(&engine.0, inboxes);
         worker::spawn(&engine.0, executors);
+        webhooks::spawn(&engine.0);
         let lease_begun = engine.recover().await?;
         engine.0.admission.open();
         if engine.0.options.schedules {
@@ -97,6 +105,7 @@ impl Engine {
         self.0.tasks.close();
         self.0.tasks.wait().await;
         self.give_up_lease().await;
+        self.0.hooks.close(self.0.options.drain).await;
         self.0.store.close().await;
     }
 }

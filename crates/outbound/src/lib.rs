@@ -83,6 +83,20 @@ pub fn literal(url: &Url) -> Option<IpAddr> {
     host.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
+/// An error of a request with what caused it, and without the address, whose query may hold a secret.
+pub fn causes(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return "it took too long".to_owned();
+    }
+    let mut text = Vec::new();
+    let mut next: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(error);
+    while let Some(cause) = next {
+        text.push(cause.to_string());
+        next = cause.source();
+    }
+    if text.is_empty() { "no cause is known".to_owned() } else { text.join(": ") }
+}
+
 /// The beginnings of a client that reaches nothing else, follows no redirect and uses no proxy.
 pub fn client(reach: Reach) -> reqwest::ClientBuilder {
     reqwest::Client::builder()

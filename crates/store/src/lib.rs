@@ -24,9 +24,9 @@ pub use error::{BackupError, StoreError, WriteError};
 pub use memory::MemoryStore;
 pub use records::{
     Append, Beside, CacheEntry, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryChange,
-    DeliveryFilter, Fence, Firing, FiringFilter, FiringOutcome, Origin, PipelineRecord, Retention, RunFilter,
-    RunRecord, RunRow, RunStatistics, RunSummary, RunWrite, ScheduleRecord, SecurityChange, SecurityRecord,
-    Snapshot, StepLog, Trigger, Written,
+    DeliveryFilter, DeliveryStats, Fence, Firing, FiringFilter, FiringOutcome, Origin, PipelineRecord,
+    Retention, RunFilter, RunRecord, RunRow, RunStatistics, RunSummary, RunWrite, ScheduleRecord,
+    SecurityChange, SecurityRecord, Snapshot, StepLog, Trigger, Written,
 };
 #[cfg(feature = "sqlite")]
 pub use sqlite::{Checked, Compacted, Durability, SqliteFile, SqliteOptions, SqliteStore};
@@ -181,6 +181,9 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
 
     /// Deliveries that pass the filter: those that wait, the next one first, or those that were given up, newest first.
     async fn deliveries(&self, filter: DeliveryFilter) -> Result<Vec<Delivery>, StoreError>;
+
+    /// How many deliveries there are of each hook that has any, by name.
+    async fn delivery_stats(&self) -> Result<Vec<DeliveryStats>, StoreError>;
 
     /// Carries out changes of security records, all of them or none. A put replaces the record of the same kind and
     /// id; a delete of what is not there is no error.

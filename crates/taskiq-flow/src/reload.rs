@@ -40,13 +40,18 @@ impl SettingsSource for ConfigSource {
         let loaded = self.sources.load().map_err(|error| vec![mistake(&error)])?;
         let settings = loaded.security_settings().map_err(|error| vec![mistake(&error)])?;
         let (running, fresh) = (self.running.redacted(), loaded.config.redacted());
-        let pending = fresh
+        let mut pending: Vec<String> = fresh
             .iter()
             .filter(|(field, value)| {
                 settings.redacted().get(field).is_none() && running.get(*field) != Some(*value)
             })
             .map(|(field, _)| field.clone())
             .collect();
+        // Another secret or address does not show.
+        let webhooks = "webhooks".to_owned();
+        if self.running.webhooks != loaded.config.webhooks && !pending.contains(&webhooks) {
+            pending.push(webhooks);
+        }
         Ok(FreshSettings { settings, pending })
     }
 }

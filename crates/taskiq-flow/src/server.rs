@@ -8,7 +8,8 @@ use std::time::Duration;
 use taskiq_flow_api::{ApiOptions, AppState, Metrics, OptionsError, ServeOptions};
 use taskiq_flow_broker::{Broker, InMemoryBroker};
 use taskiq_flow_core::definition::{Amount, Pipeline};
-use taskiq_flow_engine::{Engine, EngineOptions, SystemClock};
+use taskiq_flow_core::run::EventView;
+use taskiq_flow_engine::{BeforeStart, Engine, EngineOptions, EventFilter, SystemClock};
 use taskiq_flow_security::administration::AdministrationError;
 use taskiq_flow_security::audit::AuditError;
 use taskiq_flow_security::rate_limit::{RateLimiter, RateLimiterOptions};
@@ -58,6 +59,7 @@ pub struct Api {
     audit: Option<AuditLogger>,
     store: Option<Arc<dyn Store>>,
     sources: Option<Sources>,
+    before_start: BeforeStart,
 }
 
 /// A running engine with its guard and routes. It listens once it [serves](Server::serve).
@@ -117,7 +119,15 @@ pub enum ServeError {
 
 /// Puts an API together: engine and routes around this broker, guarded as the configuration says.
 pub fn create_visualization_api(broker: impl Broker, config: TaskiqFlowConfig) -> Api {
-    Api { broker: Arc::new(broker), config, pipelines: Vec::new(), audit: None, store: None, sources: None }
+    Api {
+        broker: Arc::new(broker),
+        config,
+        pipelines: Vec::new(),
+        audit: None,
+        store: None,
+        sources: None,
+        before_start: BeforeStart::default(),
+    }
 }
 
 impl<B: Broker + Clone> Taskiq<B> {
@@ -173,12 +183,43 @@ impl Api {
         self
     }
 
+    /// Calls back for each event that passes the filter, from the first one on. See [`Engine::on`], which does the same
+    /// while the engine runs and can be stopped.
+    ///
+    /// ```
+    /// use taskiq_flow::engine::EventFilter;
+    /// use taskiq_flow::{InMemoryBroker, TaskiqFlowConfig, create_visualization_api};
+    ///
+    /// let failures = EventFilter::all().types(["PipelineErrorEvent"])?;
+    /// let api = create_visualization_api(InMemoryBroker::new(), TaskiqFlowConfig::default())
+    ///     .on(failures, |event| eprintln!("a run of {} has failed", event.pipeline_id));
+    /// # let _ = api;
+    /// # Ok::<(), taskiq_flow::engine::EventFilterError>(())
+    /// ```
+    pub fn on(self, filter: EventFilter, callback: impl FnMut(&EventView) + Send + 'static) -> Self {
+        self.before_start.add(move |engine| _ = engine.on(filter, callback));
+        self
+    }
+
+    /// As [`Api::on`], with a callback that is awaited and must not block its thread.
+    pub fn on_async<F>(
+        self,
+        filter: EventFilter,
+        callback: impl FnMut(Arc<EventView>) -> F + Send + 'static,
+    ) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.before_start.add(move |engine| _ = engine.on_async(filter, callback));
+        self
+    }
+
     /// Opens store and audit log, starts the engine and takes up unfinished runs.
     ///
     /// # Errors
     /// [`StartError`].
     pub async fn start(self) -> Result<Server, StartError> {
-        let Self { broker, config, pipelines, audit, store, sources } = self;
+        let Self { broker, config, pipelines, audit, store, sources, before_start } = self;
         config.validate()?;
         let settings = config.security_settings()?;
         let metrics = match config.metrics_enabled {
@@ -202,7 +243,13 @@ impl Api {
             None => None,
         };
         let firings = Arc::new(GuardedFirings(administration.guard().clone()));
-        let engine = start_engine(&config, firings, store, broker, pipelines).await?;
+        let options = EngineOptions {
+            firing_gate: Some(firings),
+            webhooks: Some(config.webhooks()?),
+            before_start,
+            ..engine_options(&config)
+        };
+        let engine = Engine::start(store, broker, Arc::new(SystemClock), options, pipelines).await?;
         let options = ApiOptions {
             max_body_bytes: config.max_body_bytes,
             websocket_max_connections: config.websocket_max_connections,
@@ -382,13 +429,8 @@ async fn limiter(config: &TaskiqFlowConfig) -> Result<RateLimiter, StartError> {
     }
 }
 
-async fn start_engine(
-    config: &TaskiqFlowConfig,
-    firings: Arc<GuardedFirings>,
-    store: Arc<dyn Store>,
-    broker: Arc<dyn Broker>,
-    pipelines: Vec<Pipeline>,
-) -> Result<Engine, StartError> {
+/// How the engine runs, as far as the configuration says it.
+fn engine_options(config: &TaskiqFlowConfig) -> EngineOptions {
     let days = u64::from(config.retention_days);
     let defaults = EngineOptions::default();
     let mut resources = defaults.resources.clone();
@@ -397,7 +439,7 @@ async fn start_engine(
         Some((Arc::from(name.as_str()), Amount::parse(name, amount.as_str()).ok()?))
     });
     resources.extend(configured);
-    let options = EngineOptions {
+    EngineOptions {
         resources,
         max_concurrent_attempts: config.max_concurrent_attempts,
         max_concurrent_runs: config.max_concurrent_runs,
@@ -407,10 +449,8 @@ async fn start_engine(
         max_cached_values: config.max_cached_values,
         retention: (days > 0).then(|| Duration::from_secs(days * 86_400)),
         drain: DRAIN_ATTEMPTS,
-        firing_gate: Some(firings),
         ..defaults
-    };
-    Ok(Engine::start(store, broker, Arc::new(SystemClock), options, pipelines).await?)
+    }
 }
 
 fn hint(error: &std::io::Error) -> &'static str {

@@ -95,6 +95,21 @@ How they are used: [Tokens](tokens.md).
 | `jwks_url` | where it publishes its keys |
 | `required_type` | the `typ` its tokens must have; absent: that of `jwt_required_type` |
 
+## Entries of `webhooks`
+
+How they are used: [webhooks](webhooks.md).
+
+| name | meaning |
+|---|---|
+| `name` | what pipelines and people call it |
+| `url` | where it is: `https://`, with `allow_internal` also `http://` |
+| `secret` | what signs it: at least 16 bytes |
+| `events` | the types of events it is told of; `*` stands for any text |
+| `pipelines` | the pipelines whose events it is told of; `*` stands for any text; `[]`: those that name it in `on_event` |
+| `headers` | headers that are sent along |
+| `allow_internal` | whether it may be on a private network or on this machine; absent: `false` |
+| `timeout` | how long a delivery may take, from `1s` to `60s`; absent: `10s` |
+
 ## Entries of `pipeline_quotas`
 
 | name | meaning |

@@ -17,6 +17,7 @@ pub(crate) mod runs;
 pub(crate) mod schedules;
 pub(crate) mod security;
 pub(crate) mod store;
+pub(crate) mod webhooks;
 
 use axum::Extension;
 use axum::extract::FromRequestParts;

@@ -8,6 +8,7 @@ mod run;
 mod schedule;
 mod security;
 mod statistics;
+mod webhook;
 
 pub(crate) use cache::{CacheDocument, CacheRemoval};
 pub(crate) use dead_letter::DeadLetterList;
@@ -23,3 +24,4 @@ pub(crate) use security::{
     AclDocument, AclList, AclRow, IssuedKeyDocument, KeyDocument, KeyList, RevocationDocument, RevocationList,
 };
 pub(crate) use statistics::StatisticsDocument;
+pub(crate) use webhook::{DeliveryList, TestedWebhook, WebhookList};

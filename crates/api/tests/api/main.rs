@@ -22,4 +22,5 @@ mod schedules;
 mod security;
 mod serving;
 mod support;
+mod webhooks;
 mod websocket;

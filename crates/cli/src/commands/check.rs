@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 use taskiq_flow::LoadError;
 use taskiq_flow::config::Sources;
+use taskiq_flow::core::definition::Pipeline;
 use taskiq_flow::core::diagnostic::nearest;
 use taskiq_flow::core::document::{Document, Format, NodeValue};
 
@@ -20,13 +21,13 @@ struct Finding {
 }
 
 pub(crate) fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
-    let mut findings = Vec::new();
+    let mut files = Vec::new();
     for path in &args.files {
-        for file in files_at(path)? {
-            let result = check(&file);
-            findings.push(Finding { path: file, result });
-        }
+        files.extend(files_at(path)?);
     }
+    let webhooks = webhooks(&files);
+    let findings = files.into_iter().map(|path| Finding { result: check(&path, webhooks.as_deref()), path });
+    let findings: Vec<_> = findings.collect();
     let bad = findings.iter().filter(|finding| finding.result.is_err()).count();
     if args.json {
         print_json(&findings.iter().map(to_json).collect());
@@ -45,9 +46,36 @@ pub(crate) fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
     Ok(ExitCode::from(WRONG))
 }
 
-fn check(path: &Path) -> Result<String, (String, Value)> {
+/// The names of the webhooks, where a configuration is among the files.
+fn webhooks(files: &[PathBuf]) -> Option<Vec<String>> {
+    let configurations = files.iter().filter(|file| !is_pipeline(file));
+    let loaded = configurations.filter_map(|file| Sources::default().file(file).load().ok());
+    let names = |loaded: taskiq_flow::config::Loaded| {
+        loaded.config.webhooks.iter().map(|webhook| webhook.name.clone()).collect::<Vec<_>>()
+    };
+    loaded.map(names).reduce(|one, other| [one, other].concat())
+}
+
+/// Whether what pipelines name in `on_event` is among the webhooks.
+fn check_names(pipelines: &[Pipeline], webhooks: &[String]) -> Result<(), (String, Value)> {
+    for pipeline in pipelines {
+        if let Some(name) = pipeline.on_event.iter().find(|name| !webhooks.contains(name)) {
+            let hint = match nearest(name, webhooks.iter().map(String::as_str)) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => "add it to `webhooks` of the configuration".to_owned(),
+            };
+            let id = &pipeline.id;
+            let message = format!("pipeline `{id}`: on_event names `{name}`, which is no webhook; {hint}");
+            return Err((format!("error: {message}"), json!([{ "message": message }])));
+        }
+    }
+    Ok(())
+}
+
+fn check(path: &Path, webhooks: Option<&[String]>) -> Result<String, (String, Value)> {
     if is_pipeline(path) {
         let pipelines = taskiq_flow::load_file(path).map_err(|error| describe(&error))?;
+        webhooks.map_or(Ok(()), |webhooks| check_names(&pipelines, webhooks))?;
         let all = pipelines.iter().map(|pipeline| {
             let tasks = pipeline.tasks.len();
             format!("pipeline `{}`, {tasks} task{}", pipeline.id, if tasks == 1 { "" } else { "s" })

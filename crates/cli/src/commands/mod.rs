@@ -22,6 +22,7 @@ pub(crate) mod simulate;
 pub(crate) mod store;
 pub(crate) mod token;
 pub(crate) mod trigger;
+pub(crate) mod webhooks;
 
 use std::path::Path;
 use std::time::Duration;

@@ -37,6 +37,8 @@ pub struct Pipeline {
     pub timeout: Option<Duration>,
     /// Whether what was done is undone when a run is cancelled, as it is when one fails.
     pub compensate_on_cancel: bool,
+    /// The webhooks that are told of its events, by name. Where they are and which events they take is configured.
+    pub on_event: Vec<String>,
     /// When it runs by itself.
     pub schedules: Vec<ScheduleSpec>,
     /// The definition as its author wrote it (YAML and TOML converted to JSON): what is stored and shown.

@@ -25,6 +25,7 @@ const PIPELINE_FIELDS: &[&str] = &[
     "retry",
     "step_timeout",
     "compensate_on_cancel",
+    "on_event",
     "schedule",
 ];
 
@@ -63,6 +64,7 @@ impl Reader<'_> {
         let concurrency = fields.get("concurrency").map(|limits| self.concurrency(limits, inputs.as_ref()));
         let timeout = fields.get("timeout").and_then(|timeout| self.time_limit(timeout));
         let description = fields.get("description").and_then(|text| self.text(text)).map(str::to_owned);
+        let on_event = fields.get("on_event").and_then(|names| self.webhooks(names)).unwrap_or_default();
         let schedules = fields.get("schedule").map(|schedule| self.schedules(schedule)).unwrap_or_default();
         self.defaults = Defaults {
             retry: fields.get("retry").and_then(|retry| self.retry(retry)).unwrap_or_default(),
@@ -89,6 +91,7 @@ impl Reader<'_> {
             concurrency: concurrency.unwrap_or_default(),
             timeout,
             compensate_on_cancel,
+            on_event,
             schedules,
             source: node.to_json(),
         })
@@ -111,6 +114,17 @@ impl Reader<'_> {
             names.push(name);
         }
         Some(names)
+    }
+
+    /// Names of webhooks. An address is none: where events go is not for the definition to say.
+    fn webhooks(&mut self, node: &Node) -> Option<Vec<String>> {
+        for item in node.as_sequence().unwrap_or_default() {
+            if item.as_str().is_some_and(|text| text.contains("://")) {
+                let help = "write the name of a webhook of the server's configuration (`webhooks`)";
+                self.wrong(item, "an address cannot stand here", help);
+            }
+        }
+        self.names(node)
     }
 
     fn tasks_or_steps(

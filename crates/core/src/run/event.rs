@@ -259,6 +259,30 @@ impl Serialize for TaskId {
 }
 
 impl Fact {
+    /// The names of all types.
+    pub const TYPES: [&str; 17] = [
+        "PipelineStartEvent",
+        "StepStartEvent",
+        "StepCompleteEvent",
+        "StepErrorEvent",
+        "StepDeadLetterEvent",
+        "StepRetryEvent",
+        "StepSkipEvent",
+        "StepCancelEvent",
+        "SignalEvent",
+        "PipelineCompleteEvent",
+        "PipelineErrorEvent",
+        "PipelineSkipEvent",
+        "PipelineCancelEvent",
+        "CompensationStartEvent",
+        "PipelinePauseEvent",
+        "PipelineResumeEvent",
+        "DAGUpdatedEvent",
+    ];
+
+    /// Those of them that no run has in its log.
+    pub const TYPES_OF_DEFINITIONS: [&str; 1] = ["DAGUpdatedEvent"];
+
     /// The step run it is about.
     pub fn step(&self) -> Option<&StepRef> {
         match self {
@@ -317,5 +341,19 @@ impl Fact {
                 | Self::PipelineSkip { .. }
                 | Self::PipelineCancel { .. }
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_type_is_in_the_list() {
+        // The decoder names all that it knows.
+        let unknown = serde_json::json!({ "type": "?" });
+        let message = serde_json::from_value::<Fact>(unknown).unwrap_err().to_string();
+        let known: Vec<&str> = message.split('`').skip(3).step_by(2).collect();
+        assert_eq!(known, Fact::TYPES, "{message}");
     }
 }

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use taskiq_flow_core::definition::{HttpMethod, HttpResponse, HttpSpec};
 use taskiq_flow_core::expr::Piece;
 use taskiq_flow_core::run::{Failure, Work};
-use taskiq_flow_outbound::Reach;
+use taskiq_flow_outbound::{Reach, causes};
 
 use super::address;
 
@@ -127,18 +127,4 @@ fn method(method: HttpMethod) -> Method {
         HttpMethod::Patch => Method::PATCH,
         HttpMethod::Delete => Method::DELETE,
     }
-}
-
-/// An error with what caused it, without the address: its query may hold a secret.
-fn causes(error: &reqwest::Error) -> String {
-    let mut text = Vec::new();
-    let mut next: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(error);
-    if error.is_timeout() {
-        text.push("it took too long".to_owned());
-    }
-    while let Some(cause) = next {
-        text.push(cause.to_string());
-        next = cause.source();
-    }
-    if text.is_empty() { "no cause is known".to_owned() } else { text.join(": ") }
 }

@@ -9,7 +9,7 @@ use taskiq_flow_core::plan::Plan;
 use taskiq_flow_core::run::{Command, Event, Fact, Failure, Outcome, Run, RunStatus, StepRef};
 use taskiq_flow_core::time::Timestamp;
 use taskiq_flow_store::{
-    Append, Beside, DeadLetter, RunSummary, RunWrite, StepLog, StoreError, WriteError, Written,
+    Append, Beside, DeadLetter, Delivery, RunSummary, RunWrite, StepLog, StoreError, WriteError, Written,
 };
 use uuid::Uuid;
 
@@ -35,6 +35,8 @@ struct Appended {
     events: Arc<[Event]>,
     logs: Vec<StepLog>,
     commands: Vec<Command>,
+    /// What webhooks are to be told of the events.
+    deliveries: Vec<Delivery>,
 }
 
 impl Shard {
@@ -53,6 +55,9 @@ impl Shard {
             return true;
         }
         let mut changed: Vec<Appended> = changed.into_iter().map(Appended::from).collect();
+        if !self.outbox.is_empty() {
+            changed.iter_mut().for_each(|changed| changed.deliveries = self.deliveries(changed));
+        }
         let mut pause = PAUSES.0;
         let (answers, appended) = loop {
             let writes = self.writes(&mut created, &changed);
@@ -97,7 +102,7 @@ impl Shard {
             let Occasion { firing, replays } = std::mem::take(&mut created.occasion);
             Some(RunWrite::Create { run, owner: self.owner, firing, replays })
         }));
-        for Appended { run_id, events, logs, .. } in changed {
+        for Appended { run_id, events, logs, deliveries, .. } in changed {
             let Some(driven) = self.runs.get(run_id) else { continue };
             let run = &driven.run;
             let (started_at, finished_at) = run.times();
@@ -118,6 +123,7 @@ impl Shard {
                 beside: Beside {
                     dead_letters: letters(run, events),
                     cache: kept(driven, events, self.retention),
+                    deliveries: deliveries.clone(),
                     ..Beside::default()
                 },
             })));
@@ -125,12 +131,26 @@ impl Shard {
         writes
     }
 
+    /// What webhooks are to be told of what a run has decided.
+    fn deliveries(&self, changed: &Appended) -> Vec<Delivery> {
+        let Some(driven) = self.runs.get(&changed.run_id) else { return Vec::new() };
+        let pipeline = driven.run.plan().pipeline();
+        let (events, now) = (&changed.events, self.clock.now());
+        self.outbox.deliveries(&pipeline.id, &pipeline.on_event, changed.run_id, events, now)
+    }
+
     /// The store did not take the writes. New runs are refused; what was decided about others is tried again.
     fn not_written(&mut self, error: StoreError, created: &mut Vec<Created>, changed: &mut Vec<Appended>) {
         tracing::error!(%error, runs = changed.len(), "the store does not take writes; runs stand still until it does");
         for Created { run_id, reply, .. } in created.drain(..) {
             self.forget(run_id);
-            changed.retain(|changed| changed.run_id != run_id);
+            changed.retain(|changed| {
+                let stays = changed.run_id != run_id;
+                if !stays {
+                    self.outbox.not_written(&changed.deliveries);
+                }
+                stays
+            });
             let _ = reply.send(Err(SubmitError::Store(error.clone())));
         }
     }
@@ -182,17 +202,24 @@ impl Shard {
     }
 
     async fn appended(&mut self, changed: Appended, answer: Result<Written, WriteError>) {
-        let Appended { run_id, events, commands, .. } = changed;
+        let Appended { run_id, events, commands, deliveries, .. } = changed;
+        if answer.is_ok() {
+            self.outbox.written(&deliveries);
+        }
         let Some(driven) = self.runs.get(&run_id) else { return };
         match answer {
             Ok(_) => {}
             // A write whose answer was lost had been made after all.
-            Err(WriteError::Gap { found, .. }) if found == driven.run.seq() => {}
+            Err(WriteError::Gap { found, .. }) if found == driven.run.seq() => {
+                self.outbox.written(&deliveries)
+            }
             Err(error @ WriteError::TooLarge { .. }) => {
+                self.outbox.not_written(&deliveries);
                 return self.give_up(run_id, &error).await;
             }
             Err(error) => {
                 tracing::error!(%run_id, %error, "this process does not drive the run any more");
+                self.outbox.not_written(&deliveries);
                 // Whoever does makes its attempts again.
                 self.inflight.lose_run(run_id);
                 self.forget(run_id);
@@ -357,7 +384,7 @@ impl Shard {
 impl From<Changed> for Appended {
     fn from(changed: Changed) -> Self {
         let Changed { run_id, events, commands, logs } = changed;
-        Self { run_id, events: events.into(), logs, commands }
+        Self { run_id, events: events.into(), logs, commands, deliveries: Vec::new() }
     }
 }
 

@@ -8,10 +8,10 @@ use taskiq_flow_core::id::{PipelineId, RunId};
 use taskiq_flow_core::run::Event;
 use taskiq_flow_core::time::Timestamp;
 use taskiq_flow_store::{
-    CacheEntry, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryChange, DeliveryFilter, Fence,
-    Firing, FiringFilter, MemoryStore, PipelineRecord, Retention, RunFilter, RunRecord, RunRow,
-    RunStatistics, RunWrite, ScheduleRecord, SecurityChange, SecurityRecord, Snapshot, StepLog, Store,
-    StoreError, WriteError, Written,
+    CacheEntry, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryChange, DeliveryFilter,
+    DeliveryStats, Fence, Firing, FiringFilter, MemoryStore, PipelineRecord, Retention, RunFilter, RunRecord,
+    RunRow, RunStatistics, RunWrite, ScheduleRecord, SecurityChange, SecurityRecord, Snapshot, StepLog,
+    Store, StoreError, WriteError, Written,
 };
 use tokio::sync::Mutex;
 use uuid::Uuid;
@@ -244,6 +244,10 @@ impl Store for FaultyStore {
 
     async fn deliveries(&self, filter: DeliveryFilter) -> Result<Vec<Delivery>, StoreError> {
         self.inner.deliveries(filter).await
+    }
+
+    async fn delivery_stats(&self) -> Result<Vec<DeliveryStats>, StoreError> {
+        self.inner.delivery_stats().await
     }
 
     async fn change_security(&self, changes: Vec<SecurityChange>) -> Result<(), StoreError> {

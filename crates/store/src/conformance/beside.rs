@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::{
-    CacheEntry, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryChange, DeliveryFilter, Firing,
-    FiringFilter, FiringOutcome, Snapshot,
+    CacheEntry, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryChange, DeliveryFilter,
+    DeliveryStats, Firing, FiringFilter, FiringOutcome, Snapshot,
 };
 
 pub(super) async fn check<S: Subject>(subject: &S) {
@@ -393,8 +393,28 @@ async fn deliveries<S: Subject>(subject: &S) {
     );
     assert_eq!(waiting(&store, Some("x")).await, [c.clone(), d.clone(), a.clone()]);
     assert!(waiting(&store, Some("nobody")).await.is_empty());
-    let one = DeliveryFilter { limit: 1, ..DeliveryFilter::default() };
-    assert_eq!(store.deliveries(one).await.unwrap(), std::slice::from_ref(&b));
+    for hook in [None, Some("x".to_owned())] {
+        let all = DeliveryFilter { hook, limit: 1, ..DeliveryFilter::default() };
+        let (mut seen, mut after) = (Vec::new(), None);
+        loop {
+            let page = store.deliveries(DeliveryFilter { after, ..all.clone() }).await.unwrap();
+            after = page.last().map(|delivery| (delivery.next_at, delivery.id));
+            seen.extend(page);
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(seen, waiting(&store, all.hook.as_deref()).await, "in pages");
+    }
+    let stats = |counts: &[(&str, u64, u64)]| {
+        let of = |(hook, waiting, dead): &(&str, u64, u64)| DeliveryStats {
+            hook: (*hook).to_owned(),
+            waiting: *waiting,
+            dead: *dead,
+        };
+        counts.iter().map(of).collect::<Vec<_>>()
+    };
+    assert_eq!(store.delivery_stats().await.unwrap(), stats(&[("x", 3, 0), ("y", 1, 0)]));
 
     // One is tried in vain, one is taken, two are given up.
     (a.attempts, a.next_at, a.error) = (1, at(2), Some("503".to_owned()));
@@ -404,9 +424,13 @@ async fn deliveries<S: Subject>(subject: &S) {
     store.change_deliveries(changes).await.unwrap();
     let store = subject.restart(store).await;
     assert_eq!(waiting(&store, None).await, [a]);
+    assert_eq!(store.delivery_stats().await.unwrap(), stats(&[("x", 1, 1), ("y", 0, 1)]));
     let dead = async |hook: Option<&str>, before| {
         let hook = hook.map(str::to_owned);
-        store.deliveries(DeliveryFilter { hook, dead: true, before, limit: 9 }).await.unwrap()
+        store
+            .deliveries(DeliveryFilter { hook, dead: true, before, limit: 9, ..DeliveryFilter::default() })
+            .await
+            .unwrap()
     };
     assert_eq!(dead(None, None).await, [dead_d.clone(), dead_b.clone()], "newest first");
     assert_eq!(dead(Some("x"), None).await, std::slice::from_ref(&dead_d));
@@ -427,7 +451,10 @@ async fn deliveries_given_up_are_bounded(store: &impl Store) {
     }
     let of = async |hook: &str| {
         let hook = Some(hook.to_owned());
-        store.deliveries(DeliveryFilter { hook, dead: true, before: None, limit: usize::MAX }).await.unwrap()
+        store
+            .deliveries(DeliveryFilter { hook, dead: true, limit: usize::MAX, ..DeliveryFilter::default() })
+            .await
+            .unwrap()
     };
     let kept = of("x").await;
     assert!(kept.len() >= 100 && kept.len() < 1200, "many, but not without end: {}", kept.len());

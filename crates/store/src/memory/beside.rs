@@ -1,6 +1,7 @@
 //! What is kept beside runs, in memory.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use taskiq_flow_core::id::{PipelineId, RunId};
@@ -8,8 +9,8 @@ use taskiq_flow_core::time::Timestamp;
 use uuid::Uuid;
 
 use crate::records::{
-    CacheEntry, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryChange, DeliveryFilter, Firing,
-    FiringFilter,
+    CacheEntry, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryChange, DeliveryFilter,
+    DeliveryStats, Firing, FiringFilter,
 };
 use crate::rules::{KEPT_DEAD, KEPT_FIRINGS};
 
@@ -206,40 +207,83 @@ fn has_expired(entry: &CacheEntry, now: Timestamp) -> bool {
     entry.expires_at.is_some_and(|at| at <= now)
 }
 
-/// Deliveries, by id.
+/// Deliveries of each hook, by id.
 #[derive(Default)]
 pub(super) struct Deliveries {
-    by_id: BTreeMap<Uuid, Delivery>,
+    by_id: HashMap<Uuid, Delivery>,
+    by_hook: BTreeMap<String, OfHook>,
+}
+
+#[derive(Default)]
+struct OfHook {
+    /// Those that wait, the next one first.
+    waiting: BTreeSet<(Timestamp, Uuid)>,
+    /// Those that were given up, oldest first.
+    dead: BTreeSet<Uuid>,
 }
 
 impl Deliveries {
     pub(super) fn change(&mut self, change: DeliveryChange) {
         match change {
-            DeliveryChange::Done(id) => _ = self.by_id.remove(&id),
+            DeliveryChange::Done(id) => self.remove(id),
             DeliveryChange::Put(delivery) => {
-                let hook = delivery.dead.then(|| delivery.hook.clone());
+                self.remove(delivery.id);
+                let of_hook = self.by_hook.entry(delivery.hook.clone()).or_default();
+                let mut oldest = None;
+                if delivery.dead {
+                    of_hook.dead.insert(delivery.id);
+                    oldest = of_hook.dead.first().copied().filter(|_| of_hook.dead.len() > KEPT_DEAD);
+                } else {
+                    of_hook.waiting.insert((delivery.next_at, delivery.id));
+                }
                 self.by_id.insert(delivery.id, delivery);
-                if let Some(hook) = hook {
-                    let dead = self.by_id.values().rev().filter(|kept| kept.dead && kept.hook == hook);
-                    if let Some(oldest) = dead.skip(KEPT_DEAD).map(|kept| kept.id).next() {
-                        self.by_id.remove(&oldest);
-                    }
+                if let Some(oldest) = oldest {
+                    self.remove(oldest);
                 }
             }
         }
     }
 
-    pub(super) fn list(&self, filter: &DeliveryFilter) -> Vec<Delivery> {
-        let of_hook = |kept: &&Delivery| filter.hook.as_ref().is_none_or(|hook| kept.hook == *hook);
-        if filter.dead {
-            let older =
-                self.by_id.iter().rev().filter(|(id, _)| filter.before.is_none_or(|before| **id < before));
-            let dead = older.map(|(_, kept)| kept).filter(|kept| kept.dead);
-            return dead.filter(of_hook).take(filter.limit).cloned().collect();
+    fn remove(&mut self, id: Uuid) {
+        let Some(gone) = self.by_id.remove(&id) else { return };
+        let Some(of_hook) = self.by_hook.get_mut(&gone.hook) else { return };
+        of_hook.waiting.remove(&(gone.next_at, id));
+        of_hook.dead.remove(&id);
+        if of_hook.waiting.is_empty() && of_hook.dead.is_empty() {
+            self.by_hook.remove(&gone.hook);
         }
-        let mut waiting: Vec<&Delivery> =
-            self.by_id.values().filter(|kept| !kept.dead).filter(of_hook).collect();
-        waiting.sort_by_key(|kept| (kept.next_at, kept.id));
-        waiting.into_iter().take(filter.limit).cloned().collect()
+    }
+
+    pub(super) fn list(&self, filter: &DeliveryFilter) -> Vec<Delivery> {
+        let wanted = |(hook, _): &(&String, &OfHook)| filter.hook.as_ref().is_none_or(|name| name == *hook);
+        let hooks = || self.by_hook.iter().filter(wanted).map(|(_, of_hook)| of_hook);
+        let limit = filter.limit;
+        let ids: Vec<Uuid> = if filter.dead {
+            let older = |of_hook: &OfHook| {
+                let before = filter.before.map_or(Bound::Unbounded, Bound::Excluded);
+                of_hook.dead.range((Bound::Unbounded, before)).rev().take(limit).copied().collect::<Vec<_>>()
+            };
+            let mut ids: Vec<_> = hooks().flat_map(older).collect();
+            ids.sort_unstable_by(|one, other| other.cmp(one));
+            ids
+        } else {
+            let next = |of_hook: &OfHook| {
+                let after = filter.after.map_or(Bound::Unbounded, Bound::Excluded);
+                of_hook.waiting.range((after, Bound::Unbounded)).take(limit).copied().collect::<Vec<_>>()
+            };
+            let mut places: Vec<_> = hooks().flat_map(next).collect();
+            places.sort_unstable();
+            places.into_iter().map(|(_, id)| id).collect()
+        };
+        ids.iter().take(limit).filter_map(|id| self.by_id.get(id)).cloned().collect()
+    }
+
+    pub(super) fn stats(&self) -> Vec<DeliveryStats> {
+        let stats = self.by_hook.iter().map(|(hook, of_hook)| DeliveryStats {
+            hook: hook.clone(),
+            waiting: of_hook.waiting.len() as u64,
+            dead: of_hook.dead.len() as u64,
+        });
+        stats.collect()
     }
 }

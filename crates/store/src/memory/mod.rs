@@ -29,8 +29,8 @@ use crate::Store;
 use crate::error::{StoreError, WriteError};
 use crate::records::{
     Append, CacheEntry, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryChange, DeliveryFilter,
-    Fence, Firing, FiringFilter, PipelineRecord, Retention, RunFilter, RunRecord, RunRow, RunStatistics,
-    RunWrite, ScheduleRecord, SecurityChange, SecurityRecord, Snapshot, StepLog, Written,
+    DeliveryStats, Fence, Firing, FiringFilter, PipelineRecord, Retention, RunFilter, RunRecord, RunRow,
+    RunStatistics, RunWrite, ScheduleRecord, SecurityChange, SecurityRecord, Snapshot, StepLog, Written,
 };
 use crate::rules::{keep_duration, newest_durations};
 
@@ -364,6 +364,10 @@ impl Store for MemoryStore {
 
     async fn deliveries(&self, filter: DeliveryFilter) -> Result<Vec<Delivery>, StoreError> {
         Ok(self.shared.lock().deliveries.list(&filter))
+    }
+
+    async fn delivery_stats(&self) -> Result<Vec<DeliveryStats>, StoreError> {
+        Ok(self.shared.lock().deliveries.stats())
     }
 
     async fn change_security(&self, changes: Vec<SecurityChange>) -> Result<(), StoreError> {

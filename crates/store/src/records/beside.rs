@@ -193,8 +193,21 @@ pub struct DeliveryFilter {
     pub dead: bool,
     /// Of those that were given up: only those before this one, the last of the page before.
     pub before: Option<Uuid>,
+    /// Of those that wait: only those behind this one, by its `next_at` and id, the last of the page before.
+    pub after: Option<(Timestamp, Uuid)>,
     /// At most so many.
     pub limit: usize,
+}
+
+/// How many deliveries of a hook there are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeliveryStats {
+    /// The name of the hook.
+    pub hook: String,
+    /// How many wait to be taken.
+    pub waiting: u64,
+    /// How many were given up and are kept.
+    pub dead: u64,
 }
 
 /// What becomes of a delivery.

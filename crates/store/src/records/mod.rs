@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 pub use beside::{
     Beside, CacheEntry, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryChange, DeliveryFilter,
-    Firing, FiringFilter, FiringOutcome, Snapshot,
+    DeliveryStats, Firing, FiringFilter, FiringOutcome, Snapshot,
 };
 
 /// One version of a pipeline's definition.

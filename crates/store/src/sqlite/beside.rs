@@ -1,5 +1,6 @@
 //! What is kept beside runs: firings, dead letters, cached values, deliveries, snapshots.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
@@ -12,8 +13,8 @@ use super::codec::{self, from_json, integer, natural, to_json};
 use super::fault::Fault;
 use crate::error::WriteError;
 use crate::records::{
-    Beside, CacheEntry, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryFilter, Firing,
-    FiringFilter, Snapshot,
+    Beside, CacheEntry, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryFilter, DeliveryStats,
+    Firing, FiringFilter, Snapshot,
 };
 use crate::rules::{KEPT_DEAD, KEPT_FIRINGS};
 
@@ -234,6 +235,14 @@ impl<'a> Conditions<'a> {
         self
     }
 
+    /// As `and`, of a condition in which `?` stands for one value and then for the other.
+    fn and_both<T: ToSql + 'a, U: ToSql + 'a>(mut self, condition: &str, values: Option<(T, U)>) -> Self {
+        let Some((first, second)) = values else { return self };
+        self = self.and(condition, Some(first));
+        self.values.push(Box::new(second));
+        self
+    }
+
     fn read<T>(
         self,
         connection: &Connection,
@@ -359,13 +368,38 @@ pub(super) fn deliveries(connection: &Connection, filter: &DeliveryFilter) -> Re
     };
     let order = if filter.dead { "id DESC" } else { "next_at, id" };
     let before = filter.before.filter(|_| filter.dead).map(Uuid::into_bytes);
+    let after = filter.after.filter(|_| !filter.dead);
     let conditions = Conditions { text: " AND TRUE".to_owned(), values: Vec::new() }
         .and("hook = ?", filter.hook.as_deref())
-        .and("id < ?", before);
+        .and("id < ?", before)
+        .and_both(
+            "(next_at, id) > (?, ?)",
+            after.map(|(next_at, id)| (next_at.as_millis(), id.into_bytes())),
+        );
     conditions.read(connection, select, order, filter.limit, |row| {
         from_json(codec::blob(row, 0)?, &|| "a delivery".to_owned())
     })
 }
+
+/// How many deliveries there are of each hook.
+pub(super) fn delivery_stats(connection: &Connection) -> Result<Vec<DeliveryStats>, Fault> {
+    let mut stats = BTreeMap::<String, (u64, u64)>::new();
+    for (sql, dead) in DELIVERY_COUNTS.into_iter().zip([false, true]) {
+        let mut select = connection.prepare_cached(sql)?;
+        let mut rows = select.query([])?;
+        while let Some(row) = rows.next()? {
+            let counts = stats.entry(row.get(0)?).or_default();
+            *(if dead { &mut counts.1 } else { &mut counts.0 }) = natural(row.get(1)?);
+        }
+    }
+    Ok(stats.into_iter().map(|(hook, (waiting, dead))| DeliveryStats { hook, waiting, dead }).collect())
+}
+
+/// Of those that wait and of those that were given up; each is a walk through an index.
+const DELIVERY_COUNTS: [&str; 2] = [
+    "SELECT hook, count(*) FROM deliveries INDEXED BY deliveries_waiting WHERE dead = 0 GROUP BY hook",
+    "SELECT hook, count(*) FROM deliveries INDEXED BY deliveries_dead WHERE dead = 1 GROUP BY hook",
+];
 
 /// The last snapshot of a run.
 pub(super) fn snapshot(connection: &Connection, run: RunId) -> Result<Option<Snapshot>, Fault> {

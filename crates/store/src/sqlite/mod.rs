@@ -45,9 +45,9 @@ use self::writer::Writer;
 use crate::Store;
 use crate::error::{BackupError, StoreError, WriteError};
 use crate::records::{
-    CacheEntry, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryChange, DeliveryFilter, Fence,
-    Firing, FiringFilter, PipelineRecord, Retention, RunFilter, RunRecord, RunRow, RunStatistics, RunWrite,
-    ScheduleRecord, SecurityChange, SecurityRecord, Snapshot, StepLog, Written,
+    CacheEntry, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryChange, DeliveryFilter,
+    DeliveryStats, Fence, Firing, FiringFilter, PipelineRecord, Retention, RunFilter, RunRecord, RunRow,
+    RunStatistics, RunWrite, ScheduleRecord, SecurityChange, SecurityRecord, Snapshot, StepLog, Written,
 };
 use crate::rules::newest_durations;
 
@@ -371,6 +371,10 @@ impl Store for SqliteStore {
 
     async fn deliveries(&self, filter: DeliveryFilter) -> Result<Vec<Delivery>, StoreError> {
         self.readers.read(move |connection| beside::deliveries(connection, &filter)).await
+    }
+
+    async fn delivery_stats(&self) -> Result<Vec<DeliveryStats>, StoreError> {
+        self.readers.read(beside::delivery_stats).await
     }
 
     async fn change_security(&self, changes: Vec<SecurityChange>) -> Result<(), StoreError> {

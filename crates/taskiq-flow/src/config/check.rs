@@ -10,12 +10,14 @@ use super::convert::{rate_limit_storage, store_target};
 use super::fields::{self, TaskiqFlowConfig};
 use super::mistake::{Found, Mistake, Segment, at};
 use super::types::ResourceAmount;
+use super::webhooks::webhooks;
 
 /// Paths the server answers itself, by their first part.
-const OWN_PATHS: [&str; 14] = [
+const OWN_PATHS: [&str; 16] = [
     "",
     "api",
     "dag",
+    "dead-letters",
     "docs",
     "health",
     "me",
@@ -26,6 +28,7 @@ const OWN_PATHS: [&str; 14] = [
     "schedules",
     "security",
     "ui",
+    "webhooks",
     "ws",
 ];
 
@@ -60,6 +63,7 @@ impl TaskiqFlowConfig {
         }
         at("rate_limit_storage", rate_limit_storage(self).map(drop))?;
         at("store_url", store_target(self).map(drop))?;
+        at("webhooks", webhooks(self).map(drop))?;
         self.settings().map(drop)
     }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use secrecy::SecretString;
+use taskiq_flow_engine::Webhook;
 use taskiq_flow_security::audit::AuditOptions;
 use taskiq_flow_security::jwt::jwks::JwksUrl;
 use taskiq_flow_security::rate_limit::OnStorageError;
@@ -13,6 +14,7 @@ use super::error::{ConfigError, Origin};
 use super::fields::TaskiqFlowConfig;
 use super::mistake::Mistake;
 use super::types::RateLimitOnError;
+use super::webhooks::webhooks;
 use crate::tls::TlsFiles;
 
 /// Where runs are kept.
@@ -80,6 +82,14 @@ impl TaskiqFlowConfig {
     pub fn rate_limit_storage_target(&self) -> Result<RateLimitStorage, ConfigError> {
         rate_limit_storage(self)
             .map_err(|mistake| ConfigError::of_mistake(mistake, "rate_limit_storage", Origin::Program))
+    }
+
+    /// Who is told of events over HTTP.
+    ///
+    /// # Errors
+    /// The first entry of `webhooks` that cannot be, and what to write instead.
+    pub fn webhooks(&self) -> Result<Vec<Webhook>, ConfigError> {
+        webhooks(self).map_err(|mistake| ConfigError::of_mistake(mistake, "webhooks", Origin::Program))
     }
 
     /// The files that TLS is served with; none: plain HTTP.

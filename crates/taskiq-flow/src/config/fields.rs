@@ -10,6 +10,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::Value;
+use taskiq_flow_engine::WebhookSpec;
 use taskiq_flow_security::jwt::JwtAlgorithm;
 use taskiq_flow_security::permission::{Permission, PermissionSet};
 use taskiq_flow_security::policy::Acl;
@@ -311,6 +312,11 @@ fields! {
         /// How many runs that have ended are kept, those that ended last, for `retention_days` at most; 0: any number. Not
         /// set: 10000 in `memory:`, any number in a file.
         retention_runs: Option<usize>;
+    }
+    "Webhooks" {
+        /// Who is told of events over HTTP, signed and at least once. See [webhooks](webhooks.md).
+        @with { |webhooks: impl IntoIterator<Item = WebhookSpec>| webhooks.into_iter().collect() }
+        webhooks: Vec<WebhookSpec> = Vec::new();
     }
     "Observation" {
         /// Whether metrics are served.

@@ -54,9 +54,11 @@ mod tests;
 mod types;
 mod url;
 mod value;
+mod webhooks;
 
 pub use ipnet::IpNet;
 pub use secrecy::SecretString;
+pub use taskiq_flow_engine::WebhookSpec;
 pub use taskiq_flow_security::jwt::JwtAlgorithm;
 pub use taskiq_flow_security::jwt::jwks::JwksUrl;
 pub use taskiq_flow_security::permission::{Permission, PermissionSet};

@@ -188,6 +188,11 @@ impl<Style> PipelineBuilder<Style> {
         self.field("compensate_on_cancel", true)
     }
 
+    /// The webhooks that are told of its events, by the names they have in the configuration.
+    pub fn on_event<S: Into<String>>(self, webhooks: impl IntoIterator<Item = S>) -> Self {
+        self.field("on_event", webhooks.into_iter().map(Into::into).collect::<Vec<String>>())
+    }
+
     /// When the pipeline runs by itself.
     pub fn schedule(mut self, schedule: ScheduleSpec) -> Self {
         let (name, when) = match schedule.timing {

@@ -42,6 +42,7 @@ pub(super) fn pipeline(tasks: Vec<Task>) -> Pipeline {
         concurrency: Vec::new(),
         timeout: None,
         compensate_on_cancel: false,
+        on_event: Vec::new(),
         schedules: Vec::new(),
         source: Value::Null,
     }

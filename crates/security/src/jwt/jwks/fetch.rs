@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use http::header::{ACCEPT, CACHE_CONTROL, HeaderMap};
-use taskiq_flow_outbound::{Reach, Url};
+use taskiq_flow_outbound::{Reach, Url, causes};
 
 use super::document::{JwksError, KeySet, read};
 use crate::jwt::key::JwtAlgorithm;
@@ -86,20 +86,6 @@ fn fresh_for(headers: &HeaderMap) -> Option<Duration> {
         }
     }
     found
-}
-
-/// An error with what caused it, without the address.
-fn causes(error: &reqwest::Error) -> String {
-    if error.is_timeout() {
-        return "it took too long".to_owned();
-    }
-    let mut text = Vec::new();
-    let mut next: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(error);
-    while let Some(cause) = next {
-        text.push(cause.to_string());
-        next = cause.source();
-    }
-    if text.is_empty() { "no cause is known".to_owned() } else { text.join(": ") }
 }
 
 #[cfg(test)]

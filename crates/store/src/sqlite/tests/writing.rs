@@ -229,6 +229,7 @@ async fn queries_follow_an_index() {
         "SELECT run FROM firings WHERE schedule = ?1 AND due = ?2",
         "SELECT place, replayed_by, document FROM dead_letters WHERE pipeline = ? AND place < ? ORDER BY place DESC LIMIT ?",
         "SELECT document FROM deliveries WHERE dead = 0 AND TRUE AND hook = ? ORDER BY next_at, id LIMIT ?",
+        "SELECT document FROM deliveries WHERE dead = 0 AND TRUE AND hook = ? AND (next_at, id) > (?, ?) ORDER BY next_at, id LIMIT ?",
         "SELECT document FROM deliveries WHERE dead = 1 AND TRUE AND hook = ? AND id < ? ORDER BY id DESC LIMIT ?",
         "SELECT task, count(*), sum(length(value)) FROM cache WHERE pipeline = ?1 GROUP BY task ORDER BY task",
         "DELETE FROM cache WHERE expires_at <= ?1",

@@ -59,13 +59,15 @@ fn the_default_file_is_read_only_where_it_is_and_no_other_is_named() {
 
 #[test]
 fn every_field_has_an_environment_variable_that_acts() {
-    let samples = |kind: &str, name: &str| match (name, kind) {
+    let samples = |kind: &str, name: &str| {
+        match (name, kind) {
         ("store_url", _) => "sqlite:x.db".to_owned(),
         ("rate_limit_storage", _) => "memory".to_owned(),
         ("broker_url", _) => "memory:".to_owned(),
         ("rate_limit_default" | "auth_failure_limit" | "audit_flood_limit", _) => "7/hour".to_owned(),
         ("rate_limits", _) => r#"{"get_dag": "7/hour"}"#.to_owned(),
         ("pipeline_quotas", _) => r#"{"p": {"concurrent_runs": 1}}"#.to_owned(),
+        ("webhooks", _) => r#"[{"name": "ops", "url": "https://a.example/x", "secret": "0123456789abcdef", "events": ["*"], "pipelines": []}]"#.to_owned(),
         ("resources", _) => r#"{"gpu": 1}"#.to_owned(),
         ("metrics_path", _) => "/m".to_owned(),
         ("log_level", _) => "debug".to_owned(),
@@ -84,6 +86,7 @@ fn every_field_has_an_environment_variable_that_acts() {
         (_, "number") => "7".to_owned(),
         (_, kind) if kind.contains('"') => kind.rsplit('"').nth(1).unwrap().to_owned(),
         _ => "some-text".to_owned(),
+    }
     };
     for field in fields() {
         let value = samples(&field.kind, field.name);

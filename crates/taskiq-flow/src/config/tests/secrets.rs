@@ -29,6 +29,9 @@ api_keys:
 jwt_issuer: [a, b]
 rate_limit_storage: |
   redis://user:C4n4ry@redis:6379
+webhooks:
+  - { name: ops, url: "https://a.example/C4n4ry", secret: C4n4ry-of-some-length, events: ["*"], pipelines: [],
+      headers: { X-Token: C4n4ry }, timeout: 5s }
 "#;
 
 const JSON: &str = r#"{"jwt_secret": "C4n4ry-secret", "port": 8000, "api_keys": {"C4n4ry-key": {"role": "viewer",
@@ -68,6 +71,27 @@ fn whatever_is_mistyped_in_a_file_no_message_shows_a_secret() {
 fn whatever_is_wrong_in_a_variable_no_message_shows_a_secret() {
     for (name, value) in [
         ("API_KEYS", r#"{"C4n4ry": 5}"#),
+        (
+            "WEBHOOKS",
+            r#"[{"name": "a", "url": "C4n4ry", "secret": "C4n4ry-of-some-length", "events": ["*"], "pipelines": []}]"#,
+        ),
+        (
+            "WEBHOOKS",
+            r#"[{"name": "a", "url": "http://C4n4ry.example", "secret": "C4n4ry-of-some-length", "events": ["*"], "pipelines": []}]"#,
+        ),
+        (
+            "WEBHOOKS",
+            r#"[{"name": "a", "url": "https://a.example/C4n4ry", "secret": "C4n4ry", "events": ["*"], "pipelines": []}]"#,
+        ),
+        (
+            "WEBHOOKS",
+            r#"[{"name": "a", "url": "https://a.example/C4n4ry", "secret": "C4n4ry-of-some-length", "events": [], "pipelines": []}]"#,
+        ),
+        (
+            "WEBHOOKS",
+            r#"[{"name": "a", "url": "https://a.example/", "secret": 5, "events": ["*"], "pipelines": [], "headers": {"X": "C4n4ry\n"}}]"#,
+        ),
+        ("WEBHOOKS", "C4n4ry"),
         ("API_KEYS", r#"{"C4n4ry": {"role": 5}}"#),
         ("API_KEYS", r#"{"C4n4ry": {"C4n": 5}}"#),
         ("API_KEYS", r#"{"C4n4ry with spaces": {"role": "a"}}"#),

@@ -31,7 +31,7 @@ fn the_defaults_are_those_of_the_contract() {
         "rate_limit_key": "both", "rate_limit_on_error": "local",
         "pipeline_quotas": {}, "max_queued_runs": 10000, "max_schedules_per_pipeline": 100,
         "max_cached_values": 100000,
-        "max_concurrent_attempts": 256, "resources": {}
+        "max_concurrent_attempts": 256, "resources": {}, "webhooks": []
     }"#,
     )
     .unwrap();
@@ -58,6 +58,7 @@ fn every_field_is_described_and_secrets_are_marked() {
         "rate_limit_storage",
         "store_url",
         "broker_url",
+        "webhooks",
     ];
     assert_eq!(secret, expected);
 }
@@ -389,4 +390,40 @@ fn raw_secrets_convert_into_the_builder() {
     let key: SecretString = "from-a-vault".into();
     let config = TaskiqFlowConfig::builder().api_keys([(key, ApiKey::new("a").id("vault"))]).build();
     assert_eq!(config.api_keys.len(), 1);
+}
+
+#[test]
+fn webhooks_are_checked_and_shown_without_secrets() {
+    let entry = |change: &str| {
+        let mut entry = serde_json::json!({
+            "name": "ops", "url": "https://hooks.example.com/T0/hunter2?k=hunter2", "secret": "hunter2-and-some-more",
+            "events": ["Pipeline*"], "pipelines": ["audio_*"], "headers": {"Authorization": "hunter2"}, "timeout": "5s",
+        });
+        let change: serde_json::Value = serde_json::from_str(change).unwrap();
+        entry.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        entry
+    };
+    let loaded = |entries: serde_json::Value| load_env(&[("TASKIQ_FLOW_WEBHOOKS", &entries.to_string())]);
+    let config = loaded(serde_json::json!([entry("{}")])).unwrap().config;
+    let shown = &config.redacted()["webhooks"];
+    let expected = serde_json::json!([{
+        "name": "ops", "url": "https://hooks.example.com/[REDACTED]", "secret": "[REDACTED]", "events": ["Pipeline*"],
+        "pipelines": ["audio_*"], "headers": {"Authorization": "[REDACTED]"}, "allow_internal": false, "timeout": "5s",
+    }]);
+    assert_eq!(*shown, expected);
+    assert!(!format!("{config:?} {:?}", config.webhooks().unwrap()).contains("hunter2"));
+    assert_eq!(config.webhooks().unwrap()[0].name(), "ops");
+    for (change, message) in [
+        (r#"{"url": "http://hooks.example.com/"}"#, "`url` of item 1 of `webhooks`: is plain HTTP"),
+        (r#"{"events": ["PipelineErorEvent"]}"#, "did you mean `PipelineErrorEvent`?"),
+        (r#"{"timeout": 5}"#, "`timeout` of item 1 of `webhooks` must be a duration such as 10s"),
+        (r#"{"pipeline": []}"#, "did you mean `pipelines`?"),
+    ] {
+        let error = loaded(serde_json::json!([entry(change)])).unwrap_err();
+        let text = error.render(false);
+        assert!(text.contains(message), "{text}");
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+    let twice = loaded(serde_json::json!([entry("{}"), entry("{}")])).unwrap_err().render(false);
+    assert!(twice.contains("`name` of item 2 of `webhooks` is \"ops\", as that of another entry"), "{twice}");
 }
