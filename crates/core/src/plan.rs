@@ -202,7 +202,7 @@ impl Plan {
             Style::Dataflow => "tasks",
             Style::Chained => "steps",
         };
-        self.pipeline.source.get(list)?.get(step as usize)
+        self.pipeline.source.get(list)?.get(self.steps.get(step as usize)?.task.entry)
     }
 
     /// The steps, by index.

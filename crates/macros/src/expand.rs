@@ -4,7 +4,7 @@ use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
-use syn::{Attribute, Error, Expr, ExprLit, ItemFn, Lit, Meta, Result, ReturnType};
+use syn::{Attribute, Error, Expr, ExprLit, ItemFn, Lit, Meta, Path, Result, ReturnType};
 
 use crate::options::Options;
 use crate::signature::{self, Parameter, Source};
@@ -17,6 +17,7 @@ pub(crate) fn task(options: TokenStream, function: TokenStream) -> Result<TokenS
     let parameters = signature::parameters(&function.sig)?;
     let info = info(&function, &options, &parameters);
     let invoke = invoke(&function, &parameters);
+    let compensation = options.compensate.as_ref().map(compensation);
 
     let ItemFn { attrs, vis, sig, block } = &function;
     let ident = &sig.ident;
@@ -44,6 +45,7 @@ pub(crate) fn task(options: TokenStream, function: TokenStream) -> Result<TokenS
         impl ::taskiq_flow::task::TaskDef for #ident {
             #info
             #invoke
+            #compensation
         }
     })
 }
@@ -96,6 +98,17 @@ fn info(function: &ItemFn, options: &Options, parameters: &[Parameter]) -> Token
             static INFO: ::taskiq_flow::task::TaskInfo =
                 ::taskiq_flow::task::TaskInfo::new(#name, &[#(#inputs),*], &[#(#outputs),*]) #(#settings)*;
             &INFO
+        }
+    }
+}
+
+fn compensation(undo: &Path) -> TokenStream {
+    let span = undo.span();
+    // The compiler marks what is no task.
+    let made = quote_spanned!(span=> ::std::sync::Arc::new(#undo));
+    quote! {
+        fn compensation(&self) -> ::std::option::Option<::std::sync::Arc<dyn ::taskiq_flow::task::TaskDef>> {
+            ::std::option::Option::Some(#made)
         }
     }
 }

@@ -4,11 +4,11 @@ use proc_macro2::{Span, TokenStream};
 use syn::parse::Parser;
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
-use syn::{Error, Expr, ExprArray, ExprLit, Lit, LitStr, Meta, Result, Token};
+use syn::{Error, Expr, ExprArray, ExprLit, Lit, LitStr, Meta, Path, Result, Token};
 
 use crate::duration::millis;
 
-const KNOWN: [&str; 15] = [
+const KNOWN: [&str; 16] = [
     "name",
     "output",
     "outputs",
@@ -24,6 +24,7 @@ const KNOWN: [&str; 15] = [
     "cache",
     "cache_version",
     "on_error",
+    "compensate",
 ];
 
 /// The most attempts of a task, as the loader of pipelines has it.
@@ -50,6 +51,7 @@ pub(crate) struct Options {
     pub(crate) cache: Option<u64>,
     pub(crate) cache_version: Option<LitStr>,
     pub(crate) on_error: Option<&'static str>,
+    pub(crate) compensate: Option<Path>,
 }
 
 impl Options {
@@ -115,6 +117,7 @@ impl Options {
             "timeout" => self.timeout = Some(duration(value, 1)?),
             "backoff" => self.backoff = Some(backoff(value)?),
             "jitter" => self.jitter = Some(flag(value)?),
+            "compensate" => self.compensate = Some(path(value)?),
             _ => self.on_error = Some(on_error(value)?),
         }
         Ok(())
@@ -216,6 +219,14 @@ fn flag(value: &Expr) -> Result<bool> {
     match literal(value) {
         Some(Lit::Bool(flag)) => Ok(flag.value),
         _ => Err(Error::new(value.span(), "expected `true` or `false`")),
+    }
+}
+
+fn path(value: &Expr) -> Result<Path> {
+    match value {
+        Expr::Path(path) if path.qself.is_none() => Ok(path.path.clone()),
+        Expr::Group(group) => path(&group.expr),
+        _ => Err(Error::new(value.span(), "expected the name of another task, without quotes")),
     }
 }
 

@@ -74,9 +74,11 @@ fn options_that_mean_nothing_are_refused_where_they_stand() {
         (
             "retry = 3",
             "unknown option; the options of a task are `name`, `output`, `outputs`, `retries`, `delay`, `backoff`, \
-             `jitter`, `max_delay`, `max_time`, `retry_on`, `not_on`, `timeout`, `cache`, `cache_version`, `on_error`",
+             `jitter`, `max_delay`, `max_time`, `retry_on`, `not_on`, `timeout`, `cache`, `cache_version`, `on_error`, `compensate`",
             "retry",
         ),
+        ("compensate = \"undo\"", "expected the name of another task, without quotes", "\"undo\""),
+        ("compensate = undo()", "expected the name of another task, without quotes", "undo()"),
         ("retries", "write `retries = ...`", "retries"),
         ("retries(3)", "write `retries = ...`", "retries(3)"),
         ("retries = 1, retries = 2", "`retries` stands here twice", "retries"),

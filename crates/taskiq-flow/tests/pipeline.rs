@@ -335,6 +335,47 @@ fn what_undoes_a_task_is_written_with_its_own_settings() {
     assert_eq!(registry.names(), ["fetch", "refund"]);
 }
 
+#[task(compensate = refund)]
+async fn charge(amount: i64) -> String {
+    amount.to_string()
+}
+
+#[test]
+fn a_task_brings_what_undoes_it() {
+    let registry = TaskRegistry::default();
+    let pipeline = Pipeline::dataflow("p")
+        .task(charge)
+        .task(TaskSpec::from(charge).named("other").compensate(expression("result")))
+        .task(map("amounts", charge).named("all"))
+        .build_with(&registry)
+        .unwrap();
+    let tasks = &pipeline.source["tasks"];
+    let undo = json!({"task": "refund", "retry": {"max_attempts": 2}, "timeout": "3s"});
+    same(&tasks[0]["compensate"], undo);
+    same(&tasks[1]["compensate"], json!({"expression": "result"}));
+    assert!(tasks[2].get("compensate").is_none(), "that of an item is not that of the whole");
+    assert_eq!(registry.names(), ["charge", "refund"]);
+    // Registered alone, it brings it too.
+    let registry = TaskRegistry::default();
+    taskiq_flow::task::TaskDef::register(charge, &registry);
+    assert_eq!(registry.names(), ["charge", "refund"]);
+}
+
+#[test]
+fn a_step_says_what_is_done_otherwise() {
+    let registry = TaskRegistry::default();
+    let pipeline = Pipeline::chain("c")
+        .call(TaskSpec::from(square).when("value > 1").otherwise(refund))
+        .call(expression("value").when("value > 1").or_pass())
+        .build_with(&registry)
+        .unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    let steps = &pipeline.source["steps"];
+    same(&steps[0]["otherwise"], json!({"task": "refund"}));
+    same(&steps[1]["otherwise"], json!("pass"));
+    assert_eq!(registry.names(), ["refund", "square"]);
+    assert_eq!(pipeline.tasks.len(), 6);
+}
+
 #[test]
 fn a_map_that_goes_on_is_written_with_its_rule() {
     let rows = map("xs", expression("item")).named("rows").on_item_error(OnItemError::Collect);

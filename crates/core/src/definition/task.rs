@@ -21,6 +21,10 @@ pub struct Task {
     pub after: Vec<String>,
     /// Of a step of the chained style: whether its value is dropped, and that of the step before it goes on.
     pub keep: bool,
+    /// Whether at least one of its optional inputs must be there; else it is skipped.
+    pub needs_any: bool,
+    /// The place of what it was made from in the list of the definition. Of a step with `otherwise`, several are made.
+    pub entry: usize,
     /// The names it makes. One name: its whole value. Several: it returns an object with these keys.
     pub outputs: Vec<String>,
     /// The step is skipped when this is not true of its inputs.
@@ -76,6 +80,8 @@ impl Task {
             inputs: Vec::new(),
             after: Vec::new(),
             keep: false,
+            needs_any: false,
+            entry: 0,
             when: None,
             timeout: None,
             total_timeout: None,

@@ -1,6 +1,8 @@
 //! Filters that are other than the engine's.
 
-use minijinja::value::{Rest, ValueOrKwargs};
+use std::collections::BTreeMap;
+
+use minijinja::value::{Rest, ValueKind, ValueOrKwargs};
 use minijinja::{Error, ErrorKind, State, Value};
 
 /// Percent-encodes everything but the unreserved characters of RFC 3986, section 2.3.
@@ -29,6 +31,50 @@ pub(super) fn format(
         ));
     }
     minijinja::filters::format(state, text, arguments)
+}
+
+/// The most combinations of a product: as many as one run may have items.
+const MAX_PRODUCT: usize = 100_000;
+
+/// Every combination of one item of each list, the last list's items changing first: of a list of lists as lists, of a
+/// mapping of lists as mappings with the same keys.
+pub(super) fn product(lists: &Value) -> Result<Value, Error> {
+    let wrong = |message: &str| Error::new(ErrorKind::InvalidOperation, message.to_owned());
+    let is_list = |value: &Value| matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable);
+    let named = lists.kind() == ValueKind::Map;
+    let expected = "`product` takes a list of lists, or a mapping of lists";
+    if !named && !is_list(lists) {
+        return Err(wrong(expected));
+    }
+    let (mut keys, mut items): (Vec<Value>, Vec<Vec<Value>>) = (Vec::new(), Vec::new());
+    let mut count = 1_usize;
+    for key in lists.try_iter()?.checked() {
+        let key = key?;
+        let list = if named { lists.get_item(&key)? } else { key.clone() };
+        if !is_list(&list) {
+            return Err(wrong(expected));
+        }
+        let list = list.try_iter()?.checked().take(MAX_PRODUCT + 1).collect::<Result<Vec<Value>, Error>>()?;
+        let too_many = || wrong(&format!("`product` makes more than {MAX_PRODUCT} combinations"));
+        count = count.checked_mul(list.len()).filter(|count| *count <= MAX_PRODUCT).ok_or_else(too_many)?;
+        keys.push(key);
+        items.push(list);
+    }
+    let combination = |place: usize| {
+        let mut rest = place;
+        let mut chosen: Vec<Value> = Vec::with_capacity(items.len());
+        for list in items.iter().rev() {
+            // Where a list is empty there is no place.
+            chosen.push(list[rest % list.len()].clone());
+            rest /= list.len();
+        }
+        chosen.reverse();
+        match named {
+            true => Value::from_object(keys.iter().cloned().zip(chosen).collect::<BTreeMap<Value, Value>>()),
+            false => Value::from(chosen),
+        }
+    };
+    Ok((0..count).map(combination).collect())
 }
 
 /// Whether a `%(key)` of the format text is not ASCII. `%%` is no place for a value.

@@ -15,7 +15,7 @@
 //! - Operators: `+ - * / // % **`, `~` (joins as text), `== != < <= > >=`, `in`, `not in`, `and or not`,
 //!   `a if c else b`, `x.key`, `x[0]`, `x[1:3]`, lists `[..]`, mappings `{'k': v}`.
 //! - Filters, `x | name`: `abs attr batch bool capitalize chain count d default dictsort first float format groupby
-//!   indent int items join last length lines list lower map max min reject rejectattr replace reverse round select
+//!   indent int items join last length lines list lower map max min product reject rejectattr replace reverse round select
 //!   selectattr slice sort split string sum title tojson trim unique upper urlencode zip`.
 //! - Tests, `x is name`: `boolean defined divisibleby endingwith even filter float in integer iterable lower mapping
 //!   none number odd sameas sequence startingwith string test undefined upper` and the comparisons.
@@ -88,6 +88,7 @@ static ENGINE: LazyLock<Environment<'static>> = LazyLock::new(|| {
     }
     engine.add_filter("urlencode", |text: &str| filters::percent_encode(text));
     engine.add_filter("format", filters::format);
+    engine.add_filter("product", filters::product);
     engine
 });
 
@@ -110,6 +111,14 @@ impl Expr {
         names.retain(|name| !scan::FUNCTIONS.contains(&name.as_str()));
         names.sort_unstable();
         Ok(Self(Arc::new(Compiled { source: source.to_owned(), names, expression })))
+    }
+
+    /// The expression that is true where this one is not.
+    ///
+    /// # Errors
+    /// It is beyond the limits that this one has just kept.
+    pub fn negated(&self) -> Result<Self, ExprError> {
+        Self::compile(&format!("not ({})", self.0.source))
     }
 
     /// The text it was compiled from.

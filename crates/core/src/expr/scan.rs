@@ -40,6 +40,7 @@ pub(super) const FILTERS: &[&str] = &[
     "map",
     "max",
     "min",
+    "product",
     "reject",
     "rejectattr",
     "replace",

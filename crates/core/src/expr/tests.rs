@@ -31,6 +31,14 @@ fn values_keep_their_json_types() {
         ("7 / 2", json!({}), json!(3.5)),
         ("7 // 2", json!({}), json!(3)),
         ("[value] * 4", json!({"value": 5}), json!([5, 5, 5, 5])),
+        ("[[1, 2], ['a', 'b']] | product", json!({}), json!([[1, "a"], [1, "b"], [2, "a"], [2, "b"]])),
+        (
+            "{'rate': rates, 'depth': range(2)} | product",
+            json!({"rates": [0.1, 0.2]}),
+            json!([{"depth": 0, "rate": 0.1}, {"depth": 0, "rate": 0.2}, {"depth": 1, "rate": 0.1}, {"depth": 1, "rate": 0.2}]),
+        ),
+        ("[[1, 2], []] | product", json!({}), json!([])),
+        ("[] | product", json!({}), json!([[]])),
         ("value | sum", json!({"value": [1, 2, 3]}), json!(6)),
         ("value | length", json!({"value": [1, 2, 3]}), json!(3)),
         ("a or b", json!({"a": null, "b": {"x": 1}}), json!({"x": 1})),
@@ -336,4 +344,24 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_product_is_of_lists_and_bounded() {
+    for (source, message) in [
+        ("5 | product", "takes a list of lists"),
+        ("'ab' | product", "takes a list of lists"),
+        ("[1, [2]] | product", "takes a list of lists"),
+        ("{'a': 'bc'} | product", "takes a list of lists"),
+        ("[range(400), range(400)] | product", "more than 100000 combinations"),
+        (
+            "[range(100), range(100), range(100), range(100), range(100)] | product",
+            "more than 100000 combinations",
+        ),
+    ] {
+        let error = refused(source, json!({}));
+        assert!(error.message.contains(message), "{source}: {error}");
+    }
+    let made = Expr::compile("[range(100), range(1000)] | product | length").unwrap();
+    assert_eq!(made.evaluate(&inputs(json!({}))).unwrap(), 100_000);
 }

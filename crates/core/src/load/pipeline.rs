@@ -156,7 +156,10 @@ impl Reader<'_> {
             return None;
         }
         if style == Style::Dataflow {
-            let tasks = nodes.iter().filter_map(|node| self.task(node)).map(Arc::new);
+            let tasks = nodes.iter().enumerate().filter_map(|(entry, node)| {
+                let task = self.task(node)?;
+                Some(Arc::new(Task { entry, ..task }))
+            });
             return Some((style, tasks.collect()));
         }
         if let Some(outputs) = fields.get("outputs") {

@@ -9,6 +9,7 @@ use crate::document::{Node, NodeValue};
 use crate::expr::Expr;
 use crate::time::format_duration;
 
+use super::chain::VALUE;
 use super::pipeline::ON_ERROR;
 use super::reader::{Fields, Reader};
 use super::scope::{KINDS, Scope};
@@ -27,6 +28,9 @@ const SHARED_FIELDS: &[&str] = &[
     "compensate",
     "with",
 ];
+
+/// What `otherwise` says to hand the value on.
+const PASS: &str = "pass";
 
 const WIRING_FIELDS: &[&str] = &["inputs", "optional_inputs", "after", "output", "outputs"];
 
@@ -60,11 +64,18 @@ impl Reader<'_> {
     }
 
     /// A step of the chained style that is given `inputs`.
-    pub(super) fn step(&mut self, node: &Node, default_name: String, inputs: Vec<Input>) -> Option<Task> {
+    /// What it does where its condition is not true, is put into `other`.
+    pub(super) fn step(
+        &mut self,
+        node: &Node,
+        default_name: String,
+        inputs: Vec<Input>,
+        other: &mut Option<Body>,
+    ) -> Option<Task> {
         let help = "write `- call: { expression: ... }`, or a kind such as `- map: ...`";
         let fields = self.mapping(node, "a step (a mapping)", help)?;
         // The wiring of tasks is refused below, with the reason.
-        let known = [SHARED_FIELDS, &["call", "keep"], KINDS, WIRING_FIELDS].concat();
+        let known = [SHARED_FIELDS, &["call", "keep", "otherwise"], KINDS, WIRING_FIELDS].concat();
         let name = match fields.get("name") {
             Some(name) => self.name(name),
             None => Some(default_name),
@@ -86,9 +97,45 @@ impl Reader<'_> {
         let keep = fields.get("keep").and_then(|keep| self.flag(keep)).unwrap_or_default();
         let mut task = Task::new(name?, kind?);
         self.shared(fields, &mut scope, &mut task);
+        *other =
+            fields.get("otherwise").and_then(|node| self.otherwise(node, fields, &what, keep, &mut scope));
+        if let Some(other) = other {
+            let constants = task.body.with.clone();
+            other.with = constants.into_iter().chain(std::mem::take(&mut other.with)).collect();
+        }
         task.inputs = inputs;
         task.keep = keep;
         Some(task)
+    }
+
+    /// What a step does where its condition is not true: `pass` hands the value on as it is.
+    fn otherwise(
+        &mut self,
+        node: &Node,
+        fields: Fields<'_>,
+        what: &str,
+        keep: bool,
+        scope: &mut Scope,
+    ) -> Option<Body> {
+        if fields.get("when").is_none() {
+            let help = "add `when:`, an expression over `value`";
+            self.wrong(node, format!("{what} has `otherwise` and no condition"), help);
+            return None;
+        }
+        if keep {
+            let help = "remove one of them: the value before goes on in any case";
+            self.wrong(node, format!("{what} drops its value, and says what becomes of it otherwise"), help);
+            return None;
+        }
+        if node.as_str() != Some(PASS) {
+            return self.body(node, &format!("the `otherwise` of {what}"), &[], scope);
+        }
+        if !scope.has(VALUE) {
+            let help = "only a step behind another one, or of a pipeline without `inputs`, is given one";
+            self.wrong(node, format!("{what} is given no `{VALUE}` that could pass"), help);
+            return None;
+        }
+        Expr::compile(VALUE).ok().map(|value| TaskKind::Expression(value).into())
     }
 
     /// Notes the names that `node`, an expression or template, reads although they are not in scope.

@@ -7,6 +7,7 @@ mod driver;
 mod inside;
 mod items;
 mod order;
+mod otherwise;
 mod properties;
 mod retries;
 mod reuse;

@@ -44,6 +44,8 @@ pub struct TaskSpec {
     rust: Vec<Arc<dyn TaskDef>>,
     /// The Rust tasks that undo it.
     undoing: Vec<Arc<dyn TaskDef>>,
+    /// The Rust tasks of what is done in its place.
+    others: Vec<Arc<dyn TaskDef>>,
 }
 
 #[derive(Debug, Clone)]
@@ -78,6 +80,7 @@ impl TaskSpec {
             defaults: Map::new(),
             rust: Vec::new(),
             undoing: Vec::new(),
+            others: Vec::new(),
         }
     }
 
@@ -201,12 +204,57 @@ impl TaskSpec {
     /// Its own `retry` and `timeout` count; other settings have no place there.
     pub fn compensate(mut self, undo: impl Into<Self>) -> Self {
         let undo = undo.into();
+        let fields = undo.to_undo();
+        self.undoing = undo.rust;
+        self.set("compensate", fields)
+    }
+
+    /// What a step does in place of this where its condition ([`TaskSpec::when`]) is not true, in the chained style.
+    pub fn otherwise(mut self, other: impl Into<Self>) -> Self {
+        let other = other.into();
         let mut fields = Map::new();
-        let defaults = undo.defaults.iter().filter(|(name, _)| matches!(name.as_str(), "retry" | "timeout"));
+        other.to_body(&mut fields);
+        self.others.extend(other.rust);
+        self.set("otherwise", Value::Object(fields))
+    }
+
+    /// Hands the value on as it is where the condition ([`TaskSpec::when`]) is not true, in the chained style.
+    pub fn or_pass(self) -> Self {
+        self.set("otherwise", "pass")
+    }
+
+    /// As what undoes another.
+    fn to_undo(&self) -> Value {
+        let mut fields = Map::new();
+        let defaults = self.defaults.iter().filter(|(name, _)| matches!(name.as_str(), "retry" | "timeout"));
         fields.extend(defaults.map(|(name, value)| (name.clone(), value.clone())));
-        undo.to_body(&mut fields);
-        self.undoing.extend(undo.rust);
-        self.set("compensate", Value::Object(fields))
+        self.to_body(&mut fields);
+        Value::Object(fields)
+    }
+
+    fn of(task: Arc<dyn TaskDef>) -> Self {
+        let info: &'static TaskInfo = task.info();
+        let mut spec = Self::new("task", info.name());
+        spec.defaults = info.settings();
+        let needs = info.inputs().iter().enumerate().map(|(place, input)| Need {
+            name: input.name(),
+            optional: input.is_optional(),
+            first: place == 0,
+        });
+        spec.needs = needs.collect();
+        if let Some(undo) = task.compensation() {
+            spec.defaults.insert("compensate".to_owned(), Self::of_undo(Arc::clone(&undo)).to_undo());
+            spec.undoing.push(undo);
+        }
+        spec.rust.push(task);
+        spec
+    }
+
+    /// A task that undoes another: nothing undoes it.
+    fn of_undo(task: Arc<dyn TaskDef>) -> Self {
+        let mut spec = Self::new("task", task.info().name());
+        spec.defaults = task.info().settings();
+        spec
     }
 
     /// The name under which a map, filter or reduce shows the item.
@@ -236,7 +284,7 @@ impl TaskSpec {
     }
 
     pub(super) fn rust_tasks(&self) -> impl Iterator<Item = &Arc<dyn TaskDef>> {
-        self.rust.iter().chain(&self.undoing)
+        self.rust.iter().chain(&self.undoing).chain(&self.others)
     }
 
     /// Takes over what the Rust tasks of a body need and are, but for the names that are bound around it.
@@ -252,7 +300,8 @@ impl TaskSpec {
         }
         self.rust.extend(body.rust.iter().cloned());
         if with_defaults {
-            let defaults = body.defaults.iter().filter(|(name, _)| *name != "description");
+            let of_the_whole = ["description", "compensate"];
+            let defaults = body.defaults.iter().filter(|(name, _)| !of_the_whole.contains(&name.as_str()));
             self.defaults.extend(defaults.map(|(name, value)| (name.clone(), value.clone())));
         }
         self
@@ -419,17 +468,7 @@ impl TaskSpec {
 
 impl<T: TaskDef> From<T> for TaskSpec {
     fn from(task: T) -> Self {
-        let info: &'static TaskInfo = task.info();
-        let mut spec = Self::new("task", info.name());
-        spec.defaults = info.settings();
-        let needs = info.inputs().iter().enumerate().map(|(place, input)| Need {
-            name: input.name(),
-            optional: input.is_optional(),
-            first: place == 0,
-        });
-        spec.needs = needs.collect();
-        spec.rust.push(Arc::new(task));
-        spec
+        Self::of(Arc::new(task))
     }
 }
 

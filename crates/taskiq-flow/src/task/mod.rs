@@ -86,6 +86,12 @@ pub trait TaskDef: fmt::Debug + Send + Sync + 'static {
     /// Carries out one attempt.
     fn invoke(&self, call: TaskCall) -> TaskFuture;
 
+    /// The task that undoes it, when its run fails after it was completed: it is given this one's inputs and, as `result`,
+    /// its value.
+    fn compensation(&self) -> Option<Arc<dyn TaskDef>> {
+        None
+    }
+
     /// Makes the task known under its name; one of the same name is replaced.
     fn register(self, registry: &TaskRegistry)
     where
@@ -97,5 +103,9 @@ pub trait TaskDef: fmt::Debug + Send + Sync + 'static {
 
 /// As [`TaskDef::register`], for a task behind a pointer.
 pub fn register(task: Arc<dyn TaskDef>, registry: &TaskRegistry) {
-    registry.register(task.info().name(), move |call| task.invoke(call));
+    // What undoes it is known with it, and not what would undo that: nothing undoes what undoes.
+    let undo = task.compensation();
+    for task in std::iter::once(task).chain(undo) {
+        registry.register(task.info().name(), move |call| task.invoke(call));
+    }
 }

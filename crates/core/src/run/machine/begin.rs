@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{Command, Turn, millis};
 use crate::definition::{TaskKind, WaitFor};
-use crate::plan::index;
+use crate::plan::{Wire, index};
 use crate::run::error::IllegalEvent;
 use crate::run::event::{CacheOutcome, Fact};
 use crate::run::status::RunStatus;
@@ -137,6 +137,19 @@ impl Turn<'_> {
         let before = step.after.iter().find(|before| !self.run.units[**before as usize].status.has_value());
         if let Some(before) = before {
             return Some(Ok(self.needs(*before)));
+        }
+        if step.task.needs_any
+            && let [first, rest @ ..] = &*step.wires
+        {
+            let missing = |wire: &Wire| {
+                let source = wire.source.step();
+                source.is_some_and(|source| !self.run.units[source as usize].status.has_value())
+            };
+            if missing(first) && rest.iter().all(missing) {
+                let sources = step.wires.iter().filter_map(|wire| wire.source.step());
+                let needs: Vec<_> = sources.map(|source| self.needs(source)).collect();
+                return Some(Ok(needs.join("; ")));
+            }
         }
         let when = step.task.when.as_ref()?;
         match when.is_true(&self.run.inputs(id)) {
