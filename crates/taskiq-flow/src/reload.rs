@@ -70,3 +70,27 @@ fn mistake(error: &ConfigError) -> FieldProblem {
         help: error.diagnostic().help_text().map(str::to_owned),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is shown of both is the same.
+    #[test]
+    fn another_secret_of_a_webhook_waits_for_a_restart() {
+        let sources = |secret: &str| {
+            let webhook = format!(
+                r#"[{{"name": "ops", "url": "https://a.example/x", "secret": "{secret}", "events": ["*"], "pipelines": []}}]"#
+            );
+            Sources::default().env([("TASKIQ_FLOW_WEBHOOKS", webhook.as_str())])
+        };
+        let running = sources("a secret of some length").load().unwrap().config;
+        for (secret, expected) in
+            [("a secret of some length", vec![]), ("another secret of it", vec!["webhooks"])]
+        {
+            let source = ConfigSource { sources: sources(secret), running: running.clone() };
+            let pending = source.read().unwrap_or_else(|mistakes| panic!("{mistakes:?}")).pending;
+            assert_eq!(pending, expected);
+        }
+    }
+}
