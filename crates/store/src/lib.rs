@@ -26,7 +26,7 @@ pub use records::{
     Append, Beside, CacheEntry, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryChange,
     DeliveryFilter, DeliveryStats, Fence, Firing, FiringFilter, FiringOutcome, Origin, PipelineRecord,
     Retention, RunFilter, RunRecord, RunRow, RunStatistics, RunSummary, RunWrite, ScheduleRecord,
-    SecurityChange, SecurityRecord, Snapshot, StepLog, Trigger, Written,
+    SecurityChange, SecurityRecord, StepLog, Trigger, Written,
 };
 #[cfg(feature = "sqlite")]
 pub use sqlite::{Checked, Compacted, Durability, SqliteFile, SqliteOptions, SqliteStore};
@@ -112,9 +112,6 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
         pipeline: &PipelineId,
         runs: usize,
     ) -> Result<Vec<(String, Vec<u64>)>, StoreError>;
-
-    /// The last snapshot of a run that a write brought along; none: it has to be rebuilt from its events alone.
-    async fn snapshot(&self, id: RunId) -> Result<Option<Snapshot>, StoreError>;
 
     /// Keeps a version of a definition. Earlier versions stay for the runs that follow them.
     ///

@@ -124,7 +124,6 @@ impl Shard {
                     dead_letters: letters(run, events),
                     cache: kept(driven, events, self.retention),
                     deliveries: deliveries.clone(),
-                    ..Beside::default()
                 },
             })));
         }

@@ -10,8 +10,8 @@ use taskiq_flow_core::time::Timestamp;
 use taskiq_flow_store::{
     CacheEntry, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryChange, DeliveryFilter,
     DeliveryStats, Fence, Firing, FiringFilter, MemoryStore, PipelineRecord, Retention, RunFilter, RunRecord,
-    RunRow, RunStatistics, RunWrite, ScheduleRecord, SecurityChange, SecurityRecord, Snapshot, StepLog,
-    Store, StoreError, WriteError, Written,
+    RunRow, RunStatistics, RunWrite, ScheduleRecord, SecurityChange, SecurityRecord, StepLog, Store,
+    StoreError, WriteError, Written,
 };
 use tokio::sync::Mutex;
 use uuid::Uuid;
@@ -153,10 +153,6 @@ impl Store for FaultyStore {
         runs: usize,
     ) -> Result<Vec<(String, Vec<u64>)>, StoreError> {
         self.inner.durations(pipeline, runs).await
-    }
-
-    async fn snapshot(&self, id: RunId) -> Result<Option<Snapshot>, StoreError> {
-        self.inner.snapshot(id).await
     }
 
     async fn put_pipeline(&self, record: PipelineRecord) -> Result<(), StoreError> {

@@ -1,9 +1,9 @@
-//! What is kept beside runs: firings, dead letters, cached values, deliveries, snapshots.
+//! What is kept beside runs: firings, dead letters, cached values, deliveries.
 
 use super::*;
 use crate::{
     CacheEntry, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryChange, DeliveryFilter,
-    DeliveryStats, Firing, FiringFilter, FiringOutcome, Snapshot,
+    DeliveryStats, Firing, FiringFilter, FiringOutcome,
 };
 
 pub(super) async fn check<S: Subject>(subject: &S) {
@@ -12,7 +12,6 @@ pub(super) async fn check<S: Subject>(subject: &S) {
     dead_letters_come_with_their_events(subject).await;
     a_dead_letter_is_replayed_once(&subject.empty().await).await;
     cached_values(subject).await;
-    snapshots(subject).await;
     deliveries(subject).await;
     deliveries_given_up_are_bounded(&subject.empty().await).await;
     what_is_refused_leaves_nothing_beside(&subject.empty().await).await;
@@ -333,29 +332,6 @@ async fn cached_values<S: Subject>(subject: &S) {
     assert!(store.cached(b"", at(1)).await.unwrap().is_some(), "that of another pipeline");
 }
 
-async fn snapshots<S: Subject>(subject: &S) {
-    let store = subject.empty().await;
-    let run = record("p", 0);
-    let id = run.run_id;
-    let fence = created(&store, run, Uuid::now_v7()).await;
-    assert!(store.snapshot(id).await.unwrap().is_none());
-    let with = |seqs: std::ops::RangeInclusive<u64>, body: &[u8]| {
-        let beside = Beside { snapshot: Some(body.into()), ..Beside::default() };
-        Append { beside, ..append(id, fence, seqs) }
-    };
-    appended(&store, with(1..=5, b"five")).await;
-    appended(&store, append(id, fence, [6])).await;
-    assert_eq!(store.snapshot(id).await.unwrap(), Some(Snapshot { seq: 5, body: b"five"[..].into() }));
-    let refusal = Append { fence: Fence { token: 9, ..fence }, ..with(7..=7, b"no") };
-    assert_eq!(refused(&store, refusal).await, WriteError::Fenced { run_id: id });
-    appended(&store, Append { summary: summary(RunStatus::Completed), ..with(7..=8, &[0, 255]) }).await;
-    let store = subject.restart(store).await;
-    assert_eq!(store.snapshot(id).await.unwrap(), Some(Snapshot { seq: 8, body: [0, 255].into() }));
-    assert!(store.snapshot(RunId::new()).await.unwrap().is_none());
-    assert_eq!(store.prune(Retention::before(at(100)), 9).await.unwrap(), 1);
-    assert!(store.snapshot(id).await.unwrap().is_none(), "it goes with its run");
-}
-
 fn delivery(hook: &str, next_at: i64) -> Delivery {
     Delivery {
         id: Uuid::now_v7(),
@@ -471,7 +447,6 @@ async fn what_is_refused_leaves_nothing_beside(store: &impl Store) {
         dead_letters: vec![letter(id, "p", 1)],
         cache: vec![entry("k", "p", "t", None)],
         deliveries: vec![delivery("x", 1)],
-        snapshot: Some([1].into()),
     };
     assert!(!beside.is_empty() && Beside::default().is_empty());
     let gap = Append { beside: beside.clone(), ..append(id, fence, [2]) };
@@ -481,10 +456,8 @@ async fn what_is_refused_leaves_nothing_beside(store: &impl Store) {
     assert!(
         store.deliveries(DeliveryFilter { limit: 9, ..DeliveryFilter::default() }).await.unwrap().is_empty()
     );
-    assert!(store.snapshot(id).await.unwrap().is_none());
     appended(store, Append { beside, ..append(id, fence, [1]) }).await;
     assert!(store.dead_letter(id, 1).await.unwrap().is_some());
-    assert!(store.snapshot(id).await.unwrap().is_some());
 
     // A run that was there already does not make a firing be noted.
     let again = store.run(id).await.unwrap().unwrap();

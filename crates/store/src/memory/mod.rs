@@ -30,7 +30,7 @@ use crate::error::{StoreError, WriteError};
 use crate::records::{
     Append, CacheEntry, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryChange, DeliveryFilter,
     DeliveryStats, Fence, Firing, FiringFilter, PipelineRecord, Retention, RunFilter, RunRecord, RunRow,
-    RunStatistics, RunWrite, ScheduleRecord, SecurityChange, SecurityRecord, Snapshot, StepLog, Written,
+    RunStatistics, RunWrite, ScheduleRecord, SecurityChange, SecurityRecord, StepLog, Written,
 };
 use crate::rules::{keep_duration, newest_durations};
 
@@ -270,10 +270,6 @@ impl Store for MemoryStore {
         let of_all = self.durations.lock();
         let of_pipeline = of_all.get(pipeline).into_iter().flatten();
         Ok(of_pipeline.map(|(task, kept)| (task.to_string(), newest_durations(kept, runs))).collect())
-    }
-
-    async fn snapshot(&self, id: RunId) -> Result<Option<Snapshot>, StoreError> {
-        Ok(self.of_run(id, |kept| kept.snapshot.clone()).flatten())
     }
 
     async fn put_pipeline(&self, record: PipelineRecord) -> Result<(), StoreError> {

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::statistics::Counted;
 use crate::error::WriteError;
-use crate::records::{Append, Beside, Fence, RunFilter, RunRecord, RunRow, RunSummary, Snapshot, StepLog};
+use crate::records::{Append, Beside, Fence, RunFilter, RunRecord, RunRow, RunSummary, StepLog};
 use crate::rules::{FIRST_TOKEN, Span, check_fence, follow, id_range};
 
 /// Some of the runs, with all that belongs to each alone.
@@ -32,7 +32,6 @@ pub(super) struct Kept {
     /// What the writes brought, one after another.
     events: Vec<Arc<[Event]>>,
     pub(super) logs: Vec<StepLog>,
-    pub(super) snapshot: Option<Snapshot>,
 }
 
 /// What a write brings that is not of its run alone.
@@ -63,12 +62,12 @@ impl Part {
         }
         let fence = Fence { owner, token: FIRST_TOKEN };
         let (events, logs) = (Vec::new(), Vec::new());
-        self.runs.insert(id, Kept { record, fence, held: true, events, logs, snapshot: None });
+        self.runs.insert(id, Kept { record, fence, held: true, events, logs });
         fence
     }
 
     pub(super) fn append(&mut self, append: Append) -> Result<Rest, WriteError> {
-        let Append { run_id, fence, events, logs, summary, durations: _, mut beside } = append;
+        let Append { run_id, fence, events, logs, summary, durations: _, beside } = append;
         let kept = self.runs.get_mut(&run_id).ok_or(WriteError::NotFound { run_id })?;
         if !kept.held {
             return Err(WriteError::Fenced { run_id });
@@ -79,9 +78,6 @@ impl Part {
             kept.events.push(events);
         }
         kept.logs.extend(logs);
-        if let Some(body) = beside.snapshot.take() {
-            kept.snapshot = Some(Snapshot { seq: kept.record.last_seq, body });
-        }
         let ended = (ended_at(&kept.record.summary), ended_at(&summary));
         kept.record.summary = summary;
         match ended {

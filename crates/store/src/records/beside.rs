@@ -17,25 +17,14 @@ pub struct Beside {
     pub cache: Vec<CacheEntry>,
     /// What is to be told to others.
     pub deliveries: Vec<Delivery>,
-    /// The state of the run after these events, in a form that its writer reads back. It replaces the earlier one.
-    pub snapshot: Option<Arc<[u8]>>,
 }
 
 impl Beside {
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
-        let Self { dead_letters, cache, deliveries, snapshot } = self;
-        dead_letters.is_empty() && cache.is_empty() && deliveries.is_empty() && snapshot.is_none()
+        let Self { dead_letters, cache, deliveries } = self;
+        dead_letters.is_empty() && cache.is_empty() && deliveries.is_empty()
     }
-}
-
-/// The state of a run after one of its events.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Snapshot {
-    /// The number of that event.
-    pub seq: u64,
-    /// What the writer wrote.
-    pub body: Arc<[u8]>,
 }
 
 /// One time of a schedule, and what came of it.

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 pub use beside::{
     Beside, CacheEntry, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryChange, DeliveryFilter,
-    DeliveryStats, Firing, FiringFilter, FiringOutcome, Snapshot,
+    DeliveryStats, Firing, FiringFilter, FiringOutcome,
 };
 
 /// One version of a pipeline's definition.

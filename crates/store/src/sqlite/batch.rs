@@ -239,7 +239,7 @@ impl<'a> Batch<'a> {
         }
         let pipeline = head.pipeline.clone();
         if let Some(beside) = &more.beside {
-            self.keep_beside(run_id, &pipeline, last_seq, beside)?;
+            self.keep_beside(run_id, &pipeline, beside)?;
         }
         if !more.durations.is_empty() {
             self.measure(pipeline, &more.durations)?;

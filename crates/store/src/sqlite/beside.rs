@@ -1,4 +1,4 @@
-//! What is kept beside runs: firings, dead letters, cached values, deliveries, snapshots.
+//! What is kept beside runs: firings, dead letters, cached values, deliveries.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::fault::Fault;
 use crate::error::WriteError;
 use crate::records::{
     Beside, CacheEntry, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryFilter, DeliveryStats,
-    Firing, FiringFilter, Snapshot,
+    Firing, FiringFilter,
 };
 use crate::rules::{KEPT_DEAD, KEPT_FIRINGS};
 
@@ -24,7 +24,6 @@ pub(super) struct PreparedBeside {
     dead_letters: Vec<(u32, Vec<u8>)>,
     cache: Vec<(CacheEntry, Vec<u8>)>,
     deliveries: Vec<PreparedDelivery>,
-    snapshot: Option<Arc<[u8]>>,
 }
 
 /// A firing, ready to be written.
@@ -42,8 +41,8 @@ pub(super) struct PreparedDelivery {
 
 impl PreparedBeside {
     pub(super) fn new(run_id: RunId, beside: Beside) -> Result<Result<Self, WriteError>, Fault> {
-        let Beside { dead_letters, cache, deliveries, snapshot } = beside;
-        let mut prepared = Self { snapshot, ..Self::default() };
+        let Beside { dead_letters, cache, deliveries } = beside;
+        let mut prepared = Self::default();
         let sized = |json: Vec<u8>| codec::check_size(run_id, &json).map(|()| json);
         for letter in dead_letters {
             match sized(to_json(&letter)?) {
@@ -81,10 +80,9 @@ impl Batch<'_> {
         &self,
         run_id: RunId,
         pipeline: &PipelineId,
-        last_seq: u64,
         beside: &PreparedBeside,
     ) -> Result<(), Fault> {
-        let PreparedBeside { dead_letters, cache, deliveries, snapshot } = beside;
+        let PreparedBeside { dead_letters, cache, deliveries } = beside;
         for (step_run, document) in dead_letters {
             let mut put = self.connection.prepare_cached(
                 "INSERT OR REPLACE INTO dead_letters (run, step_run, pipeline, document) VALUES (?1, ?2, ?3, ?4)",
@@ -107,12 +105,6 @@ impl Batch<'_> {
         }
         for delivery in deliveries {
             self.put_delivery(delivery)?;
-        }
-        if let Some(body) = snapshot {
-            let mut put = self
-                .connection
-                .prepare_cached("INSERT OR REPLACE INTO snapshots (run, seq, body) VALUES (?1, ?2, ?3)")?;
-            put.execute(params![run_id.as_bytes(), integer(last_seq), &body[..]])?;
         }
         Ok(())
     }
@@ -400,12 +392,3 @@ const DELIVERY_COUNTS: [&str; 2] = [
     "SELECT hook, count(*) FROM deliveries INDEXED BY deliveries_waiting WHERE dead = 0 GROUP BY hook",
     "SELECT hook, count(*) FROM deliveries INDEXED BY deliveries_dead WHERE dead = 1 GROUP BY hook",
 ];
-
-/// The last snapshot of a run.
-pub(super) fn snapshot(connection: &Connection, run: RunId) -> Result<Option<Snapshot>, Fault> {
-    let mut select = connection.prepare_cached("SELECT seq, body FROM snapshots WHERE run = ?1")?;
-    let found = select.query_row([run.as_bytes()], |row| {
-        Ok(Snapshot { seq: natural(row.get(0)?), body: row.get::<_, Vec<u8>>(1)?.into() })
-    });
-    Ok(found.optional()?)
-}

@@ -47,7 +47,7 @@ use crate::error::{BackupError, StoreError, WriteError};
 use crate::records::{
     CacheEntry, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryChange, DeliveryFilter,
     DeliveryStats, Fence, Firing, FiringFilter, PipelineRecord, Retention, RunFilter, RunRecord, RunRow,
-    RunStatistics, RunWrite, ScheduleRecord, SecurityChange, SecurityRecord, Snapshot, StepLog, Written,
+    RunStatistics, RunWrite, ScheduleRecord, SecurityChange, SecurityRecord, StepLog, Written,
 };
 use crate::rules::newest_durations;
 
@@ -243,10 +243,6 @@ impl Store for SqliteStore {
         // The writer has what it did not write yet.
         let all = self.writer.carry_out(move |batch| batch.durations(&pipeline)).await?;
         Ok(all.into_iter().map(|(task, kept)| (task, newest_durations(&kept, runs))).collect())
-    }
-
-    async fn snapshot(&self, id: RunId) -> Result<Option<Snapshot>, StoreError> {
-        self.readers.read(move |connection| beside::snapshot(connection, id)).await
     }
 
     async fn put_pipeline(&self, record: PipelineRecord) -> Result<(), StoreError> {

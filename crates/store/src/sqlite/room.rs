@@ -69,7 +69,6 @@ impl Batch<'_> {
             "DELETE FROM logs WHERE run = ?1",
             "DELETE FROM run_inputs WHERE run = ?1",
             "DELETE FROM dead_letters WHERE run = ?1",
-            "DELETE FROM snapshots WHERE run = ?1",
             "DELETE FROM runs WHERE id = ?1",
         ] {
             let mut delete = self.connection.prepare_cached(sql)?;
