@@ -50,9 +50,9 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     /// Takes over unfinished runs that nobody holds, oldest first, at most `limit`, and gives each a new fence. The lease of
     /// `owner` on all that it holds lasts until `until` from then on.
     ///
-    /// Other owners whose lease has run out at `now` lose it: nobody holds what they held. An owner that has never claimed
-    /// has no lease that could run out. A store that one process has for itself voids all leases when it is opened. After
-    /// return, writes under the old fences are refused.
+    /// Other owners whose lease has run out at `now` lose it, and nobody holds what they held. Who has no lease, or lost it
+    /// and has not noticed, may create runs, and holds them until somebody else claims. A store that one process has for
+    /// itself voids all leases when it is opened. After return, writes under the old fences are refused.
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot be reached; nothing has been taken over then.

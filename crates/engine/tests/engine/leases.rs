@@ -137,10 +137,13 @@ async fn a_process_that_was_taken_for_dead_begins_anew() {
     tokio::time::sleep(LEASE).await;
     // As if it had been asleep: nothing tells it so.
     shared.void_leases();
+    let late = only.fixture.submit("p", json!({})).await;
     tokio::time::sleep(LEASE).await;
-    let view = only.fixture.engine.run(run_id).await.unwrap();
-    assert_eq!((view.status, view.steps[0].state.attempt), (RunStatus::Running, 2));
-    assert_eq!(only.busy.load(Ordering::SeqCst), 1, "the first attempt was stopped");
+    for run_id in [run_id, late] {
+        let view = only.fixture.engine.run(run_id).await.unwrap();
+        assert_eq!((view.status, view.steps[0].state.attempt), (RunStatus::Running, 2));
+    }
+    assert_eq!(only.busy.load(Ordering::SeqCst), 2, "the first attempts were stopped");
 }
 
 #[tokio::test(start_paused = true)]

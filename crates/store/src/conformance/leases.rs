@@ -122,6 +122,13 @@ async fn leases_run_out(store: &impl Store) {
     assert_eq!(claimed(&again), ids, "both leases had run out");
     assert_eq!(refused(store, append(ids[0], runs[0].1, [3])).await, WriteError::Fenced { run_id: ids[0] });
     appended(store, append(ids[0], again[0].1, [3])).await;
+    // Whoever lost its lease and has not noticed does not hold for ever what it creates.
+    let run = record("p", 0);
+    let id = run.run_id;
+    let fence = created(store, run, second).await;
+    appended(store, append(id, fence, [1])).await;
+    assert_eq!(claimed(&store.claim(first, at(300), at(400), 9).await.unwrap()), [id]);
+    assert_eq!(refused(store, append(id, fence, [2])).await, WriteError::Fenced { run_id: id });
 }
 
 /// A lease that is renewed lasts; an owner does not lose its own by claiming late, and everybody does when the store is

@@ -199,10 +199,8 @@ impl Store for MemoryStore {
         until: Timestamp,
         limit: usize,
     ) -> Result<Vec<(RunRecord, Fence)>, StoreError> {
-        let expired = self.shared()?.take_lease(owner, now, until);
-        if !expired.is_empty() {
-            self.void_leases_of(|owner| expired.contains(&owner));
-        }
+        let holders = self.shared()?.take_lease(owner, now, until);
+        self.void_leases_of(|owner| !holders.contains(&owner));
         let mut free: Vec<RunId> = self.parts.iter().flat_map(|part| part.lock().free(limit)).collect();
         free.sort_unstable();
         free.truncate(limit);

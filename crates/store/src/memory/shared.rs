@@ -118,12 +118,11 @@ impl Shared {
         ended.drain(..count).map(|(_, id)| id).collect()
     }
 
-    /// Gives an owner a lease. The owners whose leases have run out, and are gone with this.
+    /// Gives an owner a lease; those that have run out are gone with this. Who has one now.
     pub(super) fn take_lease(&mut self, owner: Uuid, now: Timestamp, until: Timestamp) -> Vec<Uuid> {
-        let expired = self.leases.extract_if(|other, until| *other != owner && *until <= now);
-        let expired = expired.map(|(other, _)| other).collect();
+        self.leases.retain(|_, lasts_until| *lasts_until > now);
         self.leases.insert(owner, until);
-        expired
+        self.leases.keys().copied().collect()
     }
 
     /// Forgets a run that has been taken away, and was off the list of those that have ended.

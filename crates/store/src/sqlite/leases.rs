@@ -46,20 +46,16 @@ impl Batch<'_> {
         Ok(claimed)
     }
 
-    /// Frees what is held by others whose lease has run out.
+    /// Frees what is held by others whose lease has run out, or who have none.
     fn void_expired(&mut self, owner: Uuid, now: Timestamp) -> Result<(), Fault> {
-        let mut expired = self
-            .connection
-            .prepare_cached("DELETE FROM owners WHERE lease_until <= ?1 AND owner <> ?2 RETURNING owner")?;
-        let gone = expired.query_map(params![now.as_millis(), owner.as_bytes()], |row| row.get(0))?;
-        let gone = gone.collect::<Result<Vec<[u8; 16]>, _>>()?;
+        self.connection
+            .prepare_cached("DELETE FROM owners WHERE lease_until <= ?1 AND owner <> ?2")?
+            .execute(params![now.as_millis(), owner.as_bytes()])?;
         let mut free = self.connection.prepare_cached(
-            "UPDATE runs INDEXED BY runs_live SET owner = NULL WHERE status < 3 AND owner = ?1",
+            "UPDATE runs INDEXED BY runs_live SET owner = NULL
+             WHERE status < 3 AND owner <> ?1 AND owner NOT IN (SELECT owner FROM owners)",
         )?;
-        for owner in &gone {
-            free.execute([owner])?;
-        }
-        if !gone.is_empty() {
+        if free.execute([owner.as_bytes()])? > 0 {
             // They say under which fences runs were held.
             self.forget_heads();
         }
