@@ -153,6 +153,7 @@ fn events(number: usize) -> Vec<Event> {
             wait_ms: 0,
             items: None,
             cache: None,
+            chunk: None,
         });
         let result = Arc::new(json!(number));
         facts.push(Fact::StepComplete {

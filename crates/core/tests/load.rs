@@ -1,6 +1,7 @@
 //! Pipelines out of files: the examples, what each kind becomes, and that a stored definition is the same again.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a test")]
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use taskiq_flow_core::definition::{
-    Argument, HttpMethod, HttpResponse, Input, OnError, OnFull, Pipeline, Style, TaskKind, Timing, WaitFor,
+    Argument, Chunk, HttpMethod, HttpResponse, Input, OnError, OnFull, Pipeline, Style, TaskKind, Timing,
+    WaitFor,
 };
 use taskiq_flow_core::document::{Document, Format};
 use taskiq_flow_core::load::{MAX_TASKS, load_json, load_text};
@@ -396,4 +398,19 @@ tasks:
         "id: c\nsteps: [ { call: { expression: value, with: { k: 1 } }, cache: { key: '[value, k]' } } ]\n",
     );
     assert!(chained.tasks[0].cache.is_some());
+}
+
+#[test]
+fn items_may_come_in_chunks() {
+    let pipeline = load(
+        "id: p\ntasks:\n  - { name: a, map: { over: xs, as: x, chunk: 100, command: [f] } }\n  \
+         - { name: b, filter: { over: xs, as: x, chunk: auto, expression: x } }\n  \
+         - { name: c, reduce: { over: xs, as: x, initial: 0, chunk: 7, expression: acc + x } }\n",
+    );
+    let TaskKind::Map(map) = &pipeline.tasks[0].body.kind else { panic!("{pipeline:?}") };
+    let TaskKind::Filter(filter) = &pipeline.tasks[1].body.kind else { panic!("{pipeline:?}") };
+    let TaskKind::Reduce(reduce) = &pipeline.tasks[2].body.kind else { panic!("{pipeline:?}") };
+    assert_eq!((map.chunk.map(|chunk| chunk.size(5, None)), filter.chunk), (Some(100), Some(Chunk::Auto)));
+    assert_eq!(reduce.chunk.map(NonZeroU32::get), Some(7));
+    assert_eq!(shown(&load_json(pipeline.source.clone()).unwrap()[0]), shown(&pipeline));
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use taskiq_flow_core::by_run::part_of;
 use taskiq_flow_core::id::RunId;
 use taskiq_flow_core::plan::Plan;
-use taskiq_flow_core::run::{Input, ItemFilter, ItemPage, Outcome, Run, RunView};
+use taskiq_flow_core::run::{Failure, Input, ItemFilter, ItemPage, Outcome, Run, RunView, Work};
 use taskiq_flow_store::{Fence, Firing, RunRecord};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
@@ -17,6 +17,7 @@ use uuid::Uuid;
 use crate::admission::{Candidate, Limit, Place};
 use crate::cache::Looked;
 use crate::error::{ControlError, SubmitError};
+use crate::exec::Execution;
 use crate::open::OpenRun;
 use crate::submission::Submitted;
 
@@ -49,6 +50,8 @@ pub(crate) enum Message {
     Looked(Vec<Looked>),
     /// An attempt has ended.
     Finished(Finished),
+    /// An attempt that carried out several items has ended.
+    ChunkFinished { run_id: RunId, ended: Vec<Finished> },
     /// Show the run when it has ended. The answer is none when the shard does not have it, or not any more.
     Wait { run_id: RunId, reply: Waiter },
     /// Show the run. The answer is none when the shard does not have it.
@@ -110,6 +113,41 @@ pub(crate) struct Finished {
     pub(crate) outcome: Outcome,
     pub(crate) duration: Duration,
     pub(crate) log: Option<String>,
+}
+
+impl Message {
+    /// An attempt that was not carried out has failed, with all that it has.
+    pub(crate) fn of_failed(work: &Work, failure: &Failure) -> Self {
+        let finished = |step_run, attempt, step: &Arc<str>| Finished {
+            run_id: work.run_id,
+            step_run,
+            attempt,
+            step: Arc::clone(step),
+            outcome: Outcome::Failed(failure.clone()),
+            duration: Duration::ZERO,
+            log: None,
+        };
+        let first = finished(work.step_run, work.attempt, &work.step);
+        let Some(chunk) = &work.chunk else { return Self::Finished(first) };
+        let rest = chunk.items.iter().map(|item| finished(item.step_run, item.attempt, &item.step));
+        Self::ChunkFinished { run_id: work.run_id, ended: std::iter::once(first).chain(rest).collect() }
+    }
+}
+
+impl Finished {
+    /// The end of the attempt at hand.
+    pub(crate) fn of(work: &Work, execution: Execution, duration: Duration) -> Self {
+        let Execution { outcome, log } = execution;
+        Self {
+            run_id: work.run_id,
+            step_run: work.step_run,
+            attempt: work.attempt,
+            step: Arc::clone(&work.step),
+            outcome,
+            duration,
+            log,
+        }
+    }
 }
 
 /// The inboxes of all shards.

@@ -59,6 +59,8 @@ struct Ended {
     work: Box<Work>,
     execution: Execution,
     duration: Duration,
+    /// The items that it carried out before the last one.
+    before: Vec<Finished>,
 }
 
 /// Starts taking attempts from the broker: in as many loops as there are processors, each of which takes one attempt
@@ -228,21 +230,26 @@ impl Worker {
     }
 
     async fn report(&self, ended: Ended) {
-        let Ended { work, execution: Execution { outcome, log }, duration } = ended;
-        self.took.record(&work.body().kind, &outcome, duration);
-        work.plan_body.note_duration(duration);
-        let finished = Finished {
-            run_id: work.run_id,
-            step_run: work.step_run,
-            attempt: work.attempt,
-            step: work.step,
-            outcome,
-            duration,
-            log,
+        let Ended { work, execution, duration, mut before } = ended;
+        let run_id = work.run_id;
+        let kind = &work.body().kind;
+        let took = |outcome: &Outcome, duration: Duration| {
+            self.took.record(kind, outcome, duration);
+            work.plan_body.note_duration(duration);
+        };
+        before.iter().for_each(|item| took(&item.outcome, item.duration));
+        took(&execution.outcome, duration);
+        let last = Finished::of(&work, execution, duration);
+        let message = match before.is_empty() && work.chunk.is_none() {
+            true => Message::Finished(last),
+            false => {
+                before.push(last);
+                Message::ChunkFinished { run_id, ended: before }
+            }
         };
         // Without an engine, or with one that has stopped, the attempt is made again after the next start.
         if let Some(inner) = self.engine.upgrade() {
-            let _ = inner.shards.send(work.run_id, Message::Finished(finished)).await;
+            let _ = inner.shards.send(run_id, message).await;
         }
     }
 }
@@ -251,6 +258,9 @@ impl Worker {
 /// long, and a Rust task of which it is known. Only then may the loop carry it out itself: a task that never lets go of
 /// its thread would hold up the loop, and with it a shard that the loop has just woken.
 fn ends_at_once(work: &Work) -> bool {
+    if work.chunk.is_some() || work.fold.is_some() {
+        return false;
+    }
     match &work.body().kind {
         TaskKind::Expression(_) => work.plan_body.is_quick().unwrap_or(true),
         TaskKind::Task(_) => work.timeout().is_none() && work.plan_body.is_quick().unwrap_or(false),
@@ -258,11 +268,34 @@ fn ends_at_once(work: &Work) -> bool {
     }
 }
 
-/// Carries out an attempt, bounds it in time, and turns a panic into a failure.
+/// Carries out an attempt, with all the items that it has.
 async fn carry_out(executors: Arc<Executors>, mut work: Box<Work>) -> Ended {
+    let (mut execution, mut duration) = carry_out_one(&executors, &mut work).await;
+    let mut before = Vec::new();
+    while work.chunk.is_some() {
+        let at_hand = (work.step_run, work.attempt, Arc::clone(&work.step));
+        let failure = match &execution.outcome {
+            Outcome::Completed(_) => None,
+            Outcome::Failed(failure) => Some(failure),
+        };
+        if !work.next_item(failure) {
+            break;
+        }
+        let (step_run, attempt, step) = at_hand;
+        let Execution { outcome, log } = execution;
+        before.push(Finished { run_id: work.run_id, step_run, attempt, step, outcome, duration, log });
+        (execution, duration) = carry_out_one(&executors, &mut work).await;
+        // Items that wait for nothing are not to keep others from their turn.
+        tokio::task::consume_budget().await;
+    }
+    Ended { work, execution, duration, before }
+}
+
+/// Carries out one item, bounds it in time, and turns a panic into a failure.
+async fn carry_out_one(executors: &Executors, work: &mut Work) -> (Execution, Duration) {
     let started = Instant::now();
     let limit = work.timeout();
-    let execution = AssertUnwindSafe(executors.execute(&mut work)).catch_unwind();
+    let execution = AssertUnwindSafe(executors.execute(work)).catch_unwind();
     let execution = match limit {
         None => Ok(execution.await),
         Some(limit) => tokio::time::timeout(limit, execution).await.map_err(|_| limit),
@@ -272,7 +305,7 @@ async fn carry_out(executors: Arc<Executors>, mut work: Box<Work>) -> Ended {
         Ok(Err(_)) => Execution::failed(panicked()),
         Err(limit) => Execution::failed(too_long(limit)),
     };
-    Ended { work, execution, duration: started.elapsed() }
+    (execution, started.elapsed())
 }
 
 /// Carries out a step that is a run of another pipeline. It waits beside the workers, not in one of them: else
@@ -290,7 +323,8 @@ pub(crate) fn spawn_inner_run(engine: &Weak<Inner>, work: Box<Work>) {
             execution = inner_run(&worker.engine, &work, &token) => execution,
         };
         if let Some(execution) = execution {
-            worker.report(Ended { work, execution, duration: started.elapsed() }).await;
+            let (duration, before) = (started.elapsed(), Vec::new());
+            worker.report(Ended { work, execution, duration, before }).await;
         }
         worker.inflight.leave(&key);
     });

@@ -73,6 +73,8 @@ pub(crate) struct Witness {
     running: BTreeMap<u32, (u32, u32)>,
     /// Attempts that have been handed out and have neither reported nor been stopped; whether they take room.
     live: BTreeMap<u32, (u32, bool)>,
+    /// The step runs and attempts that one attempt carries out, by the first of them.
+    together: BTreeMap<(u32, u32), Vec<(u32, u32)>>,
     /// Of each step: how often it was carried out, its items included.
     pub(crate) attempts: Vec<u32>,
 }
@@ -88,6 +90,7 @@ impl Witness {
             completed: BTreeSet::new(),
             running: BTreeMap::new(),
             live: BTreeMap::new(),
+            together: BTreeMap::new(),
             attempts,
         }
     }
@@ -137,38 +140,48 @@ impl Witness {
         Ok(())
     }
 
-    /// Sees an attempt that is handed out.
+    /// Sees an attempt that is handed out, with all that it carries out.
     pub(crate) fn dispatched(&mut self, work: &Work) -> Result<(), Violation> {
-        let (id, step) = (work.step_run, &work.step);
+        let members: Vec<(u32, u32)> = work.members().collect();
+        for (id, attempt) in &members {
+            self.handed_out(*id, *attempt, work)?;
+        }
+        let takes_room = !matches!(work.body().kind, TaskKind::Pipeline(_));
+        for (id, attempt) in &members {
+            // Together they take the room of one.
+            self.live.insert(*id, (*attempt, takes_room && *id == work.step_run));
+        }
+        self.together.insert((work.step_run, work.attempt), members);
+        let most = self.plan.pipeline().max_parallel.map_or(usize::MAX, |most| most.get() as usize);
+        let taken = self.live.values().filter(|(_, takes_room)| *takes_room).count();
+        if taken > most {
+            let what = format!("{taken} attempts of run {} with max_parallel: {most}", self.run_id);
+            return Err(Violation::Room(what));
+        }
+        Ok(())
+    }
+
+    fn handed_out(&mut self, id: u32, attempt: u32, work: &Work) -> Result<(), Violation> {
+        let (step, run) = (&work.step, self.run_id);
         if self.completed.contains(&id) {
-            let what =
-                format!("`{step}` of run {} is carried out again, and its end is durable", self.run_id);
+            let what = format!("`{step}` ({id}) of run {run} is carried out again, and its end is durable");
             return Err(Violation::Twice(what));
         }
         let logged = self.running.get(&id);
-        if logged.is_none_or(|(attempt, _)| *attempt != work.attempt) {
+        if logged.is_none_or(|(known, _)| *known != attempt) {
             let what = format!(
-                "attempt {} of `{step}` of run {} is handed out, and its log has {logged:?}",
-                work.attempt, self.run_id
+                "attempt {attempt} of `{step}` ({id}) of run {run} is handed out, and its log has {logged:?}"
             );
             return Err(Violation::Attempts(what));
         }
-        let takes_room = !matches!(work.body().kind, TaskKind::Pipeline(_));
-        if let Some((other, _)) = self.live.insert(id, (work.attempt, takes_room)) {
-            let what =
-                format!("attempts {other} and {} of `{step}` of run {} at once", work.attempt, self.run_id);
+        if let Some((other, _)) = self.live.get(&id) {
+            let what = format!("attempts {other} and {attempt} of `{step}` ({id}) of run {run} at once");
             return Err(Violation::Attempts(what));
         }
         if let Some((_, place)) = logged
             && let Some(count) = self.attempts.get_mut(*place as usize)
         {
             *count += 1;
-        }
-        let most = self.plan.pipeline().max_parallel.map_or(usize::MAX, |most| most.get() as usize);
-        let taken = self.live.values().filter(|(_, takes_room)| *takes_room).count();
-        if taken > most {
-            let what = format!("{taken} attempts of run {} with max_parallel: {most}", self.run_id);
-            return Err(Violation::Room(what));
         }
         Ok(())
     }
@@ -189,16 +202,19 @@ impl Witness {
         self.live.get(&step_run).is_some_and(|(live, _)| *live == attempt)
     }
 
-    /// Sees an attempt report, or stop.
+    /// Sees an attempt report, or stop, with all that it carries out.
     pub(crate) fn over(&mut self, step_run: u32, attempt: u32) {
-        if self.is_live(step_run, attempt) {
-            self.live.remove(&step_run);
+        for (id, attempt) in self.together.remove(&(step_run, attempt)).unwrap_or_default() {
+            if self.is_live(id, attempt) {
+                self.live.remove(&id);
+            }
         }
     }
 
     /// Sees the driver die, and with it all it has handed out.
     pub(crate) fn crashed(&mut self) {
         self.live.clear();
+        self.together.clear();
     }
 
     pub(crate) fn has_live(&self) -> bool {

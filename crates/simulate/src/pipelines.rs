@@ -59,7 +59,7 @@ fn task(random: &mut Random, place: usize) -> Value {
     if random.permille(200) {
         task["on_error"] = json!(if random.permille(500) { "fail" } else { "continue" });
     }
-    if !waits(&task) && random.permille(300) {
+    if !has(&task, "wait") && !has(&task, "chunk") && random.permille(300) {
         task["cache"] = json!({"ttl": "1h"});
         // The items of a map are not given the list.
         if task.get("task").is_some() {
@@ -81,6 +81,9 @@ fn body(random: &mut Random, depth: usize) -> Value {
         9 => {
             let mut reduce = body(random, depth - 1);
             merge(&mut reduce, json!({"over": "list", "as": "x", "into": "sum", "initial": 0}));
+            if reduce.get("task").is_some() && random.permille(400) {
+                reduce["chunk"] = json!(1 + random.below(3));
+            }
             json!({"reduce": reduce})
         }
         10 => json!({"group": [body(random, depth - 1), body(random, depth - 1)]}),
@@ -88,11 +91,11 @@ fn body(random: &mut Random, depth: usize) -> Value {
     }
 }
 
-/// Whether there is a wait in it, however deep.
-fn waits(body: &Value) -> bool {
+/// Whether there is a field of that name in it, however deep.
+fn has(body: &Value, field: &str) -> bool {
     match body {
-        Value::Object(fields) => fields.iter().any(|(name, value)| name == "wait" || waits(value)),
-        Value::Array(members) => members.iter().any(waits),
+        Value::Object(fields) => fields.iter().any(|(name, value)| name == field || has(value, field)),
+        Value::Array(members) => members.iter().any(|member| has(member, field)),
         _ => false,
     }
 }
@@ -102,6 +105,9 @@ fn composite(random: &mut Random, depth: usize) -> Value {
     merge(&mut inner, json!({"over": "list", "as": "x"}));
     if random.permille(500) {
         inner["max_parallel"] = json!(1 + random.below(3));
+    }
+    if inner.get("task").is_some() && random.permille(400) {
+        inner["chunk"] = if random.permille(300) { json!("auto") } else { json!(1 + random.below(4)) };
     }
     inner
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::Value;
 use taskiq_flow_core::id::RunId;
 use taskiq_flow_core::plan::Plan;
-use taskiq_flow_core::run::{Effects, Input, Outcome as Ended, Run, RunStatus, StepStatus};
+use taskiq_flow_core::run::{Effects, Input, ItemEnd, Outcome as Ended, Run, RunStatus, StepStatus};
 use taskiq_flow_core::time::Timestamp;
 use taskiq_flow_store::{Append, Beside, RunSummary, RunWrite, StoreError, WriteError, Written};
 use uuid::Uuid;
@@ -89,10 +89,23 @@ struct Pending {
 #[derive(Debug, Clone)]
 enum What {
     Submit,
-    Report { step_run: u32, attempt: u32, outcome: Ended, duration: Duration },
-    Began { step_run: u32, attempt: u32 },
-    Looked { step_run: u32, found: Option<Arc<Value>> },
-    Timer { step_run: u32, attempt: u32 },
+    /// Of one attempt, which may carry out a chunk of items.
+    Report {
+        ended: Vec<ItemEnd>,
+        chunk: bool,
+    },
+    Began {
+        step_run: u32,
+        attempt: u32,
+    },
+    Looked {
+        step_run: u32,
+        found: Option<Arc<Value>>,
+    },
+    Timer {
+        step_run: u32,
+        attempt: u32,
+    },
     RunTimer,
     Signal(Arc<str>),
     Pause,
@@ -248,25 +261,7 @@ impl<'a> World<'a> {
         };
         match what {
             What::Submit => self.submit(place),
-            What::Report { step_run, attempt, outcome, duration } => {
-                let said = match &outcome {
-                    Ended::Completed(_) => "completed".to_owned(),
-                    Ended::Failed(failure) => format!("failed: {}", failure.message),
-                };
-                self.note(|_| format!("run {place}: attempt {attempt} of step run {step_run} {said}"));
-                let witness = &mut self.known[place].witness;
-                let (live, seq) = (witness.is_live(step_run, attempt), witness.last_seq());
-                if !self.drivers[at].superseded {
-                    witness.over(step_run, attempt);
-                }
-                self.step(at, place, Input::Finished { step_run, attempt, outcome, duration })?;
-                if !live && self.known[place].witness.last_seq() != seq {
-                    let what =
-                        format!("attempt {attempt} of step run {step_run} of run {place}, which was over");
-                    return Err(Violation::Fence(what));
-                }
-                Ok(())
-            }
+            What::Report { ended, chunk } => self.report(at, place, ended, chunk),
             What::Began { step_run, attempt } => {
                 self.note(|_| {
                     format!("run {place}: a worker takes up attempt {attempt} of step run {step_run}")
@@ -298,6 +293,39 @@ impl<'a> World<'a> {
             What::Resume => self.control(at, place, Input::Resume, "resume"),
             What::Cancel => self.control(at, place, Input::Cancel { reason: "simulated".into() }, "cancel"),
         }
+    }
+
+    /// An attempt says what came of it.
+    fn report(&mut self, at: usize, place: usize, ended: Vec<ItemEnd>, chunk: bool) -> Result<(), Violation> {
+        for ItemEnd { step_run, attempt, outcome, .. } in &ended {
+            let said = match outcome {
+                Ended::Completed(_) => "completed".to_owned(),
+                Ended::Failed(failure) => format!("failed: {}", failure.message),
+            };
+            self.note(|_| format!("run {place}: attempt {attempt} of step run {step_run} {said}"));
+        }
+        let Some(first) = ended.first().map(|end| (end.step_run, end.attempt)) else { return Ok(()) };
+        let witness = &mut self.known[place].witness;
+        let live = ended.iter().any(|end| witness.is_live(end.step_run, end.attempt));
+        let seq = witness.last_seq();
+        if !self.drivers[at].superseded {
+            witness.over(first.0, first.1);
+        }
+        let input = match chunk {
+            true => Input::ChunkFinished { ended },
+            false => {
+                let Some(ItemEnd { step_run, attempt, outcome, duration }) = ended.into_iter().next() else {
+                    return Ok(());
+                };
+                Input::Finished { step_run, attempt, outcome, duration }
+            }
+        };
+        self.step(at, place, input)?;
+        if !live && self.known[place].witness.last_seq() != seq {
+            let what = format!("attempt {} of step run {} of run {place}, which was over", first.1, first.0);
+            return Err(Violation::Fence(what));
+        }
+        Ok(())
     }
 
     /// Somebody controls a run: it may be in a state in which that is not possible.

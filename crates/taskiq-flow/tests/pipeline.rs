@@ -404,3 +404,16 @@ fn what_is_cached_is_said_by_the_attribute_and_by_the_pipeline() {
     assert_eq!((said[2], said[3]), (&json!({"ttl": "1h", "version": "2"}), &json!({"version": "a"})));
     assert_eq!(pipeline.tasks[1].cache.as_ref().and_then(|cache| cache.ttl), Some(Duration::from_secs(60)));
 }
+
+#[test]
+fn items_come_in_chunks_where_it_is_said() {
+    let pipeline = Pipeline::dataflow("p")
+        .task(map("numbers", square).named("squares").chunk(100))
+        .task(filter("squares", expression("item > 2")).named("big").chunk_auto())
+        .task(reduce("big", 0, expression("acc + item")).named("sum").chunk(7))
+        .build()
+        .unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    let tasks = &pipeline.source["tasks"];
+    let said = [&tasks[0]["map"]["chunk"], &tasks[1]["filter"]["chunk"], &tasks[2]["reduce"]["chunk"]];
+    assert_eq!(said, [&json!(100), &json!("auto"), &json!(7)]);
+}

@@ -155,12 +155,44 @@ pub struct MapSpec {
     pub over: String,
     /// The name under which the body sees the item.
     pub item: String,
-    /// At most so many items at once.
+    /// At most so many items at once; where they come in chunks, so many chunks.
     pub max_parallel: Option<NonZeroU32>,
+    /// How many items one attempt carries out; none: one.
+    pub chunk: Option<Chunk>,
     /// What the failure of an item does.
     pub on_item_error: OnItemError,
     /// What is done with an item.
     pub body: Box<Body>,
+}
+
+/// How many items one attempt carries out, one after another. Each has its own state, value, error and retries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Chunk {
+    /// So many.
+    Of(NonZeroU32),
+    /// By how many there are, and how many chunks may be under way at once.
+    Auto,
+}
+
+impl Chunk {
+    /// The most items of a chunk whose size is not given.
+    const MOST: u32 = 1000;
+    /// So many chunks there are for each that may be under way at once, where the size is not given: those that take
+    /// longer than others then hold up little.
+    const EACH: u32 = 4;
+    /// How many are taken to be under way at once, where no limit says.
+    const WIDTH: u32 = 16;
+
+    /// How many items a chunk has of so many in all, of which `width` chunks may be under way at once; none: any number.
+    pub fn size(self, items: u32, width: Option<u32>) -> u32 {
+        match self {
+            Self::Of(size) => size.get(),
+            Self::Auto => {
+                let chunks = width.unwrap_or(Self::WIDTH).max(1).saturating_mul(Self::EACH);
+                items.div_ceil(chunks).clamp(1, Self::MOST)
+            }
+        }
+    }
 }
 
 /// What the failure of an item does to its map or filter.
@@ -186,6 +218,9 @@ pub struct ReduceSpec {
     pub accumulator: String,
     /// The accumulator of the first item, and the value for an empty list.
     pub initial: Value,
+    /// How many items one attempt goes through; none: one. Such a chunk is one item of the step run, which fails and is
+    /// repeated as a whole.
+    pub chunk: Option<NonZeroU32>,
     /// Makes the next accumulator.
     pub body: Box<Body>,
 }

@@ -18,8 +18,8 @@ pub use cache::Cache;
 pub use concurrency::{Concurrency, OnFull, Priority, PriorityError};
 pub use error_rule::{BadErrorRule, ErrorRule};
 pub use kind::{
-    Argument, Body, CommandSpec, GroupMember, HttpMethod, HttpResponse, HttpSpec, MapSpec, OnItemError,
-    ReduceSpec, TaskKind, TaskiqSpec, WaitFor, WaitSpec,
+    Argument, Body, Chunk, CommandSpec, GroupMember, HttpMethod, HttpResponse, HttpSpec, MapSpec,
+    OnItemError, ReduceSpec, TaskKind, TaskiqSpec, WaitFor, WaitSpec,
 };
 pub use pipeline::{OnError, Pipeline, Style};
 pub use resources::{Amount, BadAmount, CPU, MEMORY, Resources};

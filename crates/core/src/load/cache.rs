@@ -25,6 +25,11 @@ impl Reader<'_> {
             self.wrong(node, message, help);
             return None;
         }
+        if has_chunks(&task.body.kind) {
+            let message = format!("{} has `chunk`, and values are cached item by item", scope.owner);
+            self.wrong(node, message, "leave one of them out");
+            return None;
+        }
         let ttl = fields.get("ttl").and_then(|ttl| self.time_limit(ttl));
         let key = fields.get("key").and_then(|key| {
             let names = scope.names.iter().cloned().chain(task.body.with.keys().cloned());
@@ -41,6 +46,16 @@ impl Reader<'_> {
         let version = fields.get("version").and_then(|version| self.name(version));
         Some(Cache { ttl, key, version })
     }
+}
+
+/// Whether some of its items come in chunks.
+fn has_chunks(kind: &TaskKind) -> bool {
+    let own = match kind {
+        TaskKind::Map(spec) | TaskKind::Filter(spec) => spec.chunk.is_some(),
+        TaskKind::Reduce(spec) => spec.chunk.is_some(),
+        _ => false,
+    };
+    own || kind.inner().iter().any(|body| has_chunks(&body.kind))
 }
 
 /// Of the names around a body those, and of the names bound in it, that everything in it sees which has values that are

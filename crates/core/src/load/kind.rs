@@ -1,8 +1,11 @@
 //! What a task does: the kinds and their fields.
 
 use std::collections::HashSet;
+use std::num::NonZeroU32;
 
-use crate::definition::{Body, GroupMember, MapSpec, OnItemError, ReduceSpec, TaskKind, WaitFor, WaitSpec};
+use crate::definition::{
+    Body, Chunk, GroupMember, MapSpec, OnItemError, ReduceSpec, TaskKind, WaitFor, WaitSpec,
+};
 use crate::diagnostic::nearest;
 use crate::document::{Key, Node};
 
@@ -14,6 +17,9 @@ use super::scope::{KINDS, Scope};
 /// What `on_item_error` may say; of a filter all but the last, as it leaves out what is not true.
 const ON_ITEM_ERROR: &[(&str, OnItemError)] =
     &[("fail", OnItemError::Fail), ("skip", OnItemError::Skip), ("collect", OnItemError::Collect)];
+
+/// The most items of one attempt.
+const MAX_CHUNK: u32 = 10_000;
 
 impl Reader<'_> {
     /// A mapping with one kind, `with:` and `further` fields.
@@ -158,12 +164,20 @@ impl Reader<'_> {
         let item = self.bound_name(fields, "as", if scope.chained { VALUE } else { "item" });
         let max_parallel = fields.get("max_parallel").and_then(|count| self.count_up_to(count, MAX_PARALLEL));
         let rule = fields.get("on_item_error").and_then(|rule| self.choice(rule, rules));
-        let further = ["over", "as", "max_parallel", "on_item_error"];
+        let further = ["over", "as", "max_parallel", "on_item_error", "chunk"];
         let body = self.bound_body(fields, what, &further, scope, item.iter());
+        let chunk = fields.get("chunk").and_then(|chunk| {
+            let size = match chunk.as_str() {
+                Some("auto") => Some(Chunk::Auto),
+                _ => self.chunk_size(chunk, ", or `auto`").map(Chunk::Of),
+            };
+            size.filter(|_| self.can_be_chunked(chunk, body.as_ref()))
+        });
         Some(MapSpec {
             over: over?,
             item: item?,
             max_parallel,
+            chunk,
             on_item_error: rule.unwrap_or_default(),
             body: Box::new(body?),
         })
@@ -191,15 +205,48 @@ impl Reader<'_> {
                 "it is what the first item is put together with, and the value for an empty list",
             );
         }
-        let further = ["over", "as", "into", "initial"];
+        let further = ["over", "as", "into", "initial", "chunk"];
         let body = self.bound_body(fields, "a reduce", &further, scope, item.iter().chain(&accumulator));
+        let chunk = fields.get("chunk").and_then(|chunk| {
+            self.chunk_size(chunk, "").filter(|_| self.can_be_chunked(chunk, body.as_ref()))
+        });
         Some(ReduceSpec {
             over: over?,
             item: item?,
             accumulator: accumulator?,
             initial: initial?,
+            chunk,
             body: Box::new(body?),
         })
+    }
+
+    /// How many items one attempt carries out.
+    fn chunk_size(&mut self, node: &Node, or: &str) -> Option<NonZeroU32> {
+        match node.as_str() {
+            Some(_) => {
+                self.wrong(node, format!("expected a whole number from 1 to {MAX_CHUNK}{or}"), "");
+                None
+            }
+            None => self.count_up_to(node, MAX_CHUNK),
+        }
+    }
+
+    /// Whether one attempt can carry out several of these, one after another.
+    fn can_be_chunked(&mut self, node: &Node, body: Option<&Body>) -> bool {
+        let Some(kind) = body.map(|body| &body.kind) else { return false };
+        let can = matches!(
+            kind,
+            TaskKind::Expression(_)
+                | TaskKind::Command(_)
+                | TaskKind::Http(_)
+                | TaskKind::Task(_)
+                | TaskKind::Taskiq(_)
+        );
+        if !can {
+            let message = format!("a chunk is carried out by one worker, and a `{}` is not", kind.name());
+            self.wrong(node, message, "leave `chunk` out");
+        }
+        can
     }
 
     fn bound_name(&mut self, fields: Fields<'_>, field: &str, default: &str) -> Option<String> {

@@ -122,6 +122,11 @@ impl PlanBody {
         self.task.cache.as_deref().filter(|_| self.needs_room && !self.undo)
     }
 
+    /// Its constant inputs.
+    pub fn constants(&self) -> &[(Arc<str>, Arc<Value>)] {
+        &self.constants
+    }
+
     /// The index of the step that it belongs to.
     pub fn step_index(&self) -> u32 {
         self.step

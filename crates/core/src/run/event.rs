@@ -45,6 +45,9 @@ pub enum Fact {
         /// What was found when a kept value was looked for before.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cache: Option<CacheOutcome>,
+        /// Of an item that is carried out together with others: the step run of the first of them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        chunk: Option<u32>,
     },
     #[serde(rename = "StepCompleteEvent")]
     StepComplete {

@@ -1,5 +1,6 @@
 //! Looking things up in a run: names, bodies, and the values of inputs.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,8 @@ use serde_json::Value;
 use super::event::StepRef;
 use super::state::{Items, Run, Unit};
 use super::undo::RESULT;
-use crate::definition::{Body, Task, TaskKind};
+use super::work::Fold;
+use crate::definition::{Body, MapSpec, Task, TaskKind};
 use crate::expr::Inputs;
 use crate::plan::{Iteration, PlanBody, Slot, Source};
 
@@ -67,10 +69,49 @@ impl Run {
     /// How many items of a composite may be under way at once.
     pub(super) fn width(&self, id: u32) -> u32 {
         match &self.body(id).kind {
-            TaskKind::Map(spec) | TaskKind::Filter(spec) => spec.max_parallel.map_or(u32::MAX, |n| n.get()),
+            TaskKind::Map(spec) | TaskKind::Filter(spec) => {
+                spec.max_parallel.map_or(u32::MAX, |n| n.get().saturating_mul(self.chunk_of(id)))
+            }
             TaskKind::Reduce(_) => 1,
             _ => u32::MAX,
         }
+    }
+
+    /// How many items of a composite that has started one attempt carries out.
+    pub(super) fn chunk_of(&self, composite: u32) -> u32 {
+        let count = self.units[composite as usize].items.as_ref().map_or(0, |items| items.count);
+        match &self.body(composite).kind {
+            TaskKind::Map(MapSpec { chunk: Some(chunk), max_parallel, .. })
+            | TaskKind::Filter(MapSpec { chunk: Some(chunk), max_parallel, .. }) => {
+                let most = self.plan.pipeline().max_parallel;
+                let width = max_parallel.iter().chain(&most).min().map(|width| width.get());
+                chunk.size(count, width)
+            }
+            _ => 1,
+        }
+    }
+
+    /// How many items of its list an item of a composite goes through: of a reduce the size of its chunks.
+    pub(super) fn fold_of(&self, composite: u32) -> u32 {
+        match &self.body(composite).kind {
+            TaskKind::Reduce(spec) => spec.chunk.map_or(1, NonZeroU32::get),
+            _ => 1,
+        }
+    }
+
+    /// The items that an item of a reduce goes through, where that is several at once.
+    pub(super) fn fold(&self, id: u32) -> Option<Box<Fold>> {
+        let unit = &self.units[id as usize];
+        let parent = unit.parent?;
+        let size = self.fold_of(parent);
+        let (iteration, items) = self.iteration_of(parent).filter(|_| size > 1)?;
+        let first = unit.place.saturating_mul(size) as usize;
+        let list = items.list.as_array()?.iter().skip(first).take(size as usize);
+        Some(Box::new(Fold {
+            item: Arc::clone(&iteration.item),
+            accumulator: Arc::clone(iteration.accumulator.as_ref()?),
+            items: list.cloned().map(Arc::new).collect(),
+        }))
     }
 
     /// The list of a map, filter or reduce; null for a group, none where there is no such input.
@@ -107,7 +148,10 @@ impl Run {
             if !iteration.hands_on_list {
                 inputs.remove(&iteration.over);
             }
-            inputs.insert(Arc::clone(&iteration.item), items.item(unit.place));
+            // Several at once come by themselves.
+            if self.fold_of(parent) == 1 {
+                inputs.insert(Arc::clone(&iteration.item), items.item(unit.place));
+            }
             if let Some(accumulator) = &iteration.accumulator {
                 inputs.insert(Arc::clone(accumulator), items.accumulator.clone().unwrap_or_default());
             }

@@ -2,6 +2,7 @@
 
 mod begin;
 mod cached;
+mod chunk;
 mod compensate;
 mod end;
 mod stop;
@@ -44,6 +45,11 @@ pub enum Input {
         outcome: Outcome,
         /// How long it took.
         duration: Duration,
+    },
+    /// An attempt that carried out several items ended. What it does not tell of it has not come to.
+    ChunkFinished {
+        /// Those that it has come to, in order.
+        ended: Vec<ItemEnd>,
     },
     /// What was looked for is kept: the value is that of the step run, if it still wants one.
     Cached {
@@ -96,6 +102,19 @@ pub enum Input {
     Pause,
     /// It is to go on.
     Resume,
+}
+
+/// The end of one of several items that one attempt carried out, as [`Input::Finished`] has it.
+#[derive(Debug, Clone)]
+pub struct ItemEnd {
+    /// The step run.
+    pub step_run: u32,
+    /// The attempt.
+    pub attempt: u32,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// How long it took.
+    pub duration: Duration,
 }
 
 /// Something to be done in the world, after the events are durable.
@@ -151,12 +170,13 @@ impl Run {
     /// [`IllegalEvent`] when the input is not possible in this state, such as resuming a run that is not paused.
     /// Nothing has changed then.
     pub fn handle(&mut self, input: Input, now: Timestamp) -> Result<Effects, IllegalEvent> {
-        let mut turn = Turn { run: self, now, effects: Effects::default() };
+        let mut turn = Turn { run: self, now, effects: Effects::default(), reported: None };
         match input {
             Input::Start { reuse } => turn.start(reuse)?,
             Input::Finished { step_run, attempt, outcome, duration } => {
                 turn.finished(step_run, attempt, outcome, duration)?;
             }
+            Input::ChunkFinished { ended } => turn.chunk_finished(ended)?,
             Input::Cached { step_run, value } => turn.found(step_run, value)?,
             Input::Missed { step_run } => turn.missed(step_run)?,
             Input::Began { step_run, attempt } => turn.began(step_run, attempt),
@@ -189,7 +209,7 @@ impl Run {
     /// # Errors
     /// [`IllegalEvent`] only if the state is damaged.
     pub fn recover(&mut self, now: Timestamp) -> Result<Effects, IllegalEvent> {
-        let mut turn = Turn { run: self, now, effects: Effects::default() };
+        let mut turn = Turn { run: self, now, effects: Effects::default(), reported: None };
         if turn.run.started_at.is_some() && !turn.run.status.is_terminal() {
             turn.set_run_timer();
             for id in 0..index(turn.run.units.len()) {
@@ -209,6 +229,8 @@ struct Turn<'a> {
     run: &'a mut Run,
     now: Timestamp,
     effects: Effects,
+    /// The chunk whose attempt is over: nothing of it needs to be stopped.
+    reported: Option<u32>,
 }
 
 impl Turn<'_> {
@@ -316,10 +338,11 @@ impl Turn<'_> {
                 Ok(())
             }
             StepStatus::Running if unit.items.is_some() => Ok(()),
+            StepStatus::Running if unit.chunk.is_some() => self.recover_chunk(id),
             StepStatus::Running => {
                 let attempt = unit.attempt + 1;
                 if !matches!(self.run.body(id).kind, TaskKind::Wait(_)) {
-                    self.step_start(id, attempt, None, None)?;
+                    self.step_start(id, attempt, None, None, None)?;
                 }
                 self.set_going(id)
             }

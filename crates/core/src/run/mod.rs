@@ -21,11 +21,11 @@ mod work;
 pub use error::{IllegalEvent, RunError};
 pub use event::{CacheOutcome, Event, EventView, Fact, SharedEvent, StepRef, TaskId};
 pub use items::{ItemDetail, ItemFilter, ItemPage};
-pub use machine::{Command, Effects, Input, MAX_WAITING_SIGNALS};
+pub use machine::{Command, Effects, Input, ItemEnd, MAX_WAITING_SIGNALS};
 pub use state::Run;
 pub use status::{RunStatus, StepStatus};
 pub use view::{ItemView, RunView, SHOWN_ITEMS, StepView, took};
-pub use work::{Failure, FailureKind, Outcome, Work};
+pub use work::{Failure, FailureKind, Fold, Outcome, Work, WorkChunk, WorkItem};
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 //! The state of a run, and how a fact changes it.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -33,6 +33,9 @@ pub struct Run {
     pub(super) ready_free: Line,
     /// How many attempts that need room are under way.
     pub(super) occupied: u32,
+    /// Of the chunks that are under way, by the step run of the first item: how many of their items are. A chunk takes the
+    /// room of one attempt.
+    pub(super) chunks: BTreeMap<u32, u32>,
     /// How many step runs look for a kept value. Each has the room for the attempt that may follow.
     pub(super) looking: u32,
     /// The step for which no kept value will do.
@@ -68,6 +71,8 @@ pub(super) struct Unit {
     pub(super) in_line: Option<u32>,
     /// Whether a kept value is looked for, instead of standing in line. It is no fact: after a crash it is asked for anew.
     pub(super) looking: bool,
+    /// The chunk that it is under way in.
+    pub(super) chunk: Option<u32>,
     pub(super) status: StepStatus,
     pub(super) attempt: u32,
     pub(super) failures: u32,
@@ -125,6 +130,7 @@ impl Run {
             ready_work: Line::default(),
             ready_free: Line::default(),
             occupied: 0,
+            chunks: BTreeMap::new(),
             looking: 0,
             afresh: None,
             signals: HashMap::new(),
@@ -272,7 +278,7 @@ impl Run {
             return Err(format!("step `{}` is {status}", step.step));
         }
         match fact {
-            Fact::StepStart { attempt, items, .. } => {
+            Fact::StepStart { attempt, items, chunk, .. } => {
                 if matches!(status, StepStatus::Pending) || *attempt <= unit.attempt {
                     return Err(format!("step `{}` is {status} at attempt {}", step.step, unit.attempt));
                 }
@@ -290,7 +296,15 @@ impl Run {
                         step.step
                     ));
                 }
-                self.start(id, step, *attempt, *items, at);
+                let together = |first: u32| {
+                    let parent = self.units[id as usize].parent;
+                    let same = self.units.get(first as usize).is_some_and(|unit| unit.parent == parent);
+                    first <= id && same && parent.is_some() && body.needs_room
+                };
+                if chunk.is_some_and(|first| !together(first)) {
+                    return Err(format!("step `{}` is in no such chunk as {chunk:?}", step.step));
+                }
+                self.start(id, step, *attempt, *items, *chunk, at);
             }
             Fact::StepComplete { attempt, result, duration_ms, cached, .. } => {
                 let possible = match cached {
@@ -347,11 +361,20 @@ impl Run {
         Ok(())
     }
 
-    fn start(&mut self, id: u32, step: &StepRef, attempt: u32, items: Option<u32>, at: Timestamp) {
+    fn start(
+        &mut self,
+        id: u32,
+        step: &StepRef,
+        attempt: u32,
+        items: Option<u32>,
+        chunk: Option<u32>,
+        at: Timestamp,
+    ) {
         self.unqueue(id);
-        if self.needs_room(id) && self.units[id as usize].status != StepStatus::Running {
-            self.occupied += 1;
+        if self.units[id as usize].status == StepStatus::Running {
+            self.give_room_back(id);
         }
+        self.take_room(id, chunk);
         let unit = &mut self.units[id as usize];
         unit.status = StepStatus::Running;
         unit.attempt = attempt;
@@ -480,14 +503,42 @@ impl Run {
         if self.needs_room(id) { &mut self.ready_work } else { &mut self.ready_free }
     }
 
+    fn take_room(&mut self, id: u32, chunk: Option<u32>) {
+        if !self.needs_room(id) {
+            return;
+        }
+        self.units[id as usize].chunk = chunk;
+        let members = chunk.map(|chunk| self.chunks.entry(chunk).or_default());
+        if members.as_ref().is_none_or(|members| **members == 0) {
+            self.occupied += 1;
+        }
+        if let Some(members) = members {
+            *members += 1;
+        }
+    }
+
+    fn give_room_back(&mut self, id: u32) {
+        if !self.needs_room(id) {
+            return;
+        }
+        if let Some(chunk) = self.units[id as usize].chunk.take()
+            && let Some(members) = self.chunks.get_mut(&chunk)
+        {
+            *members -= 1;
+            if *members > 0 {
+                return;
+            }
+            self.chunks.remove(&chunk);
+        }
+        self.occupied = self.occupied.saturating_sub(1);
+    }
+
     /// A step run stops running.
     fn vacate(&mut self, id: u32) {
         if self.units[id as usize].status != StepStatus::Running {
             return;
         }
-        if self.needs_room(id) {
-            self.occupied = self.occupied.saturating_sub(1);
-        }
+        self.give_room_back(id);
         let body = self.plan.bodies()[self.units[id as usize].body as usize].body();
         if let Some(name) = body.kind.awaited_signal()
             && let Some(waiting) = self.awaited.get_mut(name)
@@ -546,6 +597,7 @@ impl Unit {
             name: None,
             in_line: None,
             looking: false,
+            chunk: None,
             status: StepStatus::Pending,
             attempt: 0,
             failures: 0,

@@ -1,6 +1,7 @@
 //! The state machine, driven by a small world that can crash.
 
 mod cached;
+mod chunks;
 mod compensation;
 mod dead_letters;
 mod driver;
@@ -35,6 +36,7 @@ fn map(over: &str, item: &str, body: TaskKind) -> MapSpec {
         over: over.into(),
         item: item.into(),
         max_parallel: None,
+        chunk: None,
         on_item_error: OnItemError::Fail,
         body: Box::new(body.into()),
     }
@@ -225,6 +227,7 @@ fn map_filter_and_reduce_run_their_items_as_step_runs() {
         item: "n".into(),
         accumulator: "acc".into(),
         initial: json!(100),
+        chunk: None,
         body: Box::new(expr("acc + n").into()),
     };
     let mut total = task("total", TaskKind::Reduce(reduce));

@@ -1,5 +1,6 @@
 //! Work: one attempt that is to be carried out, and what came of it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +34,45 @@ pub struct Work {
     pub plan_body: Arc<PlanBody>,
     /// The values of the inputs.
     pub inputs: Inputs,
+    /// Further items of the same map or filter that the same attempt carries out after this one.
+    pub chunk: Option<Box<WorkChunk>>,
+    /// Of a reduce that takes several items at once: those items.
+    pub fold: Option<Box<Fold>>,
+}
+
+/// Items that one attempt carries out, one after another.
+#[derive(Debug, Clone)]
+pub struct WorkChunk {
+    /// Those that are to come.
+    pub items: VecDeque<WorkItem>,
+    /// Whether the first one that fails for good ends it: its map fails, so that nobody wants the others.
+    pub fail_fast: bool,
+}
+
+/// One of them.
+#[derive(Debug, Clone)]
+pub struct WorkItem {
+    /// The number of the step run within its run.
+    pub step_run: u32,
+    /// The attempt.
+    pub attempt: u32,
+    /// How many attempts have failed before.
+    pub failures: u32,
+    /// The name of the step run.
+    pub step: Arc<str>,
+    /// The values of the inputs.
+    pub inputs: Inputs,
+}
+
+/// Items that are gone through one after another, each with what the one before has come to.
+#[derive(Debug, Clone)]
+pub struct Fold {
+    /// The name of the input that is the item.
+    pub item: Arc<str>,
+    /// The name of the input that is what the items before have come to.
+    pub accumulator: Arc<str>,
+    /// The items, in order.
+    pub items: Vec<Arc<Value>>,
 }
 
 /// What came of an attempt.
@@ -67,6 +107,36 @@ pub enum FailureKind {
 }
 
 impl Work {
+    /// Goes on with the next item of the chunk, if there is one that is wanted: `failed` says how the one at hand failed, if
+    /// it has.
+    pub fn next_item(&mut self, failed: Option<&Failure>) -> bool {
+        let over = failed.is_some_and(|failure| self.fails_for_good(failure));
+        let Some(chunk) = &mut self.chunk else { return false };
+        if over && chunk.fail_fast {
+            return false;
+        }
+        let Some(WorkItem { step_run, attempt, failures, step, inputs }) = chunk.items.pop_front() else {
+            return false;
+        };
+        (self.step_run, self.attempt, self.failures) = (step_run, attempt, failures);
+        (self.step, self.inputs) = (step, inputs);
+        true
+    }
+
+    /// Whether no other attempt is made after such a failure, as far as can be told here.
+    fn fails_for_good(&self, failure: &Failure) -> bool {
+        let (retry, permanent) = (self.plan_body.retry(), failure.kind == FailureKind::Permanent);
+        self.failures + 1 >= retry.max_attempts.get()
+            || !retry.repeats(failure.code_or_error(), &failure.message, permanent)
+    }
+
+    /// The step runs and attempts that it carries out: the one at hand, and those of the chunk that are to come.
+    pub fn members(&self) -> impl Iterator<Item = (u32, u32)> {
+        let chunk = self.chunk.iter().flat_map(|chunk| &chunk.items);
+        let rest = chunk.map(|item| (item.step_run, item.attempt));
+        std::iter::once((self.step_run, self.attempt)).chain(rest)
+    }
+
     /// What is to be done.
     pub fn body(&self) -> &Body {
         self.plan_body.body()

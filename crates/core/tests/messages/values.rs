@@ -705,3 +705,54 @@ error: expected how values are kept (a mapping), found text
 "#,
     );
 }
+
+#[test]
+fn chunks_that_cannot_be() {
+    check(
+        r#"
+id: p
+tasks:
+  - { name: a, map: { over: xs, as: x, chunk: all, expression: x } }
+  - { name: b, map: { over: xs, as: x, chunk: 2, pipeline: q } }
+  - { name: c, reduce: { over: xs, as: x, initial: 0, chunk: auto, expression: x } }
+  - { name: d, filter: { over: xs, as: x, chunk: 0, expression: x } }
+  - { name: e, map: { over: xs, as: x, chunk: 2, expression: x }, cache: {} }
+"#
+        .trim_start(),
+        r#"
+error: expected a whole number from 1 to 10000, or `auto`
+ --> p.yaml:3:47
+  |
+3 |   - { name: a, map: { over: xs, as: x, chunk: all, expression: x } }
+  |                                               ^^^
+
+error: a chunk is carried out by one worker, and a `pipeline` is not
+ --> p.yaml:4:47
+  |
+4 |   - { name: b, map: { over: xs, as: x, chunk: 2, pipeline: q } }
+  |                                               ^
+  |
+  = help: leave `chunk` out
+
+error: expected a whole number from 1 to 10000
+ --> p.yaml:5:62
+  |
+5 |   - { name: c, reduce: { over: xs, as: x, initial: 0, chunk: auto, expression: x } }
+  |                                                              ^^^^
+
+error: expected a whole number from 1 to 10000
+ --> p.yaml:6:50
+  |
+6 |   - { name: d, filter: { over: xs, as: x, chunk: 0, expression: x } }
+  |                                                  ^
+
+error: task `e` has `chunk`, and values are cached item by item
+ --> p.yaml:7:74
+  |
+7 |   - { name: e, map: { over: xs, as: x, chunk: 2, expression: x }, cache: {} }
+  |                                                                          ^^
+  |
+  = help: leave one of them out
+"#,
+    );
+}

@@ -11,7 +11,7 @@ use serde_json::Value;
 use taskiq_flow_broker::{TaskCall, TaskContext, TaskError, TaskRegistry};
 use taskiq_flow_core::definition::TaskKind;
 use taskiq_flow_core::expr::{Expr, Inputs};
-use taskiq_flow_core::run::{Failure, Outcome, Work};
+use taskiq_flow_core::run::{Failure, Fold, Outcome, Work};
 use tokio_util::task::TaskTracker;
 
 use crate::options::EngineOptions;
@@ -30,6 +30,7 @@ pub(crate) struct Executors {
     registry: TaskRegistry,
     http: http::HttpExecutor,
     command: command::CommandExecutor,
+    max_log_bytes: usize,
 }
 
 /// What an expression comes to. It needs nothing and does nothing, so that it can be carried out anywhere.
@@ -70,6 +71,7 @@ impl Executors {
             registry,
             http: http::HttpExecutor::new(options.max_output_bytes)?,
             command: command::CommandExecutor::new(options.max_output_bytes, options.max_log_bytes),
+            max_log_bytes: options.max_log_bytes,
         })
     }
 
@@ -81,6 +83,44 @@ impl Executors {
 
     /// Carries out an attempt. Dropping the future stops it. What needs the inputs for itself takes them.
     pub(crate) async fn execute(&self, work: &mut Work) -> Execution {
+        match work.fold.take() {
+            Some(fold) => self.fold(work, *fold).await,
+            None => self.execute_one(work).await,
+        }
+    }
+
+    /// Goes through several items, each with what the one before has come to.
+    async fn fold(&self, work: &mut Work, fold: Fold) -> Execution {
+        let given = std::mem::take(&mut work.inputs);
+        let mut value = given.get(&fold.accumulator).cloned().unwrap_or_default();
+        let mut logs = String::new();
+        for (place, item) in fold.items.into_iter().enumerate() {
+            work.inputs = given.clone();
+            work.inputs.insert(Arc::clone(&fold.item), item);
+            work.inputs.insert(Arc::clone(&fold.accumulator), value);
+            for (name, constant) in work.plan_body.constants() {
+                work.inputs.insert(Arc::clone(name), Arc::clone(constant));
+            }
+            let Execution { outcome, log } = self.execute_one(work).await;
+            logs.push_str(&log.unwrap_or_default());
+            // As of one attempt, which it is: the last of it.
+            let over = logs.len().saturating_sub(self.max_log_bytes);
+            logs.drain(..logs.ceil_char_boundary(over));
+            match outcome {
+                Outcome::Completed(made) => value = made,
+                Outcome::Failed(failure) => {
+                    let message = format!("item {place} of the chunk: {}", failure.message);
+                    let outcome = Outcome::Failed(Failure { message, ..failure });
+                    return Execution { outcome, log: Some(logs) };
+                }
+            }
+            // Items that wait for nothing are not to keep others from their turn.
+            tokio::task::consume_budget().await;
+        }
+        Execution { outcome: Outcome::Completed(value), log: Some(logs) }
+    }
+
+    async fn execute_one(&self, work: &mut Work) -> Execution {
         let plan_body = Arc::clone(&work.plan_body);
         match &plan_body.body().kind {
             TaskKind::Expression(expr) => Execution { outcome: evaluated(expr, &work.inputs), log: None },

@@ -6,7 +6,7 @@ use std::time::Duration;
 use taskiq_flow_core::definition::TaskKind;
 use taskiq_flow_core::id::{PipelineId, RunId};
 use taskiq_flow_core::plan::Plan;
-use taskiq_flow_core::run::{Command, Event, Fact, Failure, Outcome, Run, RunStatus, StepRef};
+use taskiq_flow_core::run::{Command, Event, Fact, Failure, Run, RunStatus, StepRef};
 use taskiq_flow_core::time::Timestamp;
 use taskiq_flow_store::{
     Append, Beside, DeadLetter, Delivery, RunSummary, RunWrite, StepLog, StoreError, WriteError, Written,
@@ -20,7 +20,7 @@ use crate::admission::Place;
 use crate::error::{ControlError, SubmitError};
 use crate::failpoint::{self, When};
 use crate::handle::Engine;
-use crate::inbox::{Finished, Message, Occasion};
+use crate::inbox::{Message, Occasion};
 use crate::measure::RunCounters;
 use crate::submission::Submitted;
 
@@ -316,15 +316,8 @@ impl Shard {
         failpoint::pass("dispatch-after-publish");
         for (work, error) in refused {
             self.inflight.leave(&(work.run_id, work.step_run, work.attempt));
-            self.again.push(Message::Finished(Finished {
-                run_id: work.run_id,
-                step_run: work.step_run,
-                attempt: work.attempt,
-                step: work.step,
-                outcome: Outcome::Failed(Failure::error(error.to_string()).code("broker")),
-                duration: Duration::ZERO,
-                log: None,
-            }));
+            let failure = Failure::error(error.to_string()).code("broker");
+            self.again.push(Message::of_failed(&work, &failure));
         }
     }
 

@@ -25,6 +25,8 @@ pub(super) fn is_evaluated_here(command: &Command) -> bool {
         if matches!(work.body().kind, TaskKind::Expression(_))
             && work.resources().is_empty()
             && work.plan_body.cache().is_none()
+            && work.chunk.is_none()
+            && work.fold.is_none()
             && work.plan_body.is_quick().unwrap_or(true))
 }
 

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use taskiq_flow_core::id::{PipelineId, RunId};
-use taskiq_flow_core::run::{Command, Effects, Event, IllegalEvent, Input, Run, RunStatus, Work};
+use taskiq_flow_core::run::{Command, Effects, Event, IllegalEvent, Input, ItemEnd, Run, RunStatus, Work};
 use taskiq_flow_store::{Fence, RunRecord, StepLog};
 use tokio::sync::oneshot;
 
@@ -150,6 +150,7 @@ impl Shard {
             }
             Message::Looked(looked) => self.looked(looked, turn),
             Message::Finished(finished) => self.finished(finished, turn),
+            Message::ChunkFinished { run_id, ended } => self.chunk_finished(run_id, ended, turn),
             Message::Drain { .. } => {
                 self.draining = true;
                 turn.draining = true;
@@ -267,6 +268,20 @@ impl Shard {
         if let Some(text) = log.filter(|text| !text.is_empty()) {
             turn.of(run_id, driven).logs.push(StepLog { step_run, step, attempt, at: now, text });
         }
+        turn.note(run_id, driven, effects);
+    }
+
+    fn chunk_finished(&mut self, run_id: RunId, finished: Vec<Finished>, turn: &mut Turn) {
+        let now = self.clock.now();
+        let Some(driven) = self.runs.get_mut(&run_id) else { return };
+        let mut ended = Vec::with_capacity(finished.len());
+        for Finished { step_run, attempt, step, outcome, duration, log, .. } in finished {
+            ended.push(ItemEnd { step_run, attempt, outcome, duration });
+            if let Some(text) = log.filter(|text| !text.is_empty()) {
+                turn.of(run_id, driven).logs.push(StepLog { step_run, step, attempt, at: now, text });
+            }
+        }
+        let effects = driven.run.handle(Input::ChunkFinished { ended }, now);
         turn.note(run_id, driven, effects);
     }
 

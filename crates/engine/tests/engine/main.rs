@@ -5,6 +5,7 @@
 mod admission;
 mod bounds;
 mod cached;
+mod chunks;
 mod commands;
 mod control;
 mod deadlines;

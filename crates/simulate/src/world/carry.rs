@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use taskiq_flow_core::run::{Command, Failure, Outcome as Ended, Work};
+use taskiq_flow_core::run::{Command, Failure, ItemEnd, Outcome as Ended, Work};
 use taskiq_flow_core::time::{Timestamp, format_duration};
 
 use super::{NEVER, What, World};
@@ -18,7 +18,10 @@ impl World<'_> {
                 self.known[place].witness.over(step_run, attempt);
                 // Some had reported already, or do not hear that they are to stop.
                 let late = self.random.permille(300);
-                let is_it = |what: &What| matches!(what, What::Report { step_run: other, attempt: number, .. } if (*other, *number) == (step_run, attempt));
+                let is_it = |what: &What| {
+                    matches!(what, What::Report { ended, .. }
+                        if ended.first().is_some_and(|end| (end.step_run, end.attempt) == (step_run, attempt)))
+                };
                 self.pending.retain(|pending| pending.place != place || !is_it(&pending.what) || late);
                 Ok(())
             }
@@ -37,6 +40,43 @@ impl World<'_> {
     fn dispatch(&mut self, at: usize, place: usize, work: &Work) -> Result<(), Violation> {
         self.known[place].witness.dispatched(work)?;
         let faults = self.scenario.faults;
+        let mut ended = Vec::new();
+        let mut due = self.now;
+        for (step_run, attempt) in work.members() {
+            let (outcome, duration) = self.end_of(place, work);
+            due += millis(duration);
+            ended.push(ItemEnd { step_run, attempt, outcome, duration });
+        }
+        if ended.len() > 1 && faults.losses && self.random.permille(100) {
+            // It stops half-way, and says only what it has come to.
+            let some = 1 + self.random.below(ended.len());
+            ended.truncate(some);
+        }
+        if work.timeout().is_some() {
+            // Its time limit counts from when a worker has taken it up.
+            let begun = self.now + (due - self.now) / 8;
+            let (step_run, attempt) = (work.step_run, work.attempt);
+            self.expect(begun, Some(self.drivers[at].owner), place, What::Began { step_run, attempt });
+        }
+        let chunk = work.chunk.is_some();
+        let report = What::Report { ended, chunk };
+        let owner = Some(self.drivers[at].owner);
+        if faults.losses && self.random.permille(30) {
+            self.note(|_| format!("run {place}: attempt {} of `{}` will be lost", work.attempt, work.step));
+            self.expect(NEVER, owner, place, report);
+            return Ok(());
+        }
+        if faults.duplicates && self.random.permille(100) {
+            let again = due + self.soon();
+            self.expect(again, owner, place, report.clone());
+        }
+        self.expect(due, owner, place, report);
+        Ok(())
+    }
+
+    /// What comes of carrying out one item, or a step, and when.
+    fn end_of(&mut self, place: usize, work: &Work) -> (Ended, Duration) {
+        let faults = self.scenario.faults;
         let mut duration = self.random.duration();
         let limit = work.timeout().unwrap_or(Duration::MAX);
         let roll = self.random.below(100);
@@ -51,27 +91,7 @@ impl World<'_> {
             }
             _ => Ended::Completed(Arc::new(self.known[place].lists.clone().result(work, &mut self.random))),
         };
-        let duration = duration.min(limit);
-        if work.timeout().is_some() {
-            // Its time limit counts from when a worker has taken it up.
-            let due = self.now + millis(duration) / 8;
-            let (step_run, attempt) = (work.step_run, work.attempt);
-            self.expect(due, Some(self.drivers[at].owner), place, What::Began { step_run, attempt });
-        }
-        let report = What::Report { step_run: work.step_run, attempt: work.attempt, outcome, duration };
-        let owner = Some(self.drivers[at].owner);
-        let due = self.now + millis(duration);
-        if faults.losses && self.random.permille(30) {
-            self.note(|_| format!("run {place}: attempt {} of `{}` will be lost", work.attempt, work.step));
-            self.expect(NEVER, owner, place, report);
-            return Ok(());
-        }
-        if faults.duplicates && self.random.permille(100) {
-            let again = due + self.soon();
-            self.expect(again, owner, place, report.clone());
-        }
-        self.expect(due, owner, place, report);
-        Ok(())
+        (outcome, duration.min(limit))
     }
 
     /// A kept value is looked for. Somebody else may be about to make it, so that the answer can take its time.

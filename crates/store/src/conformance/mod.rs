@@ -201,6 +201,7 @@ pub(crate) fn every_fact() -> Vec<Event> {
             wait_ms: 5,
             items: Some(7),
             cache: None,
+            chunk: None,
         },
         Fact::StepStart {
             step: step(),
@@ -209,6 +210,16 @@ pub(crate) fn every_fact() -> Vec<Event> {
             wait_ms: 5,
             items: None,
             cache: Some(CacheOutcome::Miss),
+            chunk: None,
+        },
+        Fact::StepStart {
+            step: step(),
+            attempt: 1,
+            max_attempts: 2,
+            wait_ms: 5,
+            items: None,
+            cache: None,
+            chunk: Some(2),
         },
         Fact::StepComplete { step: step(), attempt: 1, duration_ms: 5, result: odd(), cached: false },
         Fact::StepComplete {

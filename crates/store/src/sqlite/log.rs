@@ -39,6 +39,8 @@ mod tag {
     /// The end of a step whose value is an earlier one.
     pub(super) const STEP_CACHED: u8 = 5;
     pub(super) const PIPELINE_COMPLETE: u8 = 6;
+    /// The start of an item that is carried out together with others.
+    pub(super) const CHUNK_START: u8 = 7;
 }
 
 /// A row of the log.
@@ -125,7 +127,7 @@ impl Writer {
                 (tag::PIPELINE_START, None)
             }
             // What follows a search for a kept value is rare enough for JSON.
-            Fact::StepStart { step, attempt, max_attempts, wait_ms, items, cache: None } => {
+            Fact::StepStart { step, attempt, max_attempts, wait_ms, items, cache: None, chunk: None } => {
                 self.step(step);
                 self.number((*attempt).into());
                 self.number((*max_attempts).into());
@@ -134,6 +136,22 @@ impl Writer {
                     self.number((*items).into());
                 }
                 (if items.is_some() { tag::COMPOSITE_START } else { tag::STEP_START }, None)
+            }
+            Fact::StepStart {
+                step,
+                attempt,
+                max_attempts,
+                wait_ms,
+                items: None,
+                cache: None,
+                chunk: Some(chunk),
+            } => {
+                self.step(step);
+                self.number((*attempt).into());
+                self.number((*max_attempts).into());
+                self.number(*wait_ms);
+                self.number((*chunk).into());
+                (tag::CHUNK_START, None)
             }
             Fact::StepComplete { step, attempt, duration_ms, result, cached } => {
                 self.step(step);
@@ -224,13 +242,14 @@ impl<'a> Reader<'a> {
         Ok(match tag {
             tag::JSON => from_json(self.text()?, self.what)?,
             tag::PIPELINE_START => Fact::PipelineStart { task_count: self.small()? },
-            tag::STEP_START | tag::COMPOSITE_START => Fact::StepStart {
+            tag::STEP_START | tag::COMPOSITE_START | tag::CHUNK_START => Fact::StepStart {
                 step: self.step()?,
                 attempt: self.small()?,
                 max_attempts: self.small()?,
                 wait_ms: self.number()?,
                 items: if tag == tag::COMPOSITE_START { Some(self.small()?) } else { None },
                 cache: None,
+                chunk: if tag == tag::CHUNK_START { Some(self.small()?) } else { None },
             },
             tag::STEP_COMPLETE | tag::STEP_CACHED => Fact::StepComplete {
                 step: self.step()?,
@@ -253,11 +272,15 @@ impl<'a> Reader<'a> {
             tag::JSON => 0,
             tag::PIPELINE_START | tag::PIPELINE_COMPLETE => 1,
             tag::STEP_START => 3,
-            tag::COMPOSITE_START => 4,
+            tag::COMPOSITE_START | tag::CHUNK_START => 4,
             tag::STEP_COMPLETE | tag::STEP_CACHED => 2,
             _ => return Err(Broken(None)),
         };
-        if matches!(tag, tag::STEP_START | tag::COMPOSITE_START | tag::STEP_COMPLETE | tag::STEP_CACHED) {
+        let of_step = matches!(
+            tag,
+            tag::STEP_START | tag::COMPOSITE_START | tag::CHUNK_START | tag::STEP_COMPLETE | tag::STEP_CACHED
+        );
+        if of_step {
             let has_own_name = self.number()? & 1 == 1;
             self.number()?;
             self.text()?;
@@ -366,6 +389,7 @@ mod tests {
                 wait_ms: u64::MAX - u64::from(number),
                 items: (number != 1).then_some(number),
                 cache: (number == 127).then_some(CacheOutcome::Miss),
+                chunk: (number == 1 || number == 128).then_some(u32::MAX - number),
             });
             facts.push(Fact::StepComplete {
                 step: step(number, "", ""),

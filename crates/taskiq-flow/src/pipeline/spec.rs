@@ -272,6 +272,16 @@ impl TaskSpec {
         self.within("max_parallel", count)
     }
 
+    /// So many items of a map or filter are carried out by one attempt; of a reduce gone through in one.
+    pub fn chunk(self, size: u32) -> Self {
+        self.within("chunk", size)
+    }
+
+    /// As many items of a map or filter are carried out by one attempt as suit their number.
+    pub fn chunk_auto(self) -> Self {
+        self.within("chunk", "auto")
+    }
+
     /// What the failure of an item of a map or filter does. Unless it fails the map, there is a further output, called
     /// as the task's with `_errors` behind it: what went wrong with which item.
     pub fn on_item_error(self, rule: OnItemError) -> Self {

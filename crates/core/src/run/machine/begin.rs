@@ -61,7 +61,7 @@ impl Turn<'_> {
         let items = match kind {
             TaskKind::Map(_) | TaskKind::Filter(_) | TaskKind::Reduce(_) => {
                 match self.run.list_of(id).as_deref() {
-                    Some(Value::Array(list)) => Some(index(list.len())),
+                    Some(Value::Array(list)) => Some(index(list.len()).div_ceil(self.run.fold_of(id))),
                     other => {
                         let failure = not_a_list(kind, other);
                         return self.fail(id, &failure, Duration::ZERO);
@@ -83,6 +83,12 @@ impl Turn<'_> {
         if items.is_none() && self.look_up(id)? {
             return Ok(());
         }
+        if items.is_none() {
+            let members = self.run.ready_chunk(id);
+            if members.len() > 1 {
+                return self.go_together(members);
+            }
+        }
         self.go(id, attempt, items, None)
     }
 
@@ -94,7 +100,7 @@ impl Turn<'_> {
         items: Option<u32>,
         cache: Option<CacheOutcome>,
     ) -> Result<(), IllegalEvent> {
-        self.step_start(id, attempt, items, cache)?;
+        self.step_start(id, attempt, items, cache, None)?;
         if attempt == 1 {
             self.set_step_timer(id);
         }
@@ -110,12 +116,13 @@ impl Turn<'_> {
         attempt: u32,
         items: Option<u32>,
         cache: Option<CacheOutcome>,
+        chunk: Option<u32>,
     ) -> Result<(), IllegalEvent> {
         let max_attempts = self.run.plan_body(id).retry().max_attempts.get();
         let queued = self.run.units[id as usize].queued_at.unwrap_or(self.now);
         let wait_ms = if attempt == 1 { millis(self.now.since(queued)) } else { 0 };
         let step = self.run.step_ref(id);
-        self.record(Fact::StepStart { step, attempt, max_attempts, wait_ms, items, cache })
+        self.record(Fact::StepStart { step, attempt, max_attempts, wait_ms, items, cache, chunk })
     }
 
     /// Whether so many more items stay within what one run may have. Items of items count too.
@@ -178,6 +185,8 @@ impl Turn<'_> {
             step: self.run.name(id),
             plan_body: Arc::clone(self.run.plan_body(id)),
             inputs: self.run.inputs(id),
+            chunk: None,
+            fold: self.run.fold(id),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Command, Turn};
+use super::Turn;
 use crate::plan::index;
 use crate::run::error::IllegalEvent;
 use crate::run::event::Fact;
@@ -102,7 +102,7 @@ impl Turn<'_> {
             return Ok(());
         }
         if unit.status == StepStatus::Running && unit.items.is_none() {
-            self.effects.commands.push(Command::Cancel { step_run: id, attempt: unit.attempt });
+            self.stop_attempt(id);
         }
         let step = self.run.step_ref(id);
         self.record(Fact::StepCancel { step, reason: Arc::clone(reason) })

@@ -71,7 +71,8 @@ impl Turn<'_> {
         let leaf = self.run.units[id as usize].items.is_none()
             && !matches!(self.run.body(id).kind, TaskKind::Wait(_) | TaskKind::Pipeline(_));
         if let (true, Some(limit)) = (leaf, self.run.plan_body(id).timeout()) {
-            let at = self.now.plus(limit).plus(GRACE);
+            // It counts for each item that the attempt carries out.
+            let at = self.now.plus(limit.saturating_mul(self.chunk_size(id))).plus(GRACE);
             self.run.units[id as usize].due_at = Some(at);
             self.set_timer(id, attempt, at);
         }
@@ -84,10 +85,8 @@ impl Turn<'_> {
             self.set_timer(id, attempt, at);
             return Ok(());
         }
-        let took = self.now.since(unit.started_at.unwrap_or(self.now));
-        self.effects.commands.push(Command::Cancel { step_run: id, attempt });
         let message = format!("{}, and its worker did not say so", too_long(limit).message);
-        self.fail(id, &Failure::timeout(message), took)
+        self.give_up(id, &Failure::timeout(message))
     }
 
     /// Sets the timer of a whole step that has one and has started.

@@ -12,7 +12,7 @@ use crate::definition::{
 use crate::expr::Expr;
 use crate::id::RunId;
 use crate::plan::Plan;
-use crate::run::{Command, Effects, Event, Failure, IllegalEvent, Input, Outcome, Run, Work};
+use crate::run::{Command, Effects, Event, Failure, IllegalEvent, Input, ItemEnd, Outcome, Run, Work};
 use crate::time::Timestamp;
 
 /// A task that does `kind`.
@@ -177,7 +177,25 @@ impl World {
         self.report(&work, Outcome::Failed(failure));
     }
 
+    /// Reports what an attempt of several items has come to: of the first of them, in order.
+    pub(super) fn report_chunk(&mut self, work: &Work, outcomes: Vec<Outcome>) {
+        if self.dispatched.get(&work.step_run).is_some_and(|current| current.attempt == work.attempt) {
+            self.dispatched.remove(&work.step_run);
+        }
+        let duration = Duration::from_millis(7);
+        self.now = self.now.plus(duration);
+        let ended = work.members().zip(outcomes);
+        let ended = ended
+            .map(|((step_run, attempt), outcome)| ItemEnd { step_run, attempt, outcome, duration })
+            .collect();
+        self.input(Input::ChunkFinished { ended }).unwrap();
+    }
+
     pub(super) fn report(&mut self, work: &Work, outcome: Outcome) {
+        if work.chunk.is_some() {
+            let outcomes = vec![outcome; work.members().count()];
+            return self.report_chunk(work, outcomes);
+        }
         if self.dispatched.get(&work.step_run).is_some_and(|current| current.attempt == work.attempt) {
             self.dispatched.remove(&work.step_run);
         }

@@ -56,6 +56,7 @@ fn a_body_that_names_the_list_is_given_it_and_a_constant_may_be_the_list() {
             item: "step".into(),
             accumulator: "acc".into(),
             initial: json!(0),
+            chunk: None,
             body: Box::new(call().into()),
         }),
         with: json!({"steps": [5, 6]}).as_object().unwrap().clone(),

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use super::driver::{World, pipeline, task};
 use super::{expr, map};
 use crate::definition::{
-    Body, Cache, Compensation, GroupMember, Input as TaskInput, MapSpec, OnError, OnItemError, Pipeline,
-    ReduceSpec, RetryPolicy, TaskKind, WaitFor, WaitSpec,
+    Body, Cache, Chunk, Compensation, GroupMember, Input as TaskInput, MapSpec, OnError, OnItemError,
+    Pipeline, ReduceSpec, RetryPolicy, TaskKind, WaitFor, WaitSpec,
 };
 use crate::expr::Expr;
 use crate::run::line::Line;
@@ -28,6 +28,8 @@ enum Move {
     Finish(usize),
     Fail(usize),
     TimeOut(usize),
+    /// An attempt of several items ends with some of them, one of which has failed.
+    Part(usize),
     FailForGood(usize),
     /// An attempt that has been superseded reports.
     Late(usize),
@@ -56,6 +58,7 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
         24 => place().prop_map(Move::Finish),
         6 => place().prop_map(Move::Fail),
         2 => place().prop_map(Move::TimeOut),
+        4 => place().prop_map(Move::Part),
         1 => place().prop_map(Move::FailForGood),
         3 => place().prop_map(Move::Late),
         3 => (place(), any::<bool>()).prop_map(|(place, good)| Move::Again(place, good)),
@@ -92,16 +95,26 @@ fn bodies() -> impl Strategy<Value = TaskKind> {
             1 => Just(OnItemError::Skip),
             1 => Just(OnItemError::Collect),
         ];
-        let spec = (inner.clone(), 0..3_u32, rule).prop_map(|(body, most, on_item_error)| MapSpec {
-            on_item_error,
-            max_parallel: NonZeroU32::new(most),
-            ..map("list", "x", body)
-        });
+        let chunk = |size: u32, body: &TaskKind| match (size, body) {
+            (3.., TaskKind::Expression(_)) => Some(Chunk::Auto),
+            (size, TaskKind::Expression(_)) => NonZeroU32::new(size).map(Chunk::Of),
+            _ => None,
+        };
+        let spec =
+            (inner.clone(), 0..3_u32, rule, 0..4_u32).prop_map(move |(body, most, on_item_error, size)| {
+                MapSpec {
+                    on_item_error,
+                    chunk: chunk(size, &body),
+                    max_parallel: NonZeroU32::new(most),
+                    ..map("list", "x", body)
+                }
+            });
         let members = prop::collection::vec(inner.clone(), 1..4);
         prop_oneof![
             2 => spec.clone().prop_map(TaskKind::Map),
             1 => spec.prop_map(TaskKind::Filter),
-            1 => inner.prop_map(|body| TaskKind::Reduce(ReduceSpec {
+            1 => (inner, 0..3_u32).prop_map(|(body, size)| TaskKind::Reduce(ReduceSpec {
+                chunk: NonZeroU32::new(size).filter(|_| matches!(body, TaskKind::Expression(_))),
                 over: "list".into(),
                 item: "x".into(),
                 accumulator: "sum".into(),
@@ -117,6 +130,16 @@ fn bodies() -> impl Strategy<Value = TaskKind> {
             }),
         ]
     })
+}
+
+/// Whether one attempt carries out several of its items.
+fn chunked(kind: &TaskKind) -> bool {
+    let own = match kind {
+        TaskKind::Map(spec) | TaskKind::Filter(spec) => spec.chunk.is_some(),
+        TaskKind::Reduce(spec) => spec.chunk.is_some(),
+        _ => false,
+    };
+    own || kind.inner().iter().any(|body| chunked(&body.kind))
 }
 
 /// A pipeline whose task `t<n>` needs some of those before it.
@@ -147,7 +170,8 @@ fn pipelines() -> impl Strategy<Value = Pipeline> {
                 made.timeout = (needs % 4 == 0).then_some(Duration::from_secs(15));
                 made.total_timeout = (needs % 7 == 0).then_some(Duration::from_secs(25));
                 // What is undone is not kept, and neither is what ends a wait.
-                let kept = needs % 3 != 1 && needs & 8 == 0 && !made.body.kind.waits();
+                let kept =
+                    needs % 3 != 1 && needs & 8 == 0 && !made.body.kind.waits() && !chunked(&made.body.kind);
                 made.cache = kept.then(|| Box::new(Cache::default()));
                 made.compensate = (needs % 3 == 1).then(|| {
                     let each = TaskKind::Map(map("list", "x", expr("x")));
@@ -211,10 +235,24 @@ impl Play {
                 self.report(*place, Outcome::Failed(failure));
             }
             Move::TimeOut(place) => self.report(*place, Outcome::Failed(Failure::timeout("too long"))),
+            Move::Part(place) => {
+                if let Some(work) = self.pick(*place).filter(|work| work.chunk.is_some()) {
+                    let count = 1 + place % work.members().count();
+                    let outcome = |n| match n == place % 3 {
+                        true => Outcome::Failed(Failure::error("failed").code("exit:1")),
+                        false => Outcome::Completed(json!(n).into()),
+                    };
+                    self.world.report_chunk(&work, (0..count).map(outcome).collect());
+                    self.old.push(work);
+                }
+            }
             Move::FailForGood(place) => self.report(*place, Outcome::Failed(Failure::permanent("failed"))),
             Move::Late(place) => {
                 if let Some(mut old) = self.pick(*place) {
                     old.attempt = old.attempt.saturating_sub(1);
+                    for item in old.chunk.iter_mut().flat_map(|chunk| &mut chunk.items) {
+                        item.attempt = item.attempt.saturating_sub(1);
+                    }
                     let late = Outcome::Completed(json!("late").into());
                     self.nothing_changes("a superseded attempt", |world| world.report(&old, late));
                 }
@@ -283,7 +321,7 @@ impl Play {
         };
         let started: HashSet<_> = self.world.events()[..kept].iter().filter_map(started).collect();
         // No worker was given an attempt whose start was not durable.
-        self.old.retain(|work| started.contains(&(work.step_run, work.attempt)));
+        self.old.retain(|work| work.members().all(|member| started.contains(&member)));
         self.world.crash_with(kept);
         if kept == 0 {
             self.world.input(Input::Start { reuse: self.reuse.clone() }).unwrap();
@@ -343,8 +381,8 @@ fn state(run: &Run) -> String {
         let items = items
             .map(|items| (items.first, items.count, items.queued, items.done, items.accumulator.clone()));
         format!(
-            "{:?} {} {} {} {:?} {items:?}",
-            unit.status, unit.attempt, unit.failures, unit.waiting, unit.value
+            "{:?} {} {} {} {:?} {:?} {items:?}",
+            unit.status, unit.attempt, unit.failures, unit.waiting, unit.value, unit.chunk
         )
     };
     let line = |line: &Line| {
@@ -422,8 +460,11 @@ fn check_units(world: &World) {
     let run = world.run();
     let live = !run.status().is_terminal();
     let in_line = |id: u32| in_line(run).filter(|other| *other == id).count();
-    let under_way = |id: u32| world.works().filter(|work| work.step_run == id).collect::<Vec<_>>();
-    let mut occupied = 0;
+    let under_way = |id: u32| {
+        let members = world.works().flat_map(|work| work.members());
+        members.filter(|(member, _)| *member == id).map(|(_, attempt)| attempt).collect::<Vec<_>>()
+    };
+    let (mut occupied, mut chunks) = (0, HashSet::new());
     for (id, unit) in (0_u32..).zip(&run.units) {
         let name = run.name(id);
         let kind = &run.body(id).kind;
@@ -456,11 +497,10 @@ fn check_units(world: &World) {
             }
             StepStatus::Running => {
                 let attempts = under_way(id);
-                assert!(
-                    attempts.len() == 1 && attempts[0].attempt == unit.attempt,
-                    "{name} has one live attempt"
-                );
-                occupied += u32::from(run.needs_room(id));
+                assert_eq!(attempts, [unit.attempt], "{name} has one live attempt");
+                // Items of one chunk take the room of one.
+                let first = unit.chunk.is_none_or(|chunk| chunks.insert(chunk));
+                occupied += u32::from(run.needs_room(id) && first);
             }
             _ => {}
         }
@@ -468,6 +508,7 @@ fn check_units(world: &World) {
             assert!(under_way(id).is_empty(), "{name} is {} and under way", unit.status);
         }
     }
+    assert_eq!(run.chunks.len(), chunks.len(), "what is known of chunks is what is under way of them");
     assert_eq!(run.occupied, occupied, "room is taken by what is under way and by nothing else");
     let most = run.plan().pipeline().max_parallel.map_or(u32::MAX, NonZeroU32::get);
     let looking = run.units.iter().filter(|unit| unit.looking).count();
