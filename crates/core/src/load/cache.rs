@@ -32,8 +32,18 @@ impl Reader<'_> {
         }
         let ttl = fields.get("ttl").and_then(|ttl| self.time_limit(ttl));
         let key = fields.get("key").and_then(|key| {
-            let names = scope.names.iter().cloned().chain(task.body.with.keys().cloned());
-            let names = visible(&task.body.kind, names.collect());
+            let all: HashSet<String> = scope.names.iter().chain(task.body.with.keys()).cloned().collect();
+            let names = visible(&task.body.kind, all.clone());
+            let expr = self.expr(key)?;
+            if let Some(list) = expr.names().iter().find(|name| all.contains(*name) && !names.contains(*name))
+            {
+                let message = format!("what is cached of {} is not given `{list}`", scope.owner);
+                let help =
+                    "write what tells one item from another; an item has the list where it reads it itself";
+                let error = self.document().error_within(key, expr.place_of(list), message);
+                self.fail(error.help(help));
+                return None;
+            }
             let inside = Scope {
                 owner: format!("what is cached of {}", scope.owner),
                 names,
@@ -41,7 +51,8 @@ impl Reader<'_> {
                 implied: Vec::new(),
                 chained: scope.chained,
             };
-            self.checked_expr(key, &inside)
+            self.check_names(key, expr.names(), |name| expr.place_of(name), &inside);
+            Some(expr)
         });
         let version = fields.get("version").and_then(|version| self.name(version));
         Some(Cache { ttl, key, version })

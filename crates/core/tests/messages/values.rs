@@ -675,11 +675,13 @@ error: task `b` does something that `compensate` undoes, and has a `cache`
   |
   = help: where a kept value is taken nothing is done: leave one of them out
 
-error: `xs` is no input of what is cached of task `c`
+error: what is cached of task `c` is not given `xs`
  --> p.yaml:5:71
   |
 5 |   - { name: c, map: { over: xs, as: x, expression: x }, cache: { key: xs, version: 2, tll: 1h } }
-  |                                                                       ^^ did you mean `x`?
+  |                                                                       ^^
+  |
+  = help: write what tells one item from another; an item has the list where it reads it itself
 
 error: expected text, found a number
  --> p.yaml:5:84
