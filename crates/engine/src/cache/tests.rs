@@ -67,6 +67,20 @@ fn a_key_is_what_the_value_depends_on() {
 }
 
 #[test]
+fn the_definition_of_a_key_is_that_of_its_own_task() {
+    let two = |first: &str, second: &str| {
+        let tasks = json!([
+            {"name": "a", "task": first, "inputs": ["x"], "cache": {}},
+            {"name": "b", "task": second, "inputs": ["x"], "cache": {}},
+        ]);
+        digests(&json!({"id": "p", "tasks": tasks}), &json!({"x": 1}))
+    };
+    let (before, after) = (two("f", "g"), two("f", "h"));
+    assert_eq!(before["a"], after["a"]);
+    assert_ne!(before["b"], after["b"]);
+}
+
+#[test]
 fn no_two_values_look_alike() {
     let values = [
         json!(null),
