@@ -74,13 +74,13 @@ pub static ROUTES: &[Route] = &[
     route("pause_run", endpoint::RUN_CONTROL, POST, &["/runs/{id}/pause"], Run(Execute), CONTROLS, || post(runs::pause_run)),
     route("resume_run", endpoint::RUN_CONTROL, POST, &["/runs/{id}/resume"], Run(Execute), CONTROLS, || post(runs::resume_run)),
     route("retry_run", endpoint::RUN_CONTROL, POST, &["/runs/{id}/retry"], Run(Execute), CONTROLS, || post(runs::retry_run)),
-    route("fork_run", endpoint::RUN_CONTROL, POST, &["/runs/{id}/fork"], Run(Execute), CONTROLS, || post(runs::fork_run)),
+    route("fork_run", endpoint::EXECUTE_PIPELINE, POST, &["/runs/{id}/fork"], Run(Execute), CONTROLS, || post(runs::fork_run)),
     route("signal_run", endpoint::RUN_CONTROL, POST, &["/runs/{id}/signals/{name}"], Run(Execute), CONTROLS, || post(runs::signal_run)),
     route("get_run_events", endpoint::RUN_EVENTS, GET, &["/runs/{id}/events"], Run(Read), READS, || get(events::get_run_events)),
     route("get_run_logs", endpoint::RUN_EVENTS, GET, &["/runs/{id}/logs"], Run(Read), READS, || get(runs::get_run_logs)),
 
     route("list_dead_letters", endpoint::LIST_RUNS, GET, &["/dead-letters"], AnyPipeline(Read), READS, || get(dead_letters::list_dead_letters)),
-    route("replay_dead_letter", endpoint::RUN_CONTROL, POST, &["/dead-letters/{id}/{step_run}/replay"], Run(Execute), CONTROLS, || post(dead_letters::replay_dead_letter)),
+    route("replay_dead_letter", endpoint::EXECUTE_PIPELINE, POST, &["/dead-letters/{id}/{step_run}/replay"], Run(Execute), CONTROLS, || post(dead_letters::replay_dead_letter)),
     route("drop_dead_letter", endpoint::RUN_CONTROL, Method::DELETE, &["/dead-letters/{id}/{step_run}"], Run(Execute), CONTROLS, || delete(dead_letters::drop_dead_letter)),
 
     route("list_schedules", endpoint::SCHEDULES, GET, &["/schedules"], AnyPipeline(Read), READS, || get(schedules::list_schedules)),
@@ -91,7 +91,7 @@ pub static ROUTES: &[Route] = &[
     route("pause_schedule", endpoint::SCHEDULES, POST, &["/schedules/{id}/pause"], Schedule(Execute), CHANGES, || post(schedules::pause_schedule)),
     route("resume_schedule", endpoint::SCHEDULES, POST, &["/schedules/{id}/resume"], Schedule(Execute), CHANGES, || post(schedules::resume_schedule)),
     route("list_firings", endpoint::SCHEDULES, GET, &["/schedules/{id}/firings"], Schedule(Read), READS, || get(schedules::list_firings)),
-    route("backfill_schedule", endpoint::SCHEDULES, POST, &["/schedules/{id}/backfill"], Schedule(Execute), Some(PipelineExecute), || post(schedules::backfill_schedule)),
+    route("backfill_schedule", endpoint::EXECUTE_PIPELINE, POST, &["/schedules/{id}/backfill"], Schedule(Execute), Some(PipelineExecute), || post(schedules::backfill_schedule)),
     route("trigger_schedule", endpoint::SCHEDULES, POST, &["/schedules/{id}/trigger"], Schedule(Execute), Some(PipelineExecute), || post(schedules::trigger_schedule)),
 
     route("list_webhooks", endpoint::SECURITY_ADMIN, GET, &["/webhooks"], SecurityAdmin, None, || get(webhooks::list_webhooks)),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use taskiq_flow_core::dag::{DagFormat, Rendered};
-use taskiq_flow_core::definition::{Body, Pipeline, TaskKind};
+use taskiq_flow_core::definition::{Body, Pipeline, Task, TaskKind};
 use taskiq_flow_core::id::{PipelineId, RunId};
 use taskiq_flow_core::load::load_json;
 use taskiq_flow_core::run::StepStatus;
@@ -234,12 +234,12 @@ fn read_definition(id: &PipelineId, mut definition: Value) -> Result<Pipeline, P
 fn command_in(pipeline: &Pipeline) -> Option<&str> {
     let is_command = |body: &Body| matches!(body.kind, TaskKind::Command(_));
     let mut tasks = pipeline.tasks.iter();
-    tasks.find(|task| bodies(&task.body).into_iter().any(is_command)).map(|task| task.name.as_str())
+    tasks.find(|task| bodies(task).into_iter().any(is_command)).map(|task| task.name.as_str())
 }
 
 /// The pipelines that tasks run, however deep.
 fn inner_pipelines(pipeline: &Pipeline) -> BTreeSet<&PipelineId> {
-    let bodies = pipeline.tasks.iter().flat_map(|task| bodies(&task.body));
+    let bodies = pipeline.tasks.iter().flat_map(|task| bodies(task));
     bodies
         .filter_map(|body| match &body.kind {
             TaskKind::Pipeline(id) => Some(id),
@@ -248,9 +248,9 @@ fn inner_pipelines(pipeline: &Pipeline) -> BTreeSet<&PipelineId> {
         .collect()
 }
 
-/// A body and all within it.
-fn bodies(body: &Body) -> Vec<&Body> {
-    let mut found = vec![body];
+/// The bodies of a task, that of what undoes it too, and all within them.
+fn bodies(task: &Task) -> Vec<&Body> {
+    let mut found: Vec<&Body> = task.bodies().collect();
     let mut next = 0;
     while let Some(body) = found.get(next) {
         next += 1;

@@ -67,8 +67,11 @@ async fn a_command_however_deep_is_refused_unless_allowed() {
     let deep = json!({"tasks": [{"name": "each", "inputs": ["list"], "output": "all",
         "map": {"over": "list", "as": "item", "group": [{"name": "a", "expression": "item"}, {"name": "b", "command": ["true"]}]}}]});
     let flat = json!({"tasks": [{"name": "run", "command": ["true"], "output": "out"}]});
+    let undoing = json!({"tasks": [{"name": "a", "expression": "1", "output": "x", "compensate": {"command": ["true"]}}]});
+    let undoing_deep = json!({"tasks": [{"name": "a", "expression": "1", "output": "x",
+        "compensate": {"group": [{"name": "b", "command": ["true"]}]}}]});
     let server = server().await;
-    for body in [&deep, &flat] {
+    for body in [&deep, &flat, &undoing, &undoing_deep] {
         let answer = send(&server, Method::POST, "new", "admin-key", body).await;
         assert_eq!(answer.problem()["type"], "/docs/errors/remote-command", "{body}");
         assert_eq!(answer.status, 403);
@@ -76,7 +79,7 @@ async fn a_command_however_deep_is_refused_unless_allowed() {
     }
     assert_eq!(server.get("/pipelines/new").await.status, 404);
     let allowing = server_with(|setup| setup.api.allow_remote_commands = true).await;
-    for (id, body) in [("a", &deep), ("b", &flat)] {
+    for (id, body) in [("a", &deep), ("b", &flat), ("c", &undoing), ("d", &undoing_deep)] {
         let answer = send(&allowing, Method::POST, id, "admin-key", body).await;
         assert_eq!(answer.status, 201, "{}", answer.text());
     }

@@ -38,7 +38,10 @@ const MAX_PRODUCT: usize = 100_000;
 
 /// Every combination of one item of each list, the last list's items changing first: of a list of lists as lists, of a
 /// mapping of lists as mappings with the same keys.
-pub(super) fn product(lists: &Value) -> Result<Value, Error> {
+///
+/// The engine does not see what a filter does within, so that it says itself what it uses up: as much for each list as four
+/// operations, for each item read as one, for each one chosen as two.
+pub(super) fn product(state: &State, lists: &Value) -> Result<Value, Error> {
     let wrong = |message: &str| Error::new(ErrorKind::InvalidOperation, message.to_owned());
     let is_list = |value: &Value| matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable);
     let named = lists.kind() == ValueKind::Map;
@@ -50,16 +53,21 @@ pub(super) fn product(lists: &Value) -> Result<Value, Error> {
     let mut count = 1_usize;
     for key in lists.try_iter()?.checked() {
         let key = key?;
+        state.consume_fuel(4)?;
         let list = if named { lists.get_item(&key)? } else { key.clone() };
         if !is_list(&list) {
             return Err(wrong(expected));
         }
-        let list = list.try_iter()?.checked().take(MAX_PRODUCT + 1).collect::<Result<Vec<Value>, Error>>()?;
+        let read = |item: Result<Value, Error>| state.consume_fuel(1).and(item);
+        let list = list.try_iter()?.checked().take(MAX_PRODUCT + 1).map(read);
+        let list = list.collect::<Result<Vec<Value>, Error>>()?;
         let too_many = || wrong(&format!("`product` makes more than {MAX_PRODUCT} combinations"));
         count = count.checked_mul(list.len()).filter(|count| *count <= MAX_PRODUCT).ok_or_else(too_many)?;
         keys.push(key);
         items.push(list);
     }
+    let chosen = count.saturating_mul(items.len()).saturating_mul(2);
+    state.consume_fuel(u64::try_from(chosen).unwrap_or(u64::MAX))?;
     let combination = |place: usize| {
         let mut rest = place;
         let mut chosen: Vec<Value> = Vec::with_capacity(items.len());

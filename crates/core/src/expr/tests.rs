@@ -362,6 +362,14 @@ fn a_product_is_of_lists_and_bounded() {
         let error = refused(source, json!({}));
         assert!(error.message.contains(message), "{source}: {error}");
     }
+    // Lists of one item make no more combinations, but work and memory all the same.
+    let too_much = "does too much work";
+    let error = refused("([[1]] * 100000000) | product", json!({}));
+    assert!(error.message.contains(too_much), "{error}");
+    let mut grid = vec![json!([0, 1]); 16];
+    grid.extend(vec![json!([0]); 100_000]);
+    let error = refused("grid | product", json!({"grid": grid}));
+    assert!(error.message.contains(too_much), "{error}");
     let made = Expr::compile("[range(100), range(1000)] | product | length").unwrap();
     assert_eq!(made.evaluate(&inputs(json!({}))).unwrap(), 100_000);
 }

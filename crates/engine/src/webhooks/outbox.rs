@@ -127,8 +127,14 @@ impl Outbox {
                     format!("there is no webhook `{name}`; none is configured (`webhooks`)")
                 }
                 None => {
-                    let names: Vec<_> = self.targets.iter().map(|target| target.webhook.name()).collect();
-                    format!("there is no webhook `{name}`; configured are {}", names.join(", "))
+                    // Whoever registers a pipeline need not know of those that are for others.
+                    let for_it = |target: &&Arc<Target>| target.webhook.takes_pipeline(&pipeline.id, true);
+                    let names: Vec<_> =
+                        self.targets.iter().filter(for_it).map(|target| target.webhook.name()).collect();
+                    match names[..] {
+                        [] => format!("there is no webhook `{name}` for pipeline `{}`", pipeline.id),
+                        _ => format!("there is no webhook `{name}`; for it there are {}", names.join(", ")),
+                    }
                 }
                 Some(target) if !target.webhook.takes_pipeline(&pipeline.id, true) => format!(
                     "webhook `{name}` takes no events of pipeline `{}`: its `pipelines` do not name it",

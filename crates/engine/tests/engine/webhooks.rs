@@ -278,7 +278,7 @@ async fn a_pipeline_names_webhooks_that_there_are_and_that_take_it() {
         engine.register(pipeline, Origin::Api).await.map(drop)
     };
     for (id, names, expected) in [
-        ("p", &["opps"][..], "on_event: there is no webhook `opps`; configured are ops, audio"),
+        ("p", &["opps"][..], "on_event: there is no webhook `opps`; for it there are ops"),
         (
             "p",
             &["ops", "audio"],
