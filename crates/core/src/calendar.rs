@@ -141,6 +141,17 @@ impl Calendar {
     /// What is to be done at `now` about the times from `first` on, which is the first that is not dealt with yet.
     /// None: it has not come.
     pub fn due(&self, id: &str, first: Timestamp, now: Timestamp) -> Option<Due> {
+        self.due_with_rest(id, first, now).map(|(due, _)| due)
+    }
+
+    /// As [`Calendar::due`], with all the times that [`CatchUp::All`] makes up for, in order: the one to carry out now and
+    /// those that follow it. They need not be looked up again for each of them.
+    pub fn due_with_rest(
+        &self,
+        id: &str,
+        first: Timestamp,
+        now: Timestamp,
+    ) -> Option<(Due, VecDeque<Timestamp>)> {
         if self.start_of(id, first) > now {
             return None;
         }
@@ -150,14 +161,22 @@ impl Calendar {
         if come.back().is_some_and(|last| self.start_of(id, *last) > now) {
             come.pop_back();
         }
-        let last = *come.back()?;
+        let Some(&last) = come.back() else {
+            // It was a time by an earlier reading of the calendar, before the rules of a time zone changed, say.
+            return Some((Due { fire: None, left_out: Some((first, first)) }, VecDeque::new()));
+        };
         let late = now.since(self.start_of(id, last));
         if self.catch_up == CatchUp::Skip && late > LATE {
-            return Some(Due { fire: None, left_out: Some((first, last)) });
+            return Some((Due { fire: None, left_out: Some((first, last)) }, VecDeque::new()));
         }
-        let fire = *come.get(come.len().saturating_sub(keep))?;
+        come.drain(..come.len().saturating_sub(keep));
+        let fire = *come.front()?;
         let before = if fire > first { self.newest(first, just_before(fire), 1).pop_back() } else { None };
-        Some(Due { fire: Some(fire), left_out: before.map(|before| (first, before)) })
+        if self.catch_up != CatchUp::All {
+            // A later one takes its place as long as it waits.
+            come.clear();
+        }
+        Some((Due { fire: Some(fire), left_out: before.map(|before| (first, before)) }, come))
     }
 
     fn after_or_at(&self, time: Timestamp) -> Option<Timestamp> {
@@ -248,16 +267,13 @@ fn just_before(time: Timestamp) -> Timestamp {
     Timestamp::from_millis(time.as_millis() - 1)
 }
 
-/// A number that looks drawn at random and is the same each time (FNV-1a, then the mixer of splitmix64).
+/// A number that looks drawn at random and is the same each time (FNV-1a, then mixed).
 fn spread(id: &str, time: Timestamp) -> u64 {
     let bytes = id.bytes().chain(time.as_millis().to_le_bytes());
     let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
-    let mut z = hash.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
+    crate::random::spread(hash)
 }
 
 #[cfg(test)]

@@ -14,5 +14,6 @@ pub mod id;
 pub mod load;
 pub mod pattern;
 pub mod plan;
+pub mod random;
 pub mod run;
 pub mod time;

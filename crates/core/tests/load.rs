@@ -414,3 +414,20 @@ fn items_may_come_in_chunks() {
     assert_eq!(reduce.chunk.map(NonZeroU32::get), Some(7));
     assert_eq!(shown(&load_json(pipeline.source.clone()).unwrap()[0]), shown(&pipeline));
 }
+
+#[test]
+fn what_undoes_a_task_brings_its_list_and_has_the_limit_of_the_pipeline() {
+    let pipeline = load(
+        "id: p\nstep_timeout: 30s\ntasks:\n  - { name: ids, expression: '[1]' }\n  - name: book\n    expression: 1\n    \
+         compensate: { map: { over: ids, as: id, expression: id } }\n  - name: mail\n    expression: 1\n    \
+         compensate: { expression: 1, timeout: 5s }\n  - name: asks\n    expression: 1\n    compensate: { wait: { signal: s } }\n",
+    );
+    assert_eq!(pipeline.tasks[1].inputs, [Input::required("ids")]);
+    let limits = pipeline.tasks.iter().map(|task| task.compensate.as_ref().and_then(|undo| undo.timeout));
+    let seconds = |seconds| Some(Duration::from_secs(seconds));
+    assert_eq!(
+        limits.collect::<Vec<_>>(),
+        [None, seconds(30), seconds(5), None],
+        "a wait has none but its own"
+    );
+}

@@ -346,9 +346,11 @@ impl<'a> World<'a> {
         let now = self.clock(at);
         let run_id = self.known[place].run_id;
         let Some(driven) = self.drivers[at].runs.get_mut(&run_id) else { return Ok(()) };
-        match self.machine.handle(&mut driven.run, input, now) {
-            Ok(effects) => self.commit(at, place, effects),
-            Err(error) => Err(Violation::Refused(format!("run {place}: {error}"))),
+        let refused = |error| Violation::Refused(format!("run {place}: {error}"));
+        let mut effects = self.machine.handle(&mut driven.run, input, now).map_err(refused)?;
+        match effects.fault.take() {
+            Some(fault) => Err(refused(fault)),
+            None => self.commit(at, place, effects),
         }
     }
 

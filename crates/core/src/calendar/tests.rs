@@ -197,3 +197,13 @@ fn a_one_off_that_was_missed_is_made_up_for_unless_it_is_to_be_left_out() {
     assert_eq!(due(CatchUp::All), Due { fire: Some(when), left_out: None });
     assert_eq!(due(CatchUp::Skip), Due { fire: None, left_out: Some((when, when)) });
 }
+
+#[test]
+fn a_time_that_is_none_any_more_is_left_out() {
+    let nightly = cron("0 2 * * *", "UTC", &ScheduleRules::default());
+    let stored = at("2026-01-05T01:00:00Z");
+    let left_out = Some(Due { fire: None, left_out: Some((stored, stored)) });
+    assert_eq!(nightly.due("a", stored, at("2026-01-05T01:30:00Z")), left_out, "the next one is at two");
+    let two = at("2026-01-05T02:00:00Z");
+    assert_eq!(nightly.due("a", stored, two), Some(Due { fire: Some(two), left_out: None }));
+}

@@ -19,7 +19,7 @@ use self::random::Random;
 use self::schedule::Machine;
 use super::Dag;
 
-/// More steps and items than this are forecast by medians alone: one draw of them takes some 10 ms.
+/// More steps and items than this, by the median or on average, are forecast by medians alone: one draw of them takes some 10 ms.
 pub const MOST_DRAWN: usize = 20_000;
 /// How many steps and items all draws together start, and between which bounds the number of draws is chosen for it.
 const DRAWN_IN_ALL: usize = 1_000_000;
@@ -126,7 +126,7 @@ impl Dag {
         costs.iter_mut().for_each(Cost::sort);
         let jobs = |drawer: &mut Drawer| jobs(self.nodes().len(), &costs, stages, drawer);
         let typical = jobs(&mut Drawer::Median);
-        let size = size(&typical);
+        let size = size(&typical).max(mean_size(&costs, stages));
         let mut machine = Machine::new(self, workers);
         if size > MOST_DRAWN {
             return Forecast { median_ms: machine.play(&typical), band_ms: None, draws: 0 };
@@ -179,6 +179,19 @@ fn ranked(mut gains: Vec<(u32, u64)>) -> Vec<(u32, u64)> {
 fn size(jobs: &[Job]) -> usize {
     let items = |job: &Job| if let Job::Items { waiting, .. } = job { waiting.len() } else { 0 };
     jobs.len() + jobs.iter().map(items).sum::<usize>()
+}
+
+/// Steps and items that a draw starts on average: a few long lists among many short ones do not show in the median.
+fn mean_size(costs: &[Cost], stages: &[Stage]) -> usize {
+    let items =
+        costs.iter().enumerate().map(|(node, cost)| match (stages.get(node), cost.measured_items()) {
+            (None | Some(Stage::Waiting), Some(items)) => {
+                let sum = items.counts.iter().fold(0_u64, |sum, count| sum.saturating_add(*count));
+                usize::try_from(sum.div_ceil(items.counts.len().max(1) as u64)).unwrap_or(usize::MAX)
+            }
+            _ => 0,
+        });
+    items.fold(costs.len(), usize::saturating_add)
 }
 
 /// How durations are chosen out of samples.

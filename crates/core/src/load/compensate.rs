@@ -26,7 +26,13 @@ impl Reader<'_> {
         let what = format!("what undoes {}", scope.owner);
         let body = self.inner_body(fields, &what, &["timeout", "retry"], scope);
         scope.locals.truncate(outer);
-        let timeout = fields.get("timeout").and_then(|timeout| self.time_limit(timeout));
+        let timeout = match fields.get("timeout") {
+            Some(timeout) => self.time_limit(timeout),
+            None => {
+                let waits = body.as_ref().is_some_and(|body| body.kind.waits());
+                self.defaults.step_timeout.filter(|_| !waits)
+            }
+        };
         let retry = match fields.get("retry") {
             Some(retry) => self.retry(retry)?,
             None => RetryPolicy::default(),

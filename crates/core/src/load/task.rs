@@ -52,11 +52,12 @@ impl Reader<'_> {
         inputs.extend(self.inputs(fields.get("optional_inputs"), true));
         let mut scope = self.scope(fields, &inputs, what.clone(), false);
         let kind = self.kind(fields, &what, &known, &mut scope);
-        inputs.extend(std::mem::take(&mut scope.implied).into_iter().map(Input::required));
         let after = fields.get("after").and_then(|names| self.names(names)).unwrap_or_default();
         let outputs = self.outputs(fields);
         let mut task = Task::new(name?, kind?);
         self.shared(fields, &mut scope, &mut task);
+        // Those of the map that undoes it, too: it is given what the task is given.
+        inputs.extend(scope.implied.into_iter().map(Input::required));
         task.inputs = inputs;
         task.after = after;
         task.outputs = outputs.unwrap_or(task.outputs);

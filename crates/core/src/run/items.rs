@@ -11,6 +11,9 @@ use super::status::StepStatus;
 use super::view::ItemView;
 use crate::definition::{OnItemError, TaskKind};
 
+/// The longest name that is looked for, in bytes. The loader's names have at most 128, and nest 48 levels deep at most.
+const LONGEST_NAME: usize = 8 * 1024;
+
 /// An item with its value.
 #[derive(Debug, Clone, Serialize)]
 pub struct ItemDetail {
@@ -107,30 +110,52 @@ impl Run {
         Some(page)
     }
 
-    /// The step run of that name.
+    /// The step run of that name. A name is followed from its front, since that is where those of the plan are: names of
+    /// tasks may hold anything, so several may fit, the longest of which counts.
     fn find(&self, name: &str) -> Option<u32> {
-        let steps = self.plan.steps();
-        if let Some(step) = steps.iter().position(|step| *step.name == *name) {
-            return Some(crate::plan::index(step));
+        if name.len() > LONGEST_NAME {
+            return None;
         }
-        // Names of tasks may hold anything, so the way into the items is tried from the back.
-        if let Some((outer, place)) = name.strip_suffix(']').and_then(|name| name.rsplit_once('[')) {
-            let place: u32 = place.parse().ok()?;
-            return self.item(self.find(outer)?, place);
+        let steps = self.plan.steps().iter().zip(0..);
+        let begins = steps.filter_map(|(step, id)| Some((id, name.strip_prefix(&*step.name)?)));
+        // Ways to go on: a step run, and what is left of the name. There are at most as many as the plan has bodies.
+        let mut ways: Vec<(u32, &str)> = longest_last(begins);
+        while let Some((id, rest)) = ways.pop() {
+            if rest.is_empty() {
+                return Some(id);
+            }
+            if let Some((place, rest)) = place_in(rest) {
+                ways.extend(self.item(id, place).map(|item| (item, rest)));
+            } else if let Some(rest) = rest.strip_prefix('.')
+                && let TaskKind::Group(members) = &self.body(id).kind
+            {
+                let members = members.iter().zip(0..);
+                ways.extend(longest_last(members.filter_map(|(member, place)| {
+                    let rest = rest.strip_prefix(member.name.as_deref()?)?;
+                    Some((self.item(id, place)?, rest))
+                })));
+            }
         }
-        name.rmatch_indices('.').find_map(|(dot, _)| {
-            let outer = self.find(&name[..dot])?;
-            let TaskKind::Group(members) = &self.body(outer).kind else { return None };
-            let member = Some(&name[dot + 1..]);
-            let place = members.iter().position(|known| known.name.as_deref() == member)?;
-            self.item(outer, crate::plan::index(place))
-        })
+        None
     }
 
     fn item(&self, composite: u32, place: u32) -> Option<u32> {
         let items = self.units[composite as usize].items.as_ref()?;
         (place < items.count).then(|| items.first + place)
     }
+}
+
+/// Splits `[3].name` into 3 and `.name`.
+fn place_in(rest: &str) -> Option<(u32, &str)> {
+    let (place, rest) = rest.strip_prefix('[')?.split_once(']')?;
+    Some((place.parse().ok()?, rest))
+}
+
+/// Ways by a name, the one that the longest of the names has brought last.
+fn longest_last<'a>(ways: impl Iterator<Item = (u32, &'a str)>) -> Vec<(u32, &'a str)> {
+    let mut ways: Vec<_> = ways.collect();
+    ways.sort_by_key(|(_, rest)| std::cmp::Reverse(rest.len()));
+    ways
 }
 
 /// Whether an item has come to nothing by its own fault.

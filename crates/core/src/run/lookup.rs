@@ -150,7 +150,7 @@ impl Run {
             }
             // Several at once come by themselves.
             if self.fold_of(parent) == 1 {
-                inputs.insert(Arc::clone(&iteration.item), items.item(unit.place));
+                inputs.insert(Arc::clone(&iteration.item), item(unit, items));
             }
             if let Some(accumulator) = &iteration.accumulator {
                 inputs.insert(Arc::clone(accumulator), items.accumulator.clone().unwrap_or_default());
@@ -182,7 +182,7 @@ impl Run {
                 return Some(items.accumulator.clone().unwrap_or_default());
             }
             if *iteration.item == *name {
-                return Some(items.item(unit.place));
+                return Some(item(unit, items));
             }
             if *iteration.over == *name && !iteration.hands_on_list {
                 return None;
@@ -194,6 +194,15 @@ impl Run {
     /// What the step had made that a step run undoes.
     fn value_of_step(&self, undo: &Unit) -> Arc<Value> {
         self.units[undo.place as usize].value.clone().unwrap_or_default()
+    }
+
+    /// The item of a list that a step run is for.
+    pub(super) fn item_of(&self, id: u32) -> Option<Arc<Value>> {
+        let unit = &self.units[id as usize];
+        let (_, items) = self
+            .iteration_of(unit.parent?)
+            .filter(|_| unit.parent.is_some_and(|parent| self.fold_of(parent) == 1))?;
+        Some(item(unit, items))
     }
 
     fn iteration_of(&self, composite: u32) -> Option<(&Iteration, &Items)> {
@@ -217,8 +226,13 @@ impl Run {
         match source {
             Source::Parameter { place, .. } => self.parameters.get(*place as usize)?.clone(),
             Source::ItemErrors { step } => {
-                let done = self.units[*step as usize].status.has_value();
-                done.then(|| Arc::new(self.item_errors(*step)))
+                let unit = &self.units[*step as usize];
+                let errors = || Arc::new(self.item_errors(*step));
+                // Whoever needs them shares them. A value that was taken over has no items here.
+                unit.status.has_value().then(|| match &unit.items {
+                    Some(items) => Arc::clone(items.errors.get_or_init(errors)),
+                    None => errors(),
+                })
             }
             Source::Output { step, part } => {
                 let unit = &self.units[*step as usize];
@@ -240,4 +254,10 @@ impl Run {
         let part = |output: &String| Arc::new(value.get(output).cloned().unwrap_or_default());
         outputs.iter().map(part).collect()
     }
+}
+
+/// One of the items of a list. A composite that has started keeps the one that it is for.
+fn item(unit: &Unit, items: &Items) -> Arc<Value> {
+    let kept = unit.items.as_ref().and_then(|inside| inside.of_item.clone());
+    kept.unwrap_or_else(|| Arc::new(items.list.get(unit.place as usize).cloned().unwrap_or_default()))
 }

@@ -93,6 +93,12 @@ pub enum Input {
         /// Why.
         reason: Arc<str>,
     },
+    /// Another run takes its place: it is stopped as by [`Input::Cancel`], unless it undoes its steps already. A second
+    /// cancel would stop that, too.
+    Supersede {
+        /// Why.
+        reason: Arc<str>,
+    },
     /// It is not to be carried out: it ends before it has started.
     Skip {
         /// Why.
@@ -161,6 +167,8 @@ pub struct Effects {
     pub events: Vec<Event>,
     /// What is to be done.
     pub commands: Vec<Command>,
+    /// Why the run cannot go on behind these facts, which stand. Never of a sound run: whoever drives it is to end it.
+    pub fault: Option<IllegalEvent>,
 }
 
 impl Run {
@@ -168,28 +176,12 @@ impl Run {
     ///
     /// # Errors
     /// [`IllegalEvent`] when the input is not possible in this state, such as resuming a run that is not paused.
-    /// Nothing has changed then.
+    /// No fact has been recorded then. A fact that is refused behind others is in [`Effects::fault`] instead, so that the
+    /// state is never ahead of what the caller is told.
     pub fn handle(&mut self, input: Input, now: Timestamp) -> Result<Effects, IllegalEvent> {
         let mut turn = Turn { run: self, now, effects: Effects::default(), reported: None };
-        match input {
-            Input::Start { reuse } => turn.start(reuse)?,
-            Input::Finished { step_run, attempt, outcome, duration } => {
-                turn.finished(step_run, attempt, outcome, duration)?;
-            }
-            Input::ChunkFinished { ended } => turn.chunk_finished(ended)?,
-            Input::Cached { step_run, value } => turn.found(step_run, value)?,
-            Input::Missed { step_run } => turn.missed(step_run)?,
-            Input::Began { step_run, attempt } => turn.began(step_run, attempt),
-            Input::Timer { step_run, attempt } => turn.timer(step_run, attempt)?,
-            Input::RunTimer => turn.run_timer()?,
-            Input::Signal { name, value, by } => turn.take_signal(name, value, by)?,
-            Input::Cancel { reason } => turn.cancel(&reason)?,
-            Input::Skip { reason } => turn.only_from(RunStatus::Queued, Fact::PipelineSkip { reason })?,
-            Input::Pause => turn.only_from(RunStatus::Running, Fact::PipelinePause)?,
-            Input::Resume => turn.only_from(RunStatus::Paused, Fact::PipelineResume)?,
-        }
-        turn.advance()?;
-        Ok(turn.effects)
+        let done = turn.take(input).and_then(|()| turn.advance());
+        turn.over(done)
     }
 
     /// Whether a signal of that name could be taken: a step waits for it, or fewer than [`MAX_WAITING_SIGNALS`] wait
@@ -207,20 +199,11 @@ impl Run {
     /// attempt number, timers are set again.
     ///
     /// # Errors
-    /// [`IllegalEvent`] only if the state is damaged.
+    /// [`IllegalEvent`] only if the state is damaged; as with [`Run::handle`], no fact has been recorded then.
     pub fn recover(&mut self, now: Timestamp) -> Result<Effects, IllegalEvent> {
         let mut turn = Turn { run: self, now, effects: Effects::default(), reported: None };
-        if turn.run.started_at.is_some() && !turn.run.status.is_terminal() {
-            turn.set_run_timer();
-            for id in 0..index(turn.run.units.len()) {
-                if !turn.run.units[id as usize].status.is_terminal() {
-                    turn.set_step_timer(id);
-                }
-                turn.recover_step(id)?;
-            }
-            turn.advance()?;
-        }
-        Ok(turn.effects)
+        let done = turn.recover();
+        turn.over(done)
     }
 }
 
@@ -234,6 +217,56 @@ struct Turn<'a> {
 }
 
 impl Turn<'_> {
+    fn take(&mut self, input: Input) -> Result<(), IllegalEvent> {
+        match input {
+            Input::Start { reuse } => self.start(reuse),
+            Input::Finished { step_run, attempt, outcome, duration } => {
+                self.finished(step_run, attempt, outcome, duration)
+            }
+            Input::ChunkFinished { ended } => self.chunk_finished(ended),
+            Input::Cached { step_run, value } => self.found(step_run, value),
+            Input::Missed { step_run } => self.missed(step_run),
+            Input::Began { step_run, attempt } => {
+                self.began(step_run, attempt);
+                Ok(())
+            }
+            Input::Timer { step_run, attempt } => self.timer(step_run, attempt),
+            Input::RunTimer => self.run_timer(),
+            Input::Signal { name, value, by } => self.take_signal(name, value, by),
+            Input::Cancel { reason } => self.cancel(&reason),
+            Input::Supersede { .. } if self.run.undo.is_some() && !self.run.status.is_terminal() => Ok(()),
+            Input::Supersede { reason } => self.cancel(&reason),
+            Input::Skip { reason } => self.only_from(RunStatus::Queued, Fact::PipelineSkip { reason }),
+            Input::Pause => self.only_from(RunStatus::Running, Fact::PipelinePause),
+            Input::Resume => self.only_from(RunStatus::Paused, Fact::PipelineResume),
+        }
+    }
+
+    /// What the turn has come to. What has been recorded stands, whatever came behind it.
+    fn over(mut self, done: Result<(), IllegalEvent>) -> Result<Effects, IllegalEvent> {
+        match done {
+            Err(fault) if self.effects.events.is_empty() => Err(fault),
+            done => {
+                self.effects.fault = done.err();
+                Ok(self.effects)
+            }
+        }
+    }
+
+    fn recover(&mut self) -> Result<(), IllegalEvent> {
+        if self.run.started_at.is_none() || self.run.status.is_terminal() {
+            return Ok(());
+        }
+        self.set_run_timer();
+        for id in 0..index(self.run.units.len()) {
+            if !self.run.units[id as usize].status.is_terminal() {
+                self.set_step_timer(id);
+            }
+            self.recover_step(id)?;
+        }
+        self.advance()
+    }
+
     fn record(&mut self, fact: Fact) -> Result<(), IllegalEvent> {
         let event = Event { seq: self.run.seq + 1, timestamp: self.now, fact };
         self.run.apply(&event)?;
@@ -250,7 +283,12 @@ impl Turn<'_> {
     }
 
     fn start(&mut self, reuse: Vec<(u32, Arc<Value>)>) -> Result<(), IllegalEvent> {
-        self.record(Fact::PipelineStart { task_count: index(self.run.plan.steps().len()) })?;
+        let steps = index(self.run.plan.steps().len());
+        if let Some((step, _)) = reuse.iter().find(|(step, _)| *step >= steps) {
+            let why = format!("it takes over a value of step {step}, and its pipeline has {steps}");
+            return Err(IllegalEvent { seq: self.run.seq + 1, event: "PipelineStartEvent", why });
+        }
+        self.record(Fact::PipelineStart { task_count: steps })?;
         for (id, result) in reuse {
             let step = self.run.step_ref(id);
             self.record(Fact::StepComplete { step, attempt: 0, duration_ms: 0, result, cached: true })?;

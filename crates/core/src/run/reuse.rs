@@ -32,8 +32,10 @@ impl Run {
                 _ => false,
             });
             let same = earlier.step(index(place));
-            let kept =
-                same.filter(|old| !undone.contains(old) && !self.is_done_again(&self.units[*old as usize]));
+            let errors_used = || plan.uses_errors_of(index(place));
+            let kept = same.filter(|old| {
+                !undone.contains(old) && !self.is_done_again(&self.units[*old as usize], errors_used)
+            });
             if has_changed || kept.is_none() {
                 seeds.push(index(place));
             }
@@ -48,12 +50,13 @@ impl Run {
     }
 
     /// Whether a later run may come to something else here. What was skipped by its condition is not: it would be again.
-    fn is_done_again(&self, step: &Unit) -> bool {
+    /// `errors_used`: the later one reads what went wrong with its items.
+    fn is_done_again(&self, step: &Unit, errors_used: impl Fn() -> bool) -> bool {
         match step.status {
             StepStatus::Completed | StepStatus::Cached => {
                 // The errors of items are no part of the value.
                 let failed = self.items_of(step).iter().any(|item| has_failed(item.status));
-                failed && self.plan.uses_errors_of(step.place)
+                failed && errors_used()
             }
             StepStatus::Skipped => false,
             _ => true,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::{Map, Value};
 
@@ -106,6 +106,10 @@ pub(super) struct Items {
     pub(super) done: u32,
     /// The list; for a group null.
     pub(super) list: Arc<Value>,
+    /// Of a composite that is itself an item of a list: that item, shared by all inside it.
+    pub(super) of_item: Option<Arc<Value>>,
+    /// What went wrong with items, once somebody has asked for it after the last had ended.
+    pub(super) errors: OnceLock<Arc<Value>>,
     /// What the items of a reduce have come to.
     pub(super) accumulator: Option<Arc<Value>>,
 }
@@ -388,7 +392,6 @@ impl Run {
             self.note_wait(id);
             return;
         };
-        let list = self.list_of(id).unwrap_or_default();
         let accumulator = match &self.body(id).kind {
             TaskKind::Reduce(spec) => Some(Arc::new(spec.initial.clone())),
             _ => None,
@@ -397,8 +400,22 @@ impl Run {
         let body = Arc::clone(self.plan_body(id));
         let inner = |place| body.inner_at(place).unwrap_or(body.inner.start);
         self.units.extend((0..count).map(|place| Unit::new(Some(id), place, inner(place), 0)));
-        self.units[id as usize].items =
-            Some(Box::new(Items { first, count, queued: 0, done: 0, list, accumulator }));
+        let items = Items {
+            first,
+            count,
+            queued: 0,
+            done: 0,
+            list: Arc::default(),
+            of_item: self.item_of(id),
+            errors: OnceLock::new(),
+            accumulator,
+        };
+        self.units[id as usize].items = Some(Box::new(items));
+        // Where the list is the item itself, it is shared.
+        let list = self.list_of(id).unwrap_or_default();
+        if let Some(items) = self.units[id as usize].items.as_deref_mut() {
+            items.list = list;
+        }
         for _ in 0..self.width(id).min(count) {
             self.queue_next_item(id, at);
         }
@@ -580,11 +597,6 @@ impl Items {
     /// The numbers of their step runs.
     pub(super) fn range(&self) -> Range<u32> {
         self.first..self.first + self.count
-    }
-
-    /// One item of the list.
-    pub(super) fn item(&self, place: u32) -> Arc<Value> {
-        Arc::new(self.list.get(place as usize).cloned().unwrap_or_default())
     }
 }
 

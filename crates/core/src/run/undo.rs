@@ -53,8 +53,22 @@ impl Run {
         steps
     }
 
+    /// Only what this run has carried out itself: a value that it has taken over is another run's, which may stand, or
+    /// has undone it, or leaves it to be taken over once more.
     fn is_to_undo(&self, step: u32) -> bool {
-        self.plan.steps()[step as usize].undo.is_some() && self.units[step as usize].status.has_value()
+        let carried_out = self.units[step as usize].status == StepStatus::Completed;
+        carried_out && self.plan.steps()[step as usize].undo.is_some()
+    }
+
+    /// The names of the steps that this run has carried out, and that nothing has undone although something could.
+    /// They are what whoever ends a run from outside leaves behind.
+    pub fn left_behind(&self) -> Vec<Arc<str>> {
+        let undone = |step: u32| {
+            let mut units = self.undo_units().iter();
+            units.any(|unit| unit.place == step && unit.status.has_value())
+        };
+        let steps = self.steps_to_undo().into_iter().filter(|step| !undone(*step));
+        steps.map(|step| Arc::clone(&self.plan.steps()[step as usize].name)).collect()
     }
 
     /// Adds the step runs that undo these steps, and queues the first.

@@ -97,7 +97,11 @@ impl World<'_> {
             };
             let mut run = self.rebuild(&record, place)?;
             let recovered = self.machine.recover(&mut run, now);
-            let recovered = recovered.map_err(|error| Violation::Refused(format!("run {place}: {error}")))?;
+            let refused = |error| Violation::Refused(format!("run {place}: {error}"));
+            let mut recovered = recovered.map_err(refused)?;
+            if let Some(fault) = recovered.fault.take() {
+                return Err(refused(fault));
+            }
             effects.push((place, recovered));
             self.drivers[at].runs.insert(record.run_id, Driven { run, fence });
         }

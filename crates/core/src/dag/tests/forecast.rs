@@ -99,6 +99,19 @@ fn a_forecast_has_the_spread_of_its_samples() {
 }
 
 #[test]
+fn a_few_very_long_lists_are_not_drawn() {
+    let dag = numbered(1, []);
+    let of = |counts: &[u64]| {
+        let items = ItemCost { samples: vec![1], counts: counts.to_vec(), at_once: None, occupies: true };
+        dag.forecast(&[Cost { items: Some(items), ..Cost::default() }], &[], workers(1))
+    };
+    let long = [[1; 7].as_slice(), &[1_000_000; 2]].concat();
+    let forecast = of(&long);
+    assert_eq!((forecast.median_ms, forecast.band_ms, forecast.draws), (1, None, 0));
+    assert_eq!(of(&[1, 1, 9]).draws, 200);
+}
+
+#[test]
 fn a_step_that_runs_for_long_is_measured_by_those_that_took_longer() {
     let dag = numbered(1, []);
     let known = costs(&[&[10, 10, 10, 100, 100, 100]]);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::Turn;
 use crate::run::error::{IllegalEvent, RunError};
 use crate::run::event::Fact;
+use crate::run::status::RunStatus;
 use crate::run::undo::Ending;
 
 impl Turn<'_> {
@@ -16,6 +17,10 @@ impl Turn<'_> {
         let step_indexes = self.run.steps_to_undo();
         if step_indexes.is_empty() {
             return Ok(false);
+        }
+        // A run that is about to end is not to wait for somebody who lets it go on.
+        if self.run.status == RunStatus::Paused {
+            self.record(Fact::PipelineResume)?;
         }
         let plan = Arc::clone(&self.run.plan);
         let steps = step_indexes.iter().map(|step| Arc::clone(&plan.steps()[*step as usize].name)).collect();

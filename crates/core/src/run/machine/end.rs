@@ -149,15 +149,12 @@ impl Turn<'_> {
         }
     }
 
-    /// A number in `[0, 1)` that is the same whenever this run is replayed (splitmix64, Steele et al. 2014).
+    /// A number in `[0, 1)` that is the same whenever this run is replayed.
     pub(super) fn random(&self, id: u32, attempt: u32) -> f64 {
         let mut seed = [0; 8];
         seed.copy_from_slice(&self.run.id.as_bytes()[8..]);
-        let mut z = u64::from_le_bytes(seed) ^ (u64::from(id) << 32 | u64::from(attempt));
-        z = z.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+        let seed = u64::from_le_bytes(seed) ^ (u64::from(id) << 32 | u64::from(attempt));
+        (crate::random::spread(seed) >> 11) as f64 / (1u64 << 53) as f64
     }
 
     pub(super) fn end_run(&mut self) -> Result<(), IllegalEvent> {

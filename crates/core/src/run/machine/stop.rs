@@ -6,7 +6,7 @@ use super::Turn;
 use crate::plan::index;
 use crate::run::error::IllegalEvent;
 use crate::run::event::Fact;
-use crate::run::status::{RunStatus, StepStatus};
+use crate::run::status::StepStatus;
 use crate::run::undo::Ending;
 
 impl Turn<'_> {
@@ -28,9 +28,6 @@ impl Turn<'_> {
             }
         }
         let undoes = self.run.plan.pipeline().compensate_on_cancel && self.run.undo.is_none();
-        if undoes && self.run.status == RunStatus::Paused && !self.run.steps_to_undo().is_empty() {
-            self.record(Fact::PipelineResume)?;
-        }
         if undoes && self.compensate(Ending::Cancel(Arc::clone(reason)))? {
             return Ok(());
         }

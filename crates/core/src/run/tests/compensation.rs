@@ -189,6 +189,15 @@ fn a_cancelled_run_undoes_only_where_it_says_so() {
     let last = &undoing.events().last().unwrap().fact;
     assert!(matches!(last, Fact::PipelineCancel { reason, .. } if **reason == *"enough"), "{last:?}");
 
+    let mut superseded = world(definition.clone());
+    superseded.finish("book");
+    let supersede = || Input::Supersede { reason: "a newer one".into() };
+    superseded.input(supersede()).unwrap();
+    superseded.input(supersede()).unwrap();
+    assert_eq!(superseded.waiting(), ["undo book"], "whoever takes its place does not stop the undoing");
+    superseded.finish("undo book");
+    superseded.input(supersede()).unwrap_err();
+
     let mut stopped = world(definition);
     stopped.finish("book");
     stopped.finish("mail");
@@ -210,12 +219,78 @@ fn steps_within_one_millisecond_are_undone_against_the_direction_of_the_graph() 
     let mut tasks: Vec<_> = tasks.collect();
     tasks.reverse();
     tasks.push(expression("last", "t5", &["t5"]));
-    let reuse = (0..6).map(|place| (place, std::sync::Arc::new(json!(1)))).collect();
     let mut world = World::new(pipeline(tasks), json!({}));
-    world.input(Input::Start { reuse }).unwrap();
+    world.start();
+    while world.waiting() != ["last"] {
+        let work = world.works().next().unwrap();
+        let (step_run, attempt, outcome) = (work.step_run, work.attempt, Outcome::Completed(json!(1).into()));
+        world.report_at_once(step_run, attempt, outcome);
+    }
     world.fail("last", Failure::error("no"));
     let order: Vec<_> = undo_states(&world).into_iter().map(|(name, _)| name).collect();
     assert_eq!(order, ["undo t5", "undo t4", "undo t3", "undo t2", "undo t1", "undo t0"]);
+}
+
+#[test]
+fn only_what_a_run_has_carried_out_itself_is_undone() {
+    let mut stands = world(order());
+    stands.finish_all();
+    assert_eq!(stands.run().status(), RunStatus::Completed);
+    let mut cancelled = world(order());
+    cancelled.finish("book");
+    cancelled.finish("charge");
+    cancelled.input(Input::Cancel { reason: "enough".into() }).unwrap();
+    // A fork of a run that stands, and a retry of one that was cancelled and can be retried once more.
+    for (earlier, again, own) in [(&stands, vec![2, 3], "undo mail"), (&cancelled, vec![], "undo mail")] {
+        let reuse = earlier.run().taken_over(earlier.run().plan(), &again, |_| false);
+        assert_eq!(reuse.iter().map(|(step, _)| *step).collect::<Vec<_>>(), [0, 1], "book and charge");
+        let mut later = World::new(order(), json!({"n": 1}));
+        later.input(Input::Start { reuse }).unwrap();
+        later.finish("mail");
+        later.fail("ship", Failure::error("no stock"));
+        assert_eq!(later.waiting(), [own], "what the other run has paid is not paid back");
+        later.finish(own);
+        assert_eq!(later.run().status(), RunStatus::Failed);
+        let again = later.run().taken_over(later.run().plan(), &[], |_| false);
+        assert_eq!(
+            again.into_iter().map(|(step, _)| step).collect::<Vec<_>>(),
+            [0, 1],
+            "and is there once more"
+        );
+    }
+}
+
+#[test]
+fn a_pause_holds_no_undoing_up() {
+    let mut definition = order();
+    definition.timeout = Some(Duration::from_secs(10));
+    let mut late = world(definition.clone());
+    late.finish("book");
+    late.input(Input::Pause).unwrap();
+    late.advance_timers();
+    assert_eq!(late.waiting(), ["undo book"], "its time is over, and nobody need let it go on");
+    let mut failed = world(definition);
+    failed.finish("mail");
+    failed.input(Input::Pause).unwrap();
+    failed.fail("book", Failure::error("full"));
+    assert_eq!(failed.waiting(), ["undo mail"]);
+    failed.crash();
+    failed.finish("undo mail");
+    assert_eq!(failed.run().status(), RunStatus::Failed);
+}
+
+#[test]
+fn what_is_left_behind_is_what_was_done_and_not_undone() {
+    let left = |world: &World| world.run().left_behind().iter().map(ToString::to_string).collect::<Vec<_>>();
+    let mut world = world(order());
+    assert!(left(&world).is_empty());
+    fail_at_ship(&mut world);
+    assert_eq!(left(&world), ["charge", "mail", "book"]);
+    world.finish("undo charge");
+    assert_eq!(left(&world), ["mail", "book"]);
+    world.finish("undo mail");
+    world.finish("undo book");
+    assert!(left(&world).is_empty());
 }
 
 #[test]

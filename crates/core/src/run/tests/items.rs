@@ -126,6 +126,28 @@ fn a_retry_does_a_map_again_whose_errors_somebody_uses() {
 }
 
 #[test]
+fn a_later_version_that_reads_the_errors_does_the_map_again() {
+    let version = |report: &str| {
+        let text = format!(
+            "id: p\noutputs: [rows]\ntasks:\n  - name: rows\n    map: {{ over: list, as: x, on_item_error: skip, expression: 10 / x }}\n{report}"
+        );
+        let pipelines = crate::load::load_text("p.yaml", &text, crate::document::Format::Yaml).unwrap();
+        pipelines.into_iter().next().unwrap()
+    };
+    let mut world = World::new(version(""), json!({"list": [1, 0]}));
+    world.start();
+    world.finish("rows[0]");
+    world.fail("rows[1]", Failure::error("by zero"));
+    assert_eq!(world.run().status(), RunStatus::Completed);
+    let taken = |report: &str| {
+        let plan = crate::plan::Plan::new(std::sync::Arc::new(version(report))).unwrap();
+        world.run().taken_over(&plan, &[], |_| false).len()
+    };
+    assert_eq!(taken("  - { name: other, expression: rows, inputs: [rows] }\n"), 1);
+    assert_eq!(taken("  - { name: other, expression: rows_errors, inputs: [rows_errors] }\n"), 0);
+}
+
+#[test]
 fn inner_runs_count_among_what_a_run_may_do_at_once() {
     let spec = map("list", "x", TaskKind::Pipeline("inner".parse().unwrap()));
     let mut runs = task("runs", TaskKind::Map(spec));
@@ -172,6 +194,60 @@ fn items_are_read_in_pages_with_their_values_and_counts() {
     }
     let view = world.run().view();
     assert_eq!(view.steps[0].item_counts, first.counts);
+}
+
+#[test]
+fn what_many_are_given_is_made_once() {
+    let spec = map("list", "x", TaskKind::Map(map("x", "y", expr("(x | length) + y"))));
+    let mut nested = task("nested", TaskKind::Map(spec));
+    nested.inputs = vec![TaskInput::required("list")];
+    let mut definition = with_errors(OnItemError::Skip);
+    let report = Task { name: "report_again".into(), ..Task::clone(&definition.tasks[1]) };
+    definition.tasks.extend([std::sync::Arc::new(nested), std::sync::Arc::new(report)]);
+    definition.tasks[3] =
+        std::sync::Arc::new(Task { outputs: vec!["again".into()], ..Task::clone(&definition.tasks[3]) });
+    let mut world = World::new(definition, json!({"list": [[0, 1], [2, 3]]}));
+    world.start();
+    let given = |world: &World, step: &str, name: &str| {
+        let work = world.work(step);
+        std::sync::Arc::as_ptr(work.inputs.get(name).unwrap())
+    };
+    assert_eq!(
+        given(&world, "nested[1][0]", "x"),
+        given(&world, "nested[1][1]", "x"),
+        "one copy for each inner list"
+    );
+    assert_ne!(given(&world, "nested[0][0]", "x"), given(&world, "nested[1][0]", "x"));
+    world.fail("rows[0]", Failure::error("no"));
+    world.fail("rows[1]", Failure::error("no"));
+    assert_eq!(given(&world, "report", "bad"), given(&world, "report_again", "bad"), "one list of errors");
+}
+
+#[test]
+fn a_name_of_dots_and_brackets_costs_no_more_than_it_is_long() {
+    let member = |name: &str, body: TaskKind| GroupMember { name: Some(name.into()), body: body.into() };
+    let inner = || TaskKind::Group(vec![member("x", expr("1")), member("x.x", expr("1"))]);
+    let both = TaskKind::Group(vec![member("x", inner()), member("x.x", inner())]);
+    let mut world = World::new(pipeline(vec![task("x", both.clone()), task("x.x", both)]), json!({}));
+    world.start();
+    world.finish_all();
+    let all = ItemFilter { limit: 10, ..ItemFilter::default() };
+    let has = |name: &str| world.run().items(name, all).is_some();
+    // Each try of an outer name doubled the work for every dot, and each bracket took another frame of the stack.
+    for more in [".x".repeat(64), ".".repeat(7_000), "[0]".repeat(2_000), ".x".repeat(500_000)] {
+        assert!(!has(&format!("x{more}")) && !has(&more), "{}", more.len());
+    }
+    for known in ["x", "x.x", "x.x.x", "x.x.x.x", "x.x.x.x.x", "x.x.x.x.x.x", "x[1].x.x", "x[0][1]"] {
+        assert!(has(known), "{known}");
+    }
+    let names = |step: &str| {
+        world.run().items(step, all).unwrap().items.into_iter().map(|item| item.name.to_string())
+    };
+    assert_eq!(
+        names("x.x").collect::<Vec<_>>(),
+        ["x.x.x", "x.x.x.x"],
+        "the longest name counts: it is the step's"
+    );
 }
 
 #[test]

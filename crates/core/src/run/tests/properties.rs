@@ -413,7 +413,9 @@ fn check_undone(run: &Run) {
         _ => false,
     };
     let steps = run.plan().steps().iter().zip(&run.units);
-    let done = steps.filter(|(step, unit)| step.task.compensate.is_some() && unit.status.has_value());
+    // What was taken over is another run's to undo.
+    let carried_out = |unit: &Unit| unit.status == StepStatus::Completed;
+    let done = steps.filter(|(step, unit)| step.task.compensate.is_some() && carried_out(unit));
     let mut expected: Vec<u32> = done.map(|(_, unit)| unit.place).filter(|_| undoes).collect();
     let mut undone: Vec<u32> = run.undo_units().iter().map(|unit| unit.place).collect();
     undone.sort_unstable();

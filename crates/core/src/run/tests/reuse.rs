@@ -6,7 +6,7 @@ use super::driver::{World, expression, pipeline, task};
 use super::expr;
 use crate::definition::{Input as TaskInput, OnError};
 use crate::expr::Expr;
-use crate::run::{Failure, Input};
+use crate::run::{Failure, Input, RunStatus};
 
 /// `a` needs the parameter `n`, `b` needs `a`; `c` the parameter `m`; `d` needs `b` and `c`.
 fn diamond() -> World {
@@ -66,6 +66,22 @@ fn what_went_on_without_a_failed_step_is_done_again_with_it() {
     world.fail("bad", Failure::error("no"));
     world.finish_all();
     assert_eq!(taken(&world, &[], ""), [3], "a condition comes to the same again, a failure need not");
+}
+
+#[test]
+fn values_that_do_not_fit_the_plan_are_refused_and_the_state_is_that_of_the_log() {
+    let value = || std::sync::Arc::new(json!(1));
+    let fresh =
+        || World::new(pipeline(vec![expression("a", "1", &[]), expression("b", "1", &[])]), json!({}));
+    let mut beyond = fresh();
+    let error = beyond.input(Input::Start { reuse: vec![(0, value()), (2, value())] }).unwrap_err();
+    assert!(error.to_string().contains("a value of step 2, and its pipeline has 2"), "{error}");
+    assert_eq!((beyond.run().status(), beyond.run().seq()), (RunStatus::Queued, 0), "nothing has changed");
+    beyond.start();
+    let mut twice = fresh();
+    twice.input(Input::Start { reuse: vec![(0, value()), (0, value())] }).unwrap_err();
+    assert_eq!(twice.events().len(), 2, "what was recorded before the refusal is told");
+    assert_eq!(twice.replayed().seq(), twice.run().seq());
 }
 
 #[test]
