@@ -197,6 +197,11 @@ impl Admission {
         self.0.gates[shard].wake.notified().await;
     }
 
+    /// The older runs that make way for this one, each named once in its life. They are to be cancelled now.
+    pub(crate) fn superseded(&self, run_id: RunId, limits: &[Limit]) -> Vec<RunId> {
+        self.0.state.lock().superseded(run_id, limits)
+    }
+
     /// What a run waits for, for people; none: it does not wait.
     pub(crate) fn waits_for(&self, run_id: RunId) -> Option<String> {
         self.0.state.lock().waits_for(run_id)
@@ -268,12 +273,12 @@ impl Place {
         }
     }
 
-    /// The older runs that make way for this one, each named once in its life. They are to be cancelled now.
+    /// As [`Admission::superseded`], of this one.
     pub(crate) fn supersede(&self) -> Vec<RunId> {
         if self.limits.iter().all(|limit| limit.on_full != OnFull::CancelOldest) {
             return Vec::new();
         }
-        self.admission.0.state.lock().superseded(self.run_id, &self.limits)
+        self.admission.superseded(self.run_id, &self.limits)
     }
 }
 

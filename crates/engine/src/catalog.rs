@@ -49,6 +49,8 @@ pub(crate) struct Registration {
     pub(crate) registered: Arc<Registered>,
     /// The version before; of an unchanged definition, itself. None: there was none that can still be read.
     pub(crate) before: Option<Arc<Plan>>,
+    /// The version before that, and when the one behind it was registered: registering may have broken off there.
+    pub(crate) earlier: Option<(Arc<Plan>, Timestamp)>,
     /// Whether it is a new version.
     pub(crate) new: bool,
 }
@@ -93,19 +95,32 @@ impl Catalog {
         let source = Arc::new(plan.pipeline().source.clone());
         let version = store.pipeline_version(&id).await?;
         let last = if version > 0 { store.pipeline(&id, version).await? } else { None };
+        let earlier = match &last {
+            Some(last) if version > 1 => {
+                let record = store.pipeline(&id, version - 1).await?;
+                let record = record.filter(|record| record.source.get("schedule").is_some());
+                record.and_then(|record| Some((plan_of(&record).ok()?, last.created_at)))
+            }
+            _ => None,
+        };
         if let Some(last) = &last
             && last.source == source
             && last.origin == origin
             && (origin == Origin::Program || self.get(&id).is_some())
         {
             self.put(last, Arc::clone(&plan));
-            return Ok(Registration { registered: self.expect(&id)?, before: Some(plan), new: false });
+            return Ok(Registration {
+                registered: self.expect(&id)?,
+                before: Some(plan),
+                earlier,
+                new: false,
+            });
         }
         let before = last.and_then(|last| plan_of(&last).ok());
         let record = PipelineRecord { id: id.clone(), version: version + 1, source, origin, created_at: now };
         store.put_pipeline(record.clone()).await?;
         self.put(&record, plan);
-        Ok(Registration { registered: self.expect(&id)?, before, new: true })
+        Ok(Registration { registered: self.expect(&id)?, before, earlier, new: true })
     }
 
     pub(crate) async fn remove(&self, store: &dyn Store, id: &PipelineId) -> Result<(), RegisterError> {

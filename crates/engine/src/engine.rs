@@ -107,14 +107,45 @@ impl Engine {
         most: Option<usize>,
         beside: Beside,
     ) -> Result<Submitted, SubmitError> {
+        let unknown = || SubmitError::UnknownPipeline(submission.pipeline_id.clone());
+        let registered = self.pipeline(&submission.pipeline_id).ok_or_else(unknown)?;
+        self.submit_to(&registered, submission, most, beside).await
+    }
+
+    /// What would stand against a run if one of the unfinished ones of its pipeline had ended, as far as that can be known
+    /// before it is asked for.
+    pub(crate) fn check_submission(
+        &self,
+        submission: &Submission,
+        most: Option<usize>,
+    ) -> Result<(), SubmitError> {
+        let pipeline = &submission.pipeline_id;
+        let registered =
+            self.pipeline(pipeline).ok_or_else(|| SubmitError::UnknownPipeline(pipeline.clone()))?;
+        let parameters = registered.plan.check_parameters(submission.parameters.clone());
+        let parameters = parameters.map_err(SubmitError::Parameters)?;
+        Limit::of(&registered.plan, &parameters).map_err(|error| SubmitError::Parameters(vec![error]))?;
+        self.check_runnable(&registered)?;
+        match most.filter(|most| self.0.open.count(pipeline) > *most) {
+            Some(most) => Err(SubmitError::TooManyOpen { pipeline: pipeline.clone(), most }),
+            None => Ok(()),
+        }
+    }
+
+    /// As [`Engine::submit_with`], of that version of the pipeline.
+    pub(crate) async fn submit_to(
+        &self,
+        registered: &Registered,
+        submission: Submission,
+        most: Option<usize>,
+        beside: Beside,
+    ) -> Result<Submitted, SubmitError> {
         let Submission { pipeline_id, parameters, idempotency_key, priority, trigger } = submission;
         let Beside { reuse, replays, firing, waiter } = beside;
-        let registered =
-            self.pipeline(&pipeline_id).ok_or(SubmitError::UnknownPipeline(pipeline_id.clone()))?;
         let parameters = registered.plan.check_parameters(parameters).map_err(SubmitError::Parameters)?;
         let limits =
             Limit::of(&registered.plan, &parameters).map_err(|error| SubmitError::Parameters(vec![error]))?;
-        self.check_runnable(&registered)?;
+        self.check_runnable(registered)?;
         let open = match (&trigger, most) {
             (Trigger::Step { .. }, _) => None,
             (_, most) => Some(self.0.open.enter(&pipeline_id, most).ok_or_else(|| {
@@ -191,6 +222,11 @@ impl Engine {
         self.input(run_id, Input::Cancel { reason: reason.into() }, "be cancelled").await
     }
 
+    /// As [`Engine::cancel`], for a run whose place another takes: one that undoes its steps is left to that.
+    pub(crate) async fn supersede(&self, run_id: RunId, reason: &str) -> Result<(), ControlError> {
+        self.input(run_id, Input::Supersede { reason: reason.into() }, "make way").await
+    }
+
     /// Keeps a run from starting anything new. What is under way goes on.
     ///
     /// # Errors
@@ -244,13 +280,19 @@ impl Engine {
         self.0.hub.watch(watched.into())
     }
 
-    /// Whether the engine can take work: the store answers and it is not shutting down.
+    /// Whether the engine can take work: the store answers, all its drivers of runs are there, and it is not shutting down.
     ///
     /// # Errors
     /// What stands against it.
     pub async fn ready(&self) -> Result<(), String> {
         if self.0.stop.is_cancelled() {
             return Err("shutting down".to_owned());
+        }
+        if let Some(lost) = self.0.shards.lost() {
+            let count = self.0.options.shards.max(1);
+            return Err(format!(
+                "driver {lost} of {count} has failed: its runs stand still until the next start"
+            ));
         }
         self.0.store.check().await.map_err(|error| error.to_string())
     }

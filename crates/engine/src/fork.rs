@@ -102,6 +102,7 @@ impl Engine {
             trigger,
         };
         let beside = Beside { reuse, replays, ..Beside::default() };
-        Ok(self.submit_with(submission, most, beside).await?)
+        // Of this version: what is taken over goes by its steps, and a newer one may have come meanwhile.
+        Ok(self.submit_to(&registered, submission, most, beside).await?)
     }
 }

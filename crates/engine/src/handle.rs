@@ -19,6 +19,7 @@ use crate::measure::AttemptDurations;
 use crate::open::OpenRuns;
 use crate::options::EngineOptions;
 use crate::pruning::Pruning;
+use crate::replayed::Replayed;
 use crate::resources::Machine;
 use crate::schedule::Scheduler;
 use crate::webhooks::Outbox;
@@ -36,6 +37,8 @@ pub(crate) struct Inner {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) options: EngineOptions,
     pub(crate) catalog: Catalog,
+    /// Runs that have ended and were looked at.
+    pub(crate) replayed: Replayed,
     pub(crate) hub: EventHub,
     pub(crate) hooks: Hooks,
     pub(crate) outbox: Arc<Outbox>,

@@ -175,6 +175,11 @@ impl Shards {
         self.tell_all(|reply| Message::Abandon { owner, reply }).await;
     }
 
+    /// The first shard that has ended.
+    pub(crate) fn lost(&self) -> Option<usize> {
+        self.senders.iter().position(mpsc::Sender::is_closed)
+    }
+
     /// Which shard drives a run.
     pub(crate) fn of(&self, run_id: RunId) -> usize {
         part_of(run_id, self.senders.len())
@@ -221,5 +226,18 @@ impl Shards {
                 let _ = done.await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shard_that_has_ended_is_known() {
+        let (shards, mut inboxes) = Shards::new(2);
+        assert_eq!(shards.lost(), None);
+        drop(inboxes.pop());
+        assert_eq!(shards.lost(), Some(1));
     }
 }

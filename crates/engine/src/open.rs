@@ -19,6 +19,11 @@ pub(crate) struct OpenRun {
 }
 
 impl OpenRuns {
+    /// How many are open.
+    pub(crate) fn count(&self, pipeline: &PipelineId) -> usize {
+        self.0.lock().get(pipeline).copied().unwrap_or_default()
+    }
+
     /// Counts one more, unless as many as may be are open; none: they are.
     pub(crate) fn enter(&self, pipeline: &PipelineId, most: Option<usize>) -> Option<OpenRun> {
         let mut counts = self.0.lock();
@@ -55,6 +60,7 @@ mod tests {
         let two = open.enter(&a, Some(2)).unwrap();
         assert!(open.enter(&a, Some(2)).is_none() && open.enter(&b, Some(1)).is_some());
         let three = open.enter(&a, None).unwrap();
+        assert_eq!((open.count(&a), open.count(&b)), (3, 0));
         drop(one);
         assert!(open.enter(&a, Some(2)).is_none(), "two are open");
         drop((two, three));

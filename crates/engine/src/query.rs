@@ -1,4 +1,4 @@
-//! Reading what the store holds: lists, logs, measured durations, and taking up unfinished runs.
+//! Reading what the store holds: lists, logs and measured durations.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,25 +6,16 @@ use std::sync::Arc;
 use serde::Serialize;
 use taskiq_flow_core::id::{PipelineId, RunId};
 use taskiq_flow_core::plan::Plan;
-use taskiq_flow_core::run::{Event, EventView, Fact, Run, RunError, RunStatus};
+use taskiq_flow_core::run::{Event, EventView, Run, RunError, RunStatus};
 use taskiq_flow_core::time::Timestamp;
-use taskiq_flow_store::{
-    Append, BackupError, Beside, Fence, RunFilter, RunRecord, RunRow, RunSummary, RunWrite, StepLog,
-    StoreError, Trigger,
-};
-use tokio::time::Instant;
+use taskiq_flow_store::{BackupError, RunFilter, RunRecord, RunRow, StepLog, StoreError, Trigger};
 
-use crate::admission::{Candidate, Limit};
 use crate::error::ControlError;
-use crate::failpoint;
 use crate::fork::done_again;
 use crate::handle::Engine;
-use crate::inbox::{Adopted, Message};
 
 /// Runs of which a critical path weighs the durations.
 const MEASURED_RUNS: usize = 50;
-/// Runs taken up at once after a start.
-const CLAIM: usize = 256;
 /// Events read at once when a run is rebuilt.
 const PAGE: usize = 10_000;
 
@@ -154,13 +145,30 @@ impl Engine {
         plan.map_err(|reason| ControlError::Damaged { run_id: record.run_id, reason })
     }
 
-    pub(crate) async fn replay(&self, run_id: RunId) -> Result<Run, ControlError> {
+    /// A run as its log has it. One that has ended is kept for who looks at it again.
+    pub(crate) async fn replay(&self, run_id: RunId) -> Result<Arc<Run>, ControlError> {
+        // One that has been removed meanwhile is none.
         let record = self.record(run_id).await?;
+        if let Some(run) = self.0.replayed.get(run_id) {
+            return Ok(run);
+        }
         let plan = self.plan_of(&record).await?;
-        self.rebuild(&record, plan).await
+        let run = Arc::new(self.rebuild(&record, plan).await?);
+        if self.0.replayed.put(&run) {
+            let (inner, stop) = (Arc::downgrade(&self.0), self.0.stop.clone());
+            self.0.tasks.spawn(async move {
+                while let Some(next) = inner.upgrade().and_then(|inner| inner.replayed.let_go()) {
+                    tokio::select! {
+                        () = tokio::time::sleep_until(next) => {}
+                        () = stop.cancelled() => return,
+                    }
+                }
+            });
+        }
+        Ok(run)
     }
 
-    async fn rebuild(&self, record: &RunRecord, plan: Arc<Plan>) -> Result<Run, ControlError> {
+    pub(crate) async fn rebuild(&self, record: &RunRecord, plan: Arc<Plan>) -> Result<Run, ControlError> {
         let again = done_again(&record.trigger, &plan);
         let mut run = Run::new(plan, record.run_id, &record.parameters, record.created_at).afresh(again);
         loop {
@@ -174,119 +182,5 @@ impl Engine {
             };
             run = run.replay(&events).map_err(damaged)?;
         }
-    }
-
-    /// Takes up the unfinished runs that nobody drives. From when on the lease on all runs lasts.
-    pub(crate) async fn recover(&self) -> Result<Instant, StoreError> {
-        let owner = self.0.shards.owner();
-        let mut count = 0_usize;
-        let begun = loop {
-            let (begun, now) = (Instant::now(), self.0.clock.now());
-            let claimed = self.0.store.claim(owner, now, self.lease_until(now), CLAIM).await?;
-            if claimed.is_empty() {
-                break begun;
-            }
-            for (record, fence) in claimed {
-                count += 1;
-                self.take_up(record, fence).await?;
-            }
-        };
-        if count > 0 {
-            tracing::info!(runs = count, "took up unfinished runs");
-        }
-        Ok(begun)
-    }
-
-    async fn take_up(&self, record: RunRecord, fence: Fence) -> Result<(), StoreError> {
-        let run_id = record.run_id;
-        failpoint::pass("claim-before-rebuild");
-        let rebuilt = match self.plan_of(&record).await {
-            Ok(plan) => self.rebuild(&record, plan).await,
-            Err(error) => Err(error),
-        };
-        failpoint::pass("claim-after-rebuild");
-        match rebuilt {
-            Ok(run) => {
-                let unwanted = self.is_unwanted(&record.trigger).await?;
-                // They had a value when the run was accepted, and are made of the same parameters.
-                let limits = Limit::of(run.plan(), &record.parameters).unwrap_or_default();
-                let RunRecord { reuse, priority, trigger, created_at, .. } = record;
-                let shard = self.0.shards.of(run_id);
-                let candidate =
-                    Candidate::new(run_id, run.plan(), &trigger, priority, created_at, limits, shard);
-                // Before its shard hears of it: nobody is to start in its place meanwhile.
-                let started = run.times().0.is_some();
-                let place = started.then(|| self.0.admission.resume(&candidate));
-                let adopted = Adopted { run, fence, reuse, candidate, place };
-                // The only error is that the engine is shutting down: the run is then taken up at the next start.
-                let _ = self.send(run_id, Message::Adopt(Box::new(adopted))).await;
-                if unwanted && let Err(error) = self.cancel(run_id, "the run that started it has ended").await
-                {
-                    tracing::warn!(%run_id, %error, "an inner run that nobody waits for could not be cancelled");
-                }
-                Ok(())
-            }
-            Err(ControlError::Store(error)) => Err(error),
-            Err(error) => {
-                tracing::error!(%run_id, %error, "an unfinished run cannot be taken up; it is failed");
-                self.fail_record(&record, fence, &error.to_string()).await
-            }
-        }
-    }
-
-    /// Whether a run was started by a step of a run that has ended: a crash came before it could be stopped too.
-    async fn is_unwanted(&self, trigger: &Trigger) -> Result<bool, StoreError> {
-        let Trigger::Step { run_id, .. } = trigger else { return Ok(false) };
-        let outer = self.0.store.run(*run_id).await?;
-        Ok(outer.is_none_or(|outer| outer.summary.status.is_terminal()))
-    }
-
-    /// Ends a run whose log cannot be followed, so that nobody waits for it for ever.
-    pub(crate) async fn fail_record(
-        &self,
-        record: &RunRecord,
-        fence: Fence,
-        message: &str,
-    ) -> Result<(), StoreError> {
-        let now = self.0.clock.now();
-        let error = RunError {
-            step: None,
-            attempt: None,
-            message: message.into(),
-            timed_out: false,
-            not_undone: Vec::new(),
-        };
-        let fact = Fact::PipelineError { error: error.clone(), duration_ms: 0 };
-        let event = Event { seq: record.last_seq + 1, timestamp: now, fact };
-        let summary = RunSummary {
-            status: RunStatus::Failed,
-            finished_at: Some(now),
-            error: Some(error),
-            ..record.summary.clone()
-        };
-        let definition = self.pipeline(&record.pipeline_id);
-        let named = definition.as_ref().map_or(&[][..], |defined| &defined.plan.pipeline().on_event);
-        let events = [event];
-        let outbox = &self.0.outbox;
-        let deliveries = outbox.deliveries(&record.pipeline_id, named, record.run_id, &events, now);
-        let append = Append {
-            run_id: record.run_id,
-            fence,
-            events: events.into(),
-            logs: Vec::new(),
-            summary,
-            durations: Vec::new(),
-            beside: Beside { deliveries: deliveries.clone(), ..Beside::default() },
-        };
-        let written = self.0.store.write(vec![RunWrite::Append(Box::new(append))]).await;
-        if let Ok([Ok(_)]) = written.as_deref() {
-            outbox.written(&deliveries);
-        } else {
-            outbox.not_written(&deliveries);
-        }
-        if let Some(Err(error)) = written?.first() {
-            tracing::error!(run_id = %record.run_id, %error, "the run could not be failed");
-        }
-        Ok(())
     }
 }

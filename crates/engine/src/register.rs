@@ -77,8 +77,10 @@ impl Engine {
         let inner = &self.0;
         let registration =
             inner.catalog.register(inner.store.as_ref(), plan, origin, inner.clock.now()).await?;
-        let Registration { registered, before, new } = registration;
-        self.adopt_schedules(&registered, before.as_deref().map(|before| &**before.pipeline())).await?;
+        let Registration { registered, before, earlier, new } = registration;
+        let earlier = earlier.as_ref().map(|(plan, until)| (&**plan.pipeline(), *until));
+        let before = before.as_deref().map(|before| &**before.pipeline());
+        self.adopt_schedules(&registered, before, earlier).await?;
         if new {
             self.publish_definition(&registered);
         }

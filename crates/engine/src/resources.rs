@@ -44,6 +44,23 @@ struct Waiting {
     reply: oneshot::Sender<Taken>,
 }
 
+/// Who waits in a line. Whoever gives up may have kept those behind from what is free.
+struct InLine<'a> {
+    machine: &'a Machine,
+    waiting: oneshot::Receiver<Taken>,
+}
+
+impl Drop for InLine<'_> {
+    fn drop(&mut self) {
+        if !self.waiting.is_terminated() {
+            self.waiting.close();
+            // What was given to it meanwhile is free again.
+            drop(self.waiting.try_recv());
+            self.machine.serve();
+        }
+    }
+}
+
 /// Resources that an attempt has. Dropped, they are free.
 #[derive(Debug)]
 pub(crate) struct Taken {
@@ -96,8 +113,10 @@ impl Machine {
             state.stand(&needs)
         };
         self.serve();
+        let mut place = InLine { machine: self, waiting };
         // Nothing drops the other end but a line whose first has gone.
-        waiting.await.unwrap_or_else(|_| Taken { machine: self.clone(), needs: Resources::default() })
+        let taken = (&mut place.waiting).await;
+        taken.unwrap_or_else(|_| Taken { machine: self.clone(), needs: Resources::default() })
     }
 
     /// Gives what is free to those who wait.
@@ -245,6 +264,23 @@ mod tests {
         assert_eq!(overtaken, MAX_OVERTAKEN);
         drop(held);
         assert!(large.now_or_never().is_some());
+    }
+
+    #[test]
+    fn who_gives_up_holds_nobody_up() {
+        let machine = machine();
+        let small = needs(&[(CPU, 1000)]);
+        let _held = machine.take(&small).now_or_never().unwrap();
+        let all = needs(&[(CPU, 4000)]);
+        let mut large = Box::pin(machine.take(&all));
+        assert!(large.as_mut().now_or_never().is_none());
+        for _ in 0..MAX_OVERTAKEN {
+            assert!(machine.take(&small).now_or_never().is_some());
+        }
+        let mut behind = Box::pin(machine.take(&small));
+        assert!(behind.as_mut().now_or_never().is_none(), "the large one is not overtaken once more");
+        drop(large);
+        assert!(behind.now_or_never().is_some());
     }
 
     #[test]

@@ -7,6 +7,7 @@
 mod cached;
 mod commit;
 mod evaluate;
+mod give_up;
 mod turn;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -43,6 +44,8 @@ const BATCH: usize = 512;
 
 /// Pipelines whose counters a shard keeps at hand.
 const COUNTED: usize = 1024;
+
+pub(crate) use self::commit::NEWER;
 
 /// Starts the shards.
 pub(crate) fn spawn(inner: &Arc<Inner>, inboxes: Vec<mpsc::Receiver<Message>>) {
@@ -201,6 +204,11 @@ impl Shard {
 
 impl Drop for Shard {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // The other shards go on, with the places of its runs; `Engine::ready` tells that it is gone.
+            tracing::error!(shard = self.place, runs = self.runs.len(), "a driver of runs has failed");
+            return;
+        }
         self.admission.close();
     }
 }

@@ -22,6 +22,7 @@ use crate::inflight::Inflight;
 use crate::open::OpenRuns;
 use crate::options::EngineOptions;
 use crate::pruning::Pruning;
+use crate::replayed::Replayed;
 use crate::resources::Machine;
 use crate::schedule::Scheduler;
 use crate::webhooks::Outbox;
@@ -53,6 +54,7 @@ impl Engine {
         let pruning = Arc::new(Pruning::new(&options));
         let inner = Arc::new(Inner {
             catalog: Catalog::default(),
+            replayed: Replayed::default(),
             scheduler: Scheduler::default(),
             tasks: TaskTracker::new(),
             store,

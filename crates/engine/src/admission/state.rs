@@ -30,6 +30,8 @@ struct Pool {
     line: BTreeSet<(Rank, RunId)>,
     /// All that are under way or wait, wherever they do; the flag: it has been told to make way.
     members: BTreeMap<RunId, bool>,
+    /// How many have been told.
+    leaving: usize,
 }
 
 /// A run that waits. It stands in the line of one limit, which was full when it was last looked at.
@@ -67,8 +69,8 @@ impl State {
     /// The limit that says that the candidate is not to be, since it is full.
     pub(super) fn skips<'a>(&self, candidate: &'a Candidate) -> Option<&'a Limit> {
         let full = |limit: &&Limit| {
-            let staying = self.pools.get(&limit.key).map_or(0, Pool::staying);
-            limit.on_full == OnFull::Skip && staying >= limit.most as usize
+            let staying = || self.pools.get(&limit.key).map_or(0, Pool::staying);
+            limit.on_full == OnFull::Skip && staying() >= limit.most as usize
         };
         candidate.limits.iter().find(full)
     }
@@ -138,6 +140,7 @@ impl State {
             let older = pool.members.range_mut(..run_id).filter(|(_, leaves)| !**leaves);
             for (run_id, leaves) in older.take(excess) {
                 *leaves = true;
+                pool.leaving += 1;
                 superseded.push(*run_id);
             }
         }
@@ -154,7 +157,7 @@ impl State {
         }
         for limit in limits {
             let pool = self.pool(&limit.key);
-            pool.members.remove(&run_id);
+            pool.leaving -= usize::from(pool.members.remove(&run_id) == Some(true));
             pool.under_way -= u32::from(waited.is_none());
         }
         let admitted = if self.open { self.refill(limits, takes_room) } else { Vec::new() };
@@ -255,6 +258,6 @@ impl State {
 impl Pool {
     /// How many there are that have not been told to make way.
     fn staying(&self) -> usize {
-        self.members.values().filter(|leaves| !**leaves).count()
+        self.members.len() - self.leaving
     }
 }

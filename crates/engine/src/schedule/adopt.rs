@@ -16,15 +16,20 @@ use crate::handle::Engine;
 
 impl Engine {
     /// Makes the schedules that a definition brings, and removes those that the version before it brought and it does
-    /// not. What people changed about one since stays, unless the definition itself says something new of it.
+    /// not. What people changed about one since stays, unless the definition itself says something new of it. `earlier`: one
+    /// more version back, and when the one behind it was registered, which may have broken off before it had removed what
+    /// that version brought.
     pub(crate) async fn adopt_schedules(
         &self,
         registered: &Registered,
         before: Option<&Pipeline>,
+        earlier: Option<(&Pipeline, Timestamp)>,
     ) -> Result<(), ScheduleError> {
         let pipeline = registered.plan.pipeline();
+        let (left, until) =
+            earlier.map_or((&[][..], None), |(left, until)| (left.schedules.as_slice(), Some(until)));
         let earlier = before.map_or(&[][..], |before| &before.schedules);
-        if pipeline.schedules.is_empty() && earlier.is_empty() {
+        if pipeline.schedules.is_empty() && earlier.is_empty() && left.is_empty() {
             return Ok(());
         }
         let _changing = self.0.scheduler.changing.lock().await;
@@ -32,9 +37,17 @@ impl Engine {
         let mut known: HashMap<_, _> =
             self.0.store.schedules().await?.into_iter().map(|record| (record.id.clone(), record)).collect();
         known.retain(|_, record| record.pipeline_id == pipeline.id);
-        for spec in earlier.iter().filter(|spec| pipeline.schedules.iter().all(|kept| kept.id != spec.id)) {
+        let is_gone = |spec: &&ScheduleSpec| pipeline.schedules.iter().all(|kept| kept.id != spec.id);
+        // One of that id that was made since is somebody's own.
+        let left = left.iter().map(|spec| (spec, until));
+        for (spec, until) in
+            earlier.iter().map(|spec| (spec, None)).chain(left).filter(|(spec, _)| is_gone(spec))
+        {
             let id = id_of(&pipeline.id, spec);
-            if known.contains_key(&id) {
+            let of_it = |known: &ScheduleRecord| until.is_none_or(|until| known.created_at <= until);
+            // It may be gone from the store alone.
+            let in_memory = self.schedule(&id).filter(|known| known.pipeline_id == pipeline.id);
+            if known.get(&id).or(in_memory.as_ref()).is_some_and(of_it) {
                 self.0.store.delete_schedule(&id).await?;
                 self.0.scheduler.book.lock().remove(&id);
             }

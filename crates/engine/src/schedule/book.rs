@@ -1,6 +1,6 @@
 //! The schedules that an engine knows, and which of them starts a run next.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -44,6 +44,8 @@ struct Entry {
     last_run: Option<LastRun>,
     /// Where it stands in `starts` unless it is firing.
     start: Option<Timestamp>,
+    /// Times that have come and are each made up for, in order.
+    come: VecDeque<Timestamp>,
 }
 
 impl Scheduler {
@@ -85,18 +87,18 @@ impl Book {
 
     /// Keeps a schedule in place of that of the same id.
     pub(super) fn put(&mut self, record: ScheduleRecord) -> Result<(), CalendarError> {
-        let before = self.entries.get(&record.id);
-        let calendar = match before.filter(|before| same_times(&before.record, &record)) {
-            Some(before) => Arc::clone(&before.calendar),
-            None => Arc::new(calendar_of(&record)?),
+        let before = self.entries.get_mut(&record.id);
+        let last_run = before.as_ref().and_then(|before| before.last_run);
+        let (calendar, come) = match before.filter(|before| same_calendar(&before.record, &record)) {
+            Some(before) => (Arc::clone(&before.calendar), std::mem::take(&mut before.come)),
+            None => (Arc::new(calendar_of(&record)?), VecDeque::new()),
         };
-        let last_run = before.and_then(|before| before.last_run);
         self.remove(&record.id);
         let start = record.next_fire_at.map(|time| calendar.start_of(&record.id, time));
         if let Some(start) = start.filter(|_| !self.firing.contains(&record.id)) {
             self.starts.insert((start, record.id.clone()));
         }
-        self.entries.insert(record.id.clone(), Entry { record, calendar, last_run, start });
+        self.entries.insert(record.id.clone(), Entry { record, calendar, last_run, start, come });
         Ok(())
     }
 
@@ -132,9 +134,17 @@ impl Book {
     }
 
     /// What is to be done about a schedule now; none: nothing.
-    pub(super) fn due(&self, id: &str, now: Timestamp) -> Option<(ScheduleRecord, Due)> {
-        let Entry { record, calendar, .. } = self.entries.get(id)?;
-        let due = calendar.due(id, record.next_fire_at?, now)?;
+    pub(super) fn due(&mut self, id: &str, now: Timestamp) -> Option<(ScheduleRecord, Due)> {
+        let Entry { record, calendar, come, .. } = self.entries.get_mut(id)?;
+        let first = record.next_fire_at?;
+        while come.front().is_some_and(|time| *time < first) {
+            come.pop_front();
+        }
+        if come.front() == Some(&first) {
+            return Some((record.clone(), Due { fire: Some(first), left_out: None }));
+        }
+        let due;
+        (due, *come) = calendar.due_with_rest(id, first, now)?;
         Some((record.clone(), due))
     }
 }
@@ -146,9 +156,64 @@ pub(super) fn calendar_of(record: &ScheduleRecord) -> Result<Calendar, CalendarE
 
 /// Whether two versions of a schedule have the same times, so that what waits of the one waits of the other.
 pub(super) fn same_times(a: &ScheduleRecord, b: &ScheduleRecord) -> bool {
-    let times = |record: &ScheduleRecord| {
-        let rules = &record.rules;
-        (rules.catch_up, rules.jitter, rules.from, rules.until, record.created_at)
-    };
-    a.timing == b.timing && a.timezone == b.timezone && times(a) == times(b)
+    let bounds = |record: &ScheduleRecord| (record.rules.from, record.rules.until, record.created_at);
+    a.timing == b.timing && a.timezone == b.timezone && bounds(a) == bounds(b)
+}
+
+/// Whether they make the same of these times, too.
+fn same_calendar(a: &ScheduleRecord, b: &ScheduleRecord) -> bool {
+    let rules = |record: &ScheduleRecord| (record.rules.catch_up, record.rules.jitter);
+    same_times(a, b) && rules(a) == rules(b)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use taskiq_flow_core::calendar::MOST_MISSED;
+    use taskiq_flow_core::definition::{CatchUp, ScheduleRules, Timing};
+
+    use super::*;
+
+    #[test]
+    fn the_last_thousand_that_were_missed_are_made_up_for_in_order() {
+        let minute = Duration::from_secs(60);
+        let start = Timestamp::from_millis(0);
+        let rules = ScheduleRules { catch_up: CatchUp::All, ..ScheduleRules::default() };
+        let mut record = ScheduleRecord {
+            id: "s".into(),
+            pipeline_id: "p".parse().unwrap(),
+            timing: Timing::Interval(minute),
+            timezone: "UTC".into(),
+            parameters: serde_json::Map::new(),
+            enabled: true,
+            rules,
+            created_at: start,
+            next_fire_at: Some(start.plus(minute)),
+            last_fire_at: None,
+        };
+        let mut book = Book::default();
+        book.put(record.clone()).unwrap();
+        let (mut now, mut fired, mut left_out) = (start.plus(1500 * minute), Vec::new(), Vec::new());
+        while let Some((_, due)) = book.due("s", now) {
+            let upto = match due {
+                Due { left_out: Some((_, last)), .. } => {
+                    left_out.push(last);
+                    last
+                }
+                Due { fire, .. } => fire.unwrap(),
+            };
+            fired.extend(due.fire.filter(|_| due.left_out.is_none()));
+            record.next_fire_at = book.calendar("s").unwrap().after(upto);
+            book.put(record.clone()).unwrap();
+            if fired.len() == 10 {
+                // One more comes meanwhile.
+                now = start.plus(1501 * minute);
+            }
+        }
+        assert_eq!(left_out, [start.plus(500 * minute)]);
+        let expected = (501..=1501).map(|count| start.plus(count * minute));
+        assert_eq!(fired, expected.collect::<Vec<_>>());
+        assert_eq!(fired.len(), MOST_MISSED + 1);
+    }
 }

@@ -71,12 +71,20 @@ pub(crate) async fn spawn(engine: &Engine) -> Result<(), StartError> {
 struct Turn {
     engine: Weak<Inner>,
     id: String,
-    /// What the gate said about a time that could not be carried out at once, so that it is not asked, and the firing
-    /// not counted, again.
-    granted: Option<(Timestamp, Option<usize>)>,
+    /// A time that could not be carried out at once.
+    in_hand: Option<InHand>,
     edited: watch::Receiver<()>,
     stop: CancellationToken,
     stopped: CancellationToken,
+}
+
+/// A time that the gate has let through and that waits.
+struct InHand {
+    due: Timestamp,
+    /// What the gate said, so that it is not asked, and the firing not counted, again.
+    most: Option<usize>,
+    /// The run before has been told to make way for it: it is carried out however long that takes.
+    promised: bool,
 }
 
 /// Whether the run before keeps the next one from starting.
@@ -107,7 +115,7 @@ impl Turn {
         Self {
             engine: Arc::downgrade(&engine.0),
             id,
-            granted: None,
+            in_hand: None,
             edited: scheduler.edited.subscribe(),
             stop: stop.clone(),
             stopped: scheduler.stopped.clone(),
@@ -119,7 +127,7 @@ impl Turn {
         while !self.stop.is_cancelled() && !self.stopped.is_cancelled() {
             self.edited.mark_unchanged();
             let Some(engine) = self.engine.upgrade().map(Engine) else { return };
-            let next = engine.fire_next(&self.id, &mut self.granted).await;
+            let next = engine.fire_next(&self.id, &mut self.in_hand).await;
             drop(engine);
             match next {
                 Next::Time => pause = TRY_AGAIN.0,
@@ -165,15 +173,19 @@ impl Drop for Turn {
 
 impl Engine {
     /// Does the next thing about a schedule whose time has come.
-    async fn fire_next(&self, id: &str, granted: &mut Option<(Timestamp, Option<usize>)>) -> Next {
+    async fn fire_next(&self, id: &str, in_hand: &mut Option<InHand>) -> Next {
         let now = self.0.clock.now();
         let Some((record, due)) = self.0.scheduler.book.lock().due(id, now) else { return Next::Rest };
+        let promised = in_hand.as_ref().filter(|time| time.promised).map(|time| time.due);
         match due {
+            Due { fire: None, .. } if promised.is_some() && promised == record.next_fire_at => {
+                self.fire(&record, promised.unwrap_or(now), in_hand).await
+            }
             Due { left_out: Some((first, last)), .. } => {
                 self.leave_out(&record, first, last).await;
                 Next::Time
             }
-            Due { fire: Some(due), .. } => self.fire(&record, due, granted).await,
+            Due { fire: Some(due), .. } => self.fire(&record, due, in_hand).await,
             Due { .. } => Next::Rest,
         }
     }
@@ -189,18 +201,14 @@ impl Engine {
         self.settle(record, last, None).await;
     }
 
-    async fn fire(
-        &self,
-        record: &ScheduleRecord,
-        due: Timestamp,
-        granted: &mut Option<(Timestamp, Option<usize>)>,
-    ) -> Next {
-        match self.clear_the_way(record, due).await {
-            Ok(Way::Clear) => {}
+    async fn fire(&self, record: &ScheduleRecord, due: Timestamp, in_hand: &mut Option<InHand>) -> Next {
+        let before = match self.way(record, due).await {
+            Ok(Way::Clear) => None,
             Ok(Way::Done) => {
                 self.settle(record, due, Some(due)).await;
                 return Next::Time;
             }
+            Ok(Way::Barred(run_id)) if record.rules.overlap == Overlap::CancelPrevious => Some(run_id),
             Ok(Way::Barred(run_id)) if record.rules.overlap == Overlap::Queue => return Next::After(run_id),
             Ok(Way::Barred(run_id)) => {
                 let reason = format!("its run before, {run_id}, has not ended");
@@ -214,8 +222,8 @@ impl Engine {
                 tracing::warn!(schedule = %record.id, %due, %error, "schedule cannot see to its run before; trying again");
                 return Next::Again;
             }
-        }
-        let most = match self.ask_gate(record, due, granted).await {
+        };
+        let most = match self.ask_gate(record, due, in_hand).await {
             Ok(most) => most,
             Err(reason) => {
                 self.skip_firing(record, due, &reason).await;
@@ -223,8 +231,29 @@ impl Engine {
                 return Next::Time;
             }
         };
+        let submission = submission_of(record, due);
+        let mut submitted = Ok(());
+        if let Some(run_id) = before {
+            // Not before the new run is known to be possible: the one before would be lost for nothing.
+            submitted = self.check_submission(&submission, most);
+            if submitted.is_ok() {
+                *in_hand = Some(InHand { due, most, promised: true });
+                match self.has_made_way(record, run_id).await {
+                    Ok(true) => {}
+                    Ok(false) => return Next::After(run_id),
+                    Err(error) => {
+                        tracing::warn!(schedule = %record.id, %due, %error, "schedule cannot cancel its run before; trying again");
+                        return Next::Again;
+                    }
+                }
+            }
+        }
+        let submitted = match submitted {
+            Ok(()) => self.submit_firing(submission, self.started_for(record, due), most).await,
+            Err(error) => Err(error),
+        };
         let mut fired = Some(due);
-        match self.submit_firing(submission_of(record, due), self.started_for(record, due), most).await {
+        match submitted {
             Ok(submitted) => {
                 tracing::info!(schedule = %record.id, run_id = %submitted.run_id, %due, "schedule fired");
                 self.0.scheduler.book.lock().set_last_run(&record.id, Some((due, submitted.run_id)));
@@ -255,8 +284,8 @@ impl Engine {
         Next::Time
     }
 
-    /// Whether the run before keeps this one from starting; it is cancelled if the schedule says so.
-    async fn clear_the_way(&self, record: &ScheduleRecord, due: Timestamp) -> Result<Way, StoreError> {
+    /// Whether the run before keeps this one from starting.
+    async fn way(&self, record: &ScheduleRecord, due: Timestamp) -> Result<Way, StoreError> {
         if record.rules.overlap == Overlap::Allow {
             return Ok(Way::Clear);
         }
@@ -266,19 +295,21 @@ impl Engine {
             return Ok(Way::Done);
         }
         let run = self.0.store.run(run_id).await?;
-        if run.is_none_or(|run| run.summary.status.is_terminal()) {
-            return Ok(Way::Clear);
-        }
-        if record.rules.overlap != Overlap::CancelPrevious {
-            return Ok(Way::Barred(run_id));
-        }
+        let ended = run.is_none_or(|run| run.summary.status.is_terminal());
+        Ok(if ended { Way::Clear } else { Way::Barred(run_id) })
+    }
+
+    /// Cancels the run before; whether it has ended. One that undoes its steps goes on with that.
+    async fn has_made_way(&self, record: &ScheduleRecord, run_id: RunId) -> Result<bool, StoreError> {
         let reason = format!("the next time of schedule `{}` has come", record.id);
-        match self.cancel(run_id, &reason).await {
-            // It has ended meanwhile.
-            Ok(()) | Err(ControlError::Illegal { .. } | ControlError::UnknownRun(_)) => Ok(Way::Clear),
-            Err(ControlError::Store(error)) => Err(error),
-            Err(_) => Err(StoreError::Closed),
+        match self.supersede(run_id, &reason).await {
+            // It may have ended meanwhile.
+            Ok(()) | Err(ControlError::Illegal { .. } | ControlError::UnknownRun(_)) => {}
+            Err(ControlError::Store(error)) => return Err(error),
+            Err(_) => return Err(StoreError::Closed),
         }
+        let run = self.0.store.run(run_id).await?;
+        Ok(run.is_none_or(|run| run.summary.status.is_terminal()))
     }
 
     /// The run that a schedule started last, at one of its times or because somebody asked.
@@ -299,11 +330,18 @@ impl Engine {
             }
             match firings.last() {
                 Some(firing) if firings.len() == LOOK_THROUGH => filter.before = Some(firing.place),
-                _ => break None,
+                // So many times were made up for afterwards that the last one of its own is not kept any more.
+                _ => break self.run_of_last_time(record).await?,
             }
         };
         self.0.scheduler.book.lock().set_last_run(&record.id, last);
         Ok(last)
+    }
+
+    async fn run_of_last_time(&self, record: &ScheduleRecord) -> Result<LastRun, StoreError> {
+        let Some(time) = record.last_fire_at else { return Ok(None) };
+        let run = self.0.store.run_by_key(&record.pipeline_id, &key_of(&record.id, time)).await?;
+        Ok(run.map(|run| (time, run.run_id)))
     }
 
     /// How many unfinished runs there may be with the one that the firing starts.
@@ -311,17 +349,17 @@ impl Engine {
         &self,
         record: &ScheduleRecord,
         due: Timestamp,
-        granted: &mut Option<(Timestamp, Option<usize>)>,
+        in_hand: &mut Option<InHand>,
     ) -> Result<Option<usize>, String> {
-        let Some(gate) = &self.0.options.firing_gate else { return Ok(None) };
-        match granted {
-            Some((at, most)) if *at == due => Ok(*most),
-            _ => {
-                let most = gate.admit(&record.pipeline_id).await?;
-                *granted = Some((due, most));
-                Ok(most)
-            }
+        if let Some(InHand { most, .. }) = in_hand.as_ref().filter(|time| time.due == due) {
+            return Ok(*most);
         }
+        let most = match &self.0.options.firing_gate {
+            Some(gate) => gate.admit(&record.pipeline_id).await?,
+            None => None,
+        };
+        *in_hand = Some(InHand { due, most, promised: false });
+        Ok(most)
     }
 
     async fn skip_firing(&self, record: &ScheduleRecord, due: Timestamp, reason: &str) {

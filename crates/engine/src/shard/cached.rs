@@ -84,7 +84,7 @@ impl Shard {
                 Found::Nothing => Input::Missed { step_run },
             };
             self.missed.insert(who);
-            let effects = driven.run.handle(input, self.clock.now());
+            let effects = driven.handle(input, self.clock.now());
             turn.note(run_id, driven, effects);
             self.counters_of(&plan.pipeline().id).looked(&found);
         }

@@ -29,6 +29,9 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_
 /// Longest wait that one timer can hold; a later time is reached in several.
 const LONGEST_TIMER: Duration = Duration::from_secs(86_400 * 300);
 
+/// Why a run makes way for a newer one.
+pub(crate) const NEWER: &str = "a newer run took its place";
+
 /// A run and its events that the store has been given.
 struct Appended {
     run_id: RunId,
@@ -42,7 +45,19 @@ struct Appended {
 impl Shard {
     /// Whether all that was decided is durable, or was refused for good. If not, the engine is stopping.
     pub(super) async fn commit(&mut self, turn: Turn) -> bool {
-        let Turn { mut created, changed, .. } = turn;
+        let Turn { created, mut changed, broken, .. } = turn;
+        if !broken.is_empty() {
+            // What such a run has decided in this turn may not be whole: it ends behind what is durable.
+            changed.retain(|changed| broken.iter().all(|(run_id, _)| *run_id != changed.run_id));
+        }
+        let committed = self.write_down(created, changed).await;
+        for (run_id, why) in broken.into_iter().filter(|_| committed) {
+            self.give_up(run_id, &why).await;
+        }
+        committed
+    }
+
+    async fn write_down(&mut self, mut created: Vec<Created>, changed: Vec<Changed>) -> bool {
         // What only sets timers has nothing that must be durable first.
         let (silent, changed): (Vec<_>, Vec<_>) =
             changed.into_iter().partition(|changed| changed.events.is_empty() && changed.logs.is_empty());
@@ -73,7 +88,7 @@ impl Shard {
                     let appended = answers.split_off(created.len().min(answers.len()));
                     break (answers, appended);
                 }
-                Err(error) => self.not_written(error, &mut created, &mut changed),
+                Err(error) => self.not_written(error, &mut created, &mut changed).await,
             }
             if changed.is_empty() {
                 return true;
@@ -138,10 +153,22 @@ impl Shard {
         self.outbox.deliveries(&pipeline.id, &pipeline.on_event, changed.run_id, events, now)
     }
 
-    /// The store did not take the writes. New runs are refused; what was decided about others is tried again.
-    fn not_written(&mut self, error: StoreError, created: &mut Vec<Created>, changed: &mut Vec<Appended>) {
+    /// The store did not take the writes. New runs are refused, but for those that are there after all: the answer alone
+    /// was lost. What was decided about others is tried again.
+    async fn not_written(
+        &mut self,
+        error: StoreError,
+        created: &mut Vec<Created>,
+        changed: &mut Vec<Appended>,
+    ) {
         tracing::error!(%error, runs = changed.len(), "the store does not take writes; runs stand still until it does");
-        for Created { run_id, reply, .. } in created.drain(..) {
+        for new in std::mem::take(created) {
+            let run_id = new.run_id;
+            let fence = self.runs.get(&run_id).map(|driven| driven.fence);
+            if let (Ok(Some(_)), Some(fence)) = (self.store.run(run_id).await, fence) {
+                self.created(new, Ok(Written::Created(fence)));
+                continue;
+            }
             self.forget(run_id);
             changed.retain(|changed| {
                 let stays = changed.run_id != run_id;
@@ -150,7 +177,7 @@ impl Shard {
                 }
                 stays
             });
-            let _ = reply.send(Err(SubmitError::Store(error.clone())));
+            let _ = new.reply.send(Err(SubmitError::Store(error.clone())));
         }
     }
 
@@ -189,7 +216,7 @@ impl Shard {
             let engine = Engine(Arc::clone(&inner));
             inner.tasks.spawn(async move {
                 for older in superseded {
-                    match engine.cancel(older, "a newer run took its place").await {
+                    match engine.supersede(older, NEWER).await {
                         Ok(()) | Err(ControlError::Illegal { .. } | ControlError::ShuttingDown) => {}
                         Err(error) => tracing::warn!(run_id = %older, %error, "a run could not make way for a newer one"),
                     }
@@ -214,7 +241,7 @@ impl Shard {
             }
             Err(error @ WriteError::TooLarge { .. }) => {
                 self.outbox.not_written(&deliveries);
-                return self.give_up(run_id, &error).await;
+                return self.give_up(run_id, &error.to_string()).await;
             }
             Err(error) => {
                 tracing::error!(%run_id, %error, "this process does not drive the run any more");
@@ -328,26 +355,6 @@ impl Shard {
         }
     }
 
-    /// Ends a run whose events the store refuses for what they are. Its state here is ahead of its log, so the log
-    /// is what goes on: with the failure as its last event.
-    async fn give_up(&mut self, run_id: RunId, error: &WriteError) {
-        tracing::error!(%run_id, %error, "the run is failed");
-        let fence = self.runs.get(&run_id).map(|driven| driven.fence);
-        if let (Some(fence), Some(engine)) = (fence, self.engine.upgrade().map(Engine)) {
-            let failed = match engine.record(run_id).await {
-                Ok(record) => {
-                    engine.fail_record(&record, fence, &error.to_string()).await.map_err(Into::into)
-                }
-                Err(error) => Err(error),
-            };
-            if let Err(error) = failed {
-                tracing::error!(%run_id, %error, "the run could not be failed; it is taken up at the next start");
-            }
-        }
-        self.inflight.cancel_run(run_id);
-        self.forget(run_id);
-    }
-
     /// Lets go of all runs, which may be another process's; from here on new ones are held as this owner.
     pub(super) fn abandon(&mut self, owner: Uuid) {
         let all: Vec<RunId> = self.runs.keys().copied().collect();
@@ -361,7 +368,7 @@ impl Shard {
     }
 
     /// Lets go of a run: it has ended, was never created, or is another's.
-    fn forget(&mut self, run_id: RunId) {
+    pub(super) fn forget(&mut self, run_id: RunId) {
         let Some(driven) = self.runs.remove(&run_id) else { return };
         for key in driven.timers {
             self.timers.try_remove(&key);

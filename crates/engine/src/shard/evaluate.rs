@@ -56,7 +56,7 @@ impl Shard {
             work.plan_body.note_duration(duration);
             let (step_run, attempt) = (work.step_run, work.attempt);
             let input = Input::Finished { step_run, attempt, outcome, duration };
-            let effects = driven.run.handle(input, now);
+            let effects = driven.handle(input, now);
             turn.note(work.run_id, driven, effects);
             if ended.duration_since(begun) > LONGEST {
                 break;

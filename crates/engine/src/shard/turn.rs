@@ -5,11 +5,12 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use taskiq_flow_core::id::{PipelineId, RunId};
-use taskiq_flow_core::run::{Command, Effects, Event, IllegalEvent, Input, ItemEnd, Run, RunStatus, Work};
+use taskiq_flow_core::run::{Command, Effects, Event, Input, ItemEnd, Run, RunStatus, Work};
 use taskiq_flow_store::{Fence, RunRecord, StepLog};
 use tokio::sync::oneshot;
 
 use super::evaluate::is_evaluated_here;
+use super::give_up::{Refusal, contained, decided};
 use super::{Alarm, Driven, Rung, Shard};
 use crate::admission::{Answer, Candidate, Place};
 use crate::error::{ControlError, SubmitError};
@@ -27,6 +28,8 @@ pub(super) struct Turn {
     /// To be answered once all is durable.
     pub(super) controls: Vec<(oneshot::Sender<Controlled>, Controlled)>,
     pub(super) after: Vec<Message>,
+    /// Runs that cannot go on, and why.
+    pub(super) broken: Vec<(RunId, String)>,
     /// Expressions to be evaluated within this turn, or the next one.
     pub(super) unevaluated: VecDeque<Box<Work>>,
     /// Nothing new is to be begun.
@@ -80,16 +83,16 @@ impl Turn {
     }
 
     /// Notes what an input that cannot be refused has come to.
-    pub(super) fn note(
-        &mut self,
-        run_id: RunId,
-        driven: &mut Driven,
-        effects: Result<Effects, IllegalEvent>,
-    ) {
-        match effects {
-            Ok(effects) if effects.events.is_empty() && effects.commands.is_empty() => {}
-            Ok(effects) => self.add(run_id, driven, effects),
-            Err(error) => tracing::error!(%run_id, %error, "a run refused what happened to it"),
+    pub(super) fn note(&mut self, run_id: RunId, driven: &mut Driven, effects: Result<Effects, Refusal>) {
+        let why = match effects {
+            Ok(Effects { fault: Some(fault), .. }) => fault.to_string(),
+            Ok(effects) if effects.events.is_empty() && effects.commands.is_empty() => return,
+            Ok(effects) => return self.add(run_id, driven, effects),
+            Err(refusal) => refusal.to_string(),
+        };
+        tracing::error!(%run_id, why, "a run refused what happened to it");
+        if self.broken.iter().all(|(broken, _)| *broken != run_id) {
+            self.broken.push((run_id, format!("the server cannot go on with this run: {why}")));
         }
     }
 }
@@ -135,16 +138,23 @@ impl Shard {
                     {
                         return Err(ControlError::TooManySignals);
                     }
-                    let effects = driven.run.handle(input, self.clock.now());
-                    effects
-                        .map(|effects| turn.add(run_id, driven, effects))
-                        .map_err(|_| ControlError::Illegal { status, action })
+                    match driven.handle(input, self.clock.now()) {
+                        Err(Refusal::Illegal(_)) => Err(ControlError::Illegal { status, action }),
+                        Err(Refusal::Panic) => {
+                            turn.note(run_id, driven, Err(Refusal::Panic));
+                            Err(ControlError::Damaged { run_id, reason: Refusal::Panic.to_string() })
+                        }
+                        effects => {
+                            turn.note(run_id, driven, effects);
+                            Ok(())
+                        }
+                    }
                 });
                 turn.controls.push((reply, answer));
             }
             Message::Began { run_id, step_run, attempt } => {
                 if let Some(driven) = self.runs.get_mut(&run_id) {
-                    let effects = driven.run.handle(Input::Began { step_run, attempt }, self.clock.now());
+                    let effects = driven.handle(Input::Began { step_run, attempt }, self.clock.now());
                     turn.note(run_id, driven, effects);
                 }
             }
@@ -183,7 +193,8 @@ impl Shard {
         };
         let again = done_again(&record.trigger, &plan);
         let mut run = Run::new(plan, run_id, &record.parameters, record.created_at).afresh(again);
-        let skipped = skip.map(|reason| run.handle(Input::Skip { reason: reason.into() }, self.clock.now()));
+        let now = self.clock.now();
+        let skipped = skip.map(|reason| decided(|| run.handle(Input::Skip { reason: reason.into() }, now)));
         let fence = Fence { owner: self.owner, token: 1 };
         let pipeline_id = record.pipeline_id.clone();
         self.drive(run, fence, record.reuse.clone(), place, open).waiters.extend(waiter);
@@ -196,7 +207,7 @@ impl Shard {
     fn adopt(&mut self, adopted: Adopted, turn: &mut Turn) {
         let Adopted { mut run, fence, reuse, candidate, place } = adopted;
         let run_id = run.id();
-        let effects = run.recover(self.clock.now());
+        let effects = decided(|| run.recover(self.clock.now()));
         // Its log may have begun, with a signal that came early, without it.
         let started = place.is_some();
         let open = candidate.takes_room.then(|| self.open.enter(&run.plan().pipeline().id, None)).flatten();
@@ -255,7 +266,7 @@ impl Shard {
                 continue;
             }
             let reuse = std::mem::take(&mut driven.reuse);
-            let effects = driven.run.handle(Input::Start { reuse }, self.clock.now());
+            let effects = driven.handle(Input::Start { reuse }, self.clock.now());
             turn.note(run_id, driven, effects);
         }
     }
@@ -264,7 +275,7 @@ impl Shard {
         let Finished { run_id, step_run, attempt, step, outcome, duration, log } = finished;
         let now = self.clock.now();
         let Some(driven) = self.runs.get_mut(&run_id) else { return };
-        let effects = driven.run.handle(Input::Finished { step_run, attempt, outcome, duration }, now);
+        let effects = driven.handle(Input::Finished { step_run, attempt, outcome, duration }, now);
         if let Some(text) = log.filter(|text| !text.is_empty()) {
             turn.of(run_id, driven).logs.push(StepLog { step_run, step, attempt, at: now, text });
         }
@@ -281,7 +292,7 @@ impl Shard {
                 turn.of(run_id, driven).logs.push(StepLog { step_run, step, attempt, at: now, text });
             }
         }
-        let effects = driven.run.handle(Input::ChunkFinished { ended }, now);
+        let effects = driven.handle(Input::ChunkFinished { ended }, now);
         turn.note(run_id, driven, effects);
     }
 
@@ -293,7 +304,7 @@ impl Shard {
             Alarm::Step { step_run, attempt } => Input::Timer { step_run, attempt },
             Alarm::Run => Input::RunTimer,
         };
-        let effects = driven.run.handle(input, self.clock.now());
+        let effects = driven.handle(input, self.clock.now());
         turn.note(run_id, driven, effects);
     }
 
@@ -310,16 +321,18 @@ impl Shard {
                 None => drop(reply.send(None)),
             },
             Message::View { run_id, reply } => {
-                let view = self.runs.get(&run_id).map(|driven| {
-                    let mut view = Box::new(driven.run.view());
+                let shown = contained(|| self.runs.get(&run_id).map(|driven| Box::new(driven.run.view())));
+                let Some(mut view) = shown else { return };
+                if let Some(view) = &mut view {
                     view.waits_for = self.admission.waits_for(run_id);
-                    view
-                });
+                }
                 let _ = reply.send(view);
             }
             Message::Items { run_id, step, filter, reply } => {
-                let page = self.runs.get(&run_id).map(|driven| driven.run.items(&step, filter));
-                let _ = reply.send(page);
+                let find = || self.runs.get(&run_id).map(|driven| driven.run.items(&step, filter));
+                if let Some(page) = contained(find) {
+                    let _ = reply.send(page);
+                }
             }
             Message::Drain { reply } => drop(reply.send(())),
             Message::Abandon { owner, reply } => {

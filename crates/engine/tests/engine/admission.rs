@@ -8,7 +8,7 @@ use taskiq_flow_core::definition::Priority;
 use taskiq_flow_core::id::RunId;
 use taskiq_flow_core::run::{Fact, RunStatus};
 use taskiq_flow_engine::{EngineOptions, Submission, SubmitError};
-use taskiq_flow_store::{MemoryStore, Store};
+use taskiq_flow_store::{MemoryStore, RunRecord, RunSummary, RunWrite, Store};
 
 use crate::support::{Fixture, engine, request, start};
 
@@ -121,6 +121,31 @@ async fn the_newest_run_can_take_the_place_of_all_older_ones() {
     assert_eq!(fixture.ended(other).await.status, RunStatus::Cancelled);
     assert!(!fixture.engine.submit(again).await.unwrap().created);
     finish(&fixture, kept).await;
+}
+
+#[tokio::test]
+async fn a_newer_run_takes_the_place_of_an_older_one_after_a_restart_too() {
+    let store = Arc::new(MemoryStore::new());
+    let definition = || gate(json!({"max": 1, "key": "customer", "on_full": "cancel_oldest"}));
+    let first = start(store.clone(), InMemoryBroker::new(), definition(), EngineOptions::default()).await;
+    let older = first.submit("gate", json!({})).await;
+    running(&first, older).await;
+    let record = first.engine.record(older).await.unwrap();
+    drop(first);
+    while Arc::strong_count(&store) > 1 {
+        tokio::task::yield_now().await;
+    }
+    // The crash came when the newer run was durable, and the older one was not cancelled yet.
+    let summary = RunSummary { status: RunStatus::Queued, started_at: None, ..record.summary.clone() };
+    let newer = RunRecord { run_id: RunId::new(), summary, last_seq: 0, ..record };
+    let newest = newer.run_id;
+    let run = Box::new(newer);
+    let create = RunWrite::Create { run, owner: uuid::Uuid::now_v7(), firing: None, replays: None };
+    store.write(vec![create]).await.unwrap();
+    store.void_leases();
+    let second = start(store, InMemoryBroker::new(), definition(), EngineOptions::default()).await;
+    assert_eq!(second.ended(older).await.status, RunStatus::Cancelled);
+    finish(&second, newest).await;
 }
 
 #[tokio::test]

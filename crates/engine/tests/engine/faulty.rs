@@ -28,6 +28,10 @@ pub(crate) struct FaultyStore {
     pub(crate) full: AtomicBool,
     /// What happens to runs is refused as long as it is set, as if another driver had them.
     pub(crate) fenced: AtomicBool,
+    /// The next write of runs is made, and its answer lost.
+    pub(crate) lost: AtomicBool,
+    /// Logs of runs are read as long as nobody holds it.
+    pub(crate) reading: Mutex<()>,
     /// Writes of runs wait as long as somebody holds it.
     pub(crate) gate: Mutex<()>,
     /// Whether it says that other processes use it too.
@@ -97,6 +101,10 @@ impl Store for FaultyStore {
         self.moment().await;
         let written = self.inner.write(writes).await;
         self.moment().await;
+        if self.lost.swap(false, Ordering::SeqCst) {
+            let (place, reason) = ("test".to_owned(), "the answer was lost".to_owned());
+            return Err(StoreError::Unavailable { place, reason });
+        }
         written
     }
 
@@ -140,6 +148,7 @@ impl Store for FaultyStore {
 
     async fn events(&self, id: RunId, after_seq: u64, limit: usize) -> Result<Vec<Event>, StoreError> {
         self.reads.fetch_add(1, Ordering::SeqCst);
+        drop(self.reading.lock().await);
         self.inner.events(id, after_seq, limit).await
     }
 
@@ -156,7 +165,10 @@ impl Store for FaultyStore {
     }
 
     async fn put_pipeline(&self, record: PipelineRecord) -> Result<(), StoreError> {
-        self.inner.put_pipeline(record).await
+        self.moment().await;
+        let put = self.inner.put_pipeline(record).await;
+        self.moment().await;
+        put
     }
 
     async fn pipelines(&self) -> Result<Vec<PipelineRecord>, StoreError> {
@@ -187,7 +199,10 @@ impl Store for FaultyStore {
     }
 
     async fn delete_schedule(&self, id: &str) -> Result<bool, StoreError> {
-        self.inner.delete_schedule(id).await
+        self.moment().await;
+        let deleted = self.inner.delete_schedule(id).await;
+        self.moment().await;
+        deleted
     }
 
     async fn note_firing(&self, firing: Firing) -> Result<bool, StoreError> {

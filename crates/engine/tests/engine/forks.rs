@@ -1,11 +1,17 @@
 //! Runs that begin where another one was.
 
-use serde_json::{Map, json};
-use taskiq_flow_core::run::{RunStatus, StepStatus};
-use taskiq_flow_engine::{ControlError, Fork, SubmitError};
-use taskiq_flow_store::{DeadLetterFilter, Trigger};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use crate::support::engine;
+use serde_json::{Map, json};
+use taskiq_flow_broker::InMemoryBroker;
+use taskiq_flow_core::load::load_json;
+use taskiq_flow_core::run::{RunStatus, StepStatus};
+use taskiq_flow_engine::{ControlError, EngineOptions, Fork, SubmitError};
+use taskiq_flow_store::{DeadLetterFilter, Origin, Store, Trigger};
+
+use crate::faulty::FaultyStore;
+use crate::support::{SOON, engine, request, start};
 
 fn statuses(view: &taskiq_flow_core::run::RunView) -> Vec<StepStatus> {
     view.steps.iter().map(|step| step.state.status).collect()
@@ -37,6 +43,37 @@ async fn a_fork_does_again_what_it_is_told_and_what_needs_that() {
     let view = fixture.ended(forked.run_id).await;
     assert_eq!(statuses(&view), [StepStatus::Cached, StepStatus::Cached, StepStatus::Completed]);
     assert_eq!(view.status, RunStatus::Completed);
+}
+
+#[tokio::test]
+async fn a_fork_follows_the_version_by_which_it_was_reckoned() {
+    let version = |names: &[&str]| {
+        let tasks: Vec<_> = names.iter().map(|name| json!({"name": name, "expression": "1"})).collect();
+        json!({"id": "p", "tasks": tasks})
+    };
+    let store = Arc::new(FaultyStore::default());
+    let options = EngineOptions { shards: 1, ..EngineOptions::default() };
+    let shared: Arc<dyn Store> = store.clone();
+    let fixture = start(shared, InMemoryBroker::new(), version(&["a", "b", "c"]), options).await;
+    let (first, mut ending) = fixture.engine.submit_to_end(request("p", json!({})), None).await.unwrap();
+    ending.wait(SOON).await.unwrap().unwrap();
+    let (held, reads) = (store.reading.lock().await, store.reads.load(Ordering::SeqCst));
+    let forked = tokio::spawn({
+        let engine = fixture.engine.clone();
+        let fork = Fork { from: Some("c".into()), parameters: Map::new() };
+        async move { engine.fork(first.run_id, fork, "ops", None).await }
+    });
+    while store.reads.load(Ordering::SeqCst) == reads {
+        tokio::task::yield_now().await;
+    }
+    // The values of its second step would be taken for those of a step that the new version does not have.
+    let newer = load_json(json!([version(&["z"])])).unwrap().remove(0);
+    fixture.engine.register(newer, Origin::Api).await.unwrap();
+    drop(held);
+    let forked = forked.await.unwrap().unwrap();
+    let view = fixture.ended(forked.run_id).await;
+    assert_eq!(statuses(&view), [StepStatus::Cached, StepStatus::Cached, StepStatus::Completed]);
+    assert_eq!(fixture.engine.record(forked.run_id).await.unwrap().version, 1);
 }
 
 #[tokio::test]

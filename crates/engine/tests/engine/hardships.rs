@@ -8,7 +8,7 @@ use serde_json::json;
 use taskiq_flow_broker::{Broker, InMemoryBroker};
 use taskiq_flow_core::definition::{ScheduleRules, Timing};
 use taskiq_flow_core::load::load_json;
-use taskiq_flow_core::run::{RunStatus, StepStatus};
+use taskiq_flow_core::run::{ItemFilter, RunStatus, StepStatus};
 use taskiq_flow_core::time::Timestamp;
 use taskiq_flow_engine::{EngineOptions, ScheduleRequest, Submission};
 use taskiq_flow_store::{MemoryStore, Origin, RunFilter, Store, Trigger};
@@ -76,6 +76,82 @@ async fn who_waits_for_a_run_is_shown_its_end_without_a_look_into_its_log() {
     assert!(store.reads.load(Ordering::SeqCst) > 0, "a run that has ended is made of its log");
     assert_eq!(kept.status, RunStatus::Completed);
     assert_eq!((shown(first), shown(second)), (shown(kept.clone()), shown(kept)));
+}
+
+#[tokio::test]
+async fn a_run_whose_first_write_was_made_without_an_answer_is_accepted() {
+    let definition = json!({"id": "p", "tasks": [{"name": "a", "expression": "1"}]});
+    let store = Arc::new(FaultyStore::default());
+    let shared: Arc<dyn Store> = store.clone();
+    let fixture = start(shared, InMemoryBroker::new(), definition, one_shard()).await;
+    store.lost.store(true, Ordering::SeqCst);
+    let run_id = fixture.engine.submit(request("p", json!({}))).await.unwrap().run_id;
+    assert_eq!(fixture.ended(run_id).await.status, RunStatus::Completed);
+    assert_eq!(runs_of(store.as_ref()).await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pages_of_an_ended_run_read_its_log_once() {
+    let map = json!({"over": "list", "as": "x", "expression": "x"});
+    let definition = json!({"id": "p", "tasks": [{"name": "rows", "map": map, "inputs": ["list"]}]});
+    let store = Arc::new(FaultyStore::default());
+    let shared: Arc<dyn Store> = store.clone();
+    let fixture = start(shared, InMemoryBroker::new(), definition, one_shard()).await;
+    let run_id = fixture.run("p", json!({"list": [1, 2, 3]})).await.run_id;
+    let reads = || store.reads.load(Ordering::SeqCst);
+    let page = async |after| {
+        let filter = ItemFilter { after, limit: 1, ..ItemFilter::default() };
+        fixture.engine.items(run_id, "rows", filter).await.unwrap()
+    };
+    let first = page(None).await;
+    let before = reads();
+    assert!(before > 0);
+    let second = page(first.next).await;
+    assert_eq!(second.items[0].result.as_deref(), Some(&json!(2)));
+    fixture.engine.run(run_id).await.unwrap();
+    assert_eq!(reads(), before);
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    page(None).await;
+    assert!(reads() > before, "it is let go of when nobody looks");
+}
+
+#[tokio::test]
+async fn registering_that_broke_off_is_completed_by_the_same_call() {
+    let version = |schedules: serde_json::Value, value: &str| {
+        let tasks = json!([{"name": "a", "expression": value}]);
+        load_json(json!([{"id": "p", "tasks": tasks, "schedule": schedules}])).unwrap().remove(0)
+    };
+    let nightly = || json!([{"id": "nightly", "cron": "0 2 * * *"}]);
+    for life in 0..6 {
+        let store = Arc::new(FaultyStore::default());
+        let shared: Arc<dyn Store> = store.clone();
+        let other = json!({"id": "other", "tasks": [{"name": "a", "expression": "1"}]});
+        let fixture = start(shared, InMemoryBroker::new(), other, one_shard()).await;
+        let register = |pipeline| fixture.engine.register(pipeline, Origin::Api);
+        register(version(nightly(), "1")).await.unwrap();
+        *store.life.lock() = Some(life);
+        let broken_off =
+            tokio::time::timeout(Duration::from_millis(50), register(version(json!([]), "2"))).await;
+        *store.life.lock() = None;
+        register(version(json!([]), "2")).await.unwrap();
+        assert!(fixture.engine.schedules().is_empty(), "after {life} moments: {broken_off:?}");
+        assert!(store.schedules().await.unwrap().is_empty(), "after {life} moments: {broken_off:?}");
+        // One that somebody makes of that name stays.
+        let timing = Timing::Interval(Duration::from_secs(3600));
+        let own = ScheduleRequest {
+            id: Some("p.nightly".into()),
+            pipeline_id: "p".parse().unwrap(),
+            timing,
+            timezone: "UTC".into(),
+            parameters: serde_json::Map::new(),
+            enabled: true,
+            rules: ScheduleRules::default(),
+        };
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        fixture.engine.create_schedule(own).await.unwrap();
+        register(version(json!([]), "2")).await.unwrap();
+        assert_eq!(fixture.engine.schedules().len(), 1);
+    }
 }
 
 #[tokio::test]

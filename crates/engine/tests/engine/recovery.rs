@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use serde_json::json;
 use taskiq_flow_broker::{Broker, InMemoryBroker};
+use taskiq_flow_core::id::RunId;
 use taskiq_flow_core::run::{RunStatus, StepStatus};
 use taskiq_flow_engine::EngineOptions;
-use taskiq_flow_store::MemoryStore;
+use taskiq_flow_store::{MemoryStore, RunRecord, RunSummary, RunWrite, Store};
 
 use crate::support::{SOON, start};
 
@@ -69,4 +70,50 @@ async fn a_shutdown_lets_attempts_under_way_finish() {
     assert_eq!(record.summary.status, RunStatus::Running, "`b` is left for the next start");
     let events = taskiq_flow_store::Store::events(&*store, run_id, 0, 100).await.unwrap();
     assert!(events.iter().any(|event| event.fact.type_name() == "StepCompleteEvent"), "`a` was let finish");
+}
+
+#[tokio::test]
+async fn a_run_that_cannot_go_on_ends_and_takes_no_other_along() {
+    let store = Arc::new(MemoryStore::new());
+    let definition = json!({"id": "p", "tasks": [{"name": "a", "expression": "1"}]});
+    let options = EngineOptions { shards: 1, ..EngineOptions::default() };
+    let first = start(store.clone(), InMemoryBroker::new(), definition.clone(), options.clone()).await;
+    let sound = first.run("p", json!({})).await;
+    let record = first.engine.record(sound.run_id).await.unwrap();
+    drop(first);
+    while Arc::strong_count(&store) > 1 {
+        tokio::task::yield_now().await;
+    }
+    // As an earlier program may have left it: it takes over the value of a step that its pipeline does not have.
+    let waiting = |reuse| {
+        let (run_id, created_at) = (RunId::new(), record.created_at);
+        let (pipeline_id, trigger) = (record.pipeline_id.clone(), record.trigger.clone());
+        let summary = RunSummary {
+            status: RunStatus::Queued,
+            started_at: None,
+            finished_at: None,
+            error: None,
+            result: None,
+        };
+        RunRecord { run_id, pipeline_id, trigger, created_at, reuse, summary, last_seq: 0, ..record.clone() }
+    };
+    let (bad, good) = (waiting(vec![(7, Arc::new(json!(1)))]), waiting(vec![(0, Arc::new(json!(2)))]));
+    let ids = (bad.run_id, good.run_id);
+    let create = |run| RunWrite::Create {
+        run: Box::new(run),
+        owner: uuid::Uuid::now_v7(),
+        firing: None,
+        replays: None,
+    };
+    store.write(vec![create(bad), create(good)]).await.unwrap();
+    store.void_leases();
+
+    let second = start(store, InMemoryBroker::new(), definition, options).await;
+    let failed = second.ended(ids.0).await;
+    assert_eq!(failed.status, RunStatus::Failed);
+    let message = &failed.error.as_ref().unwrap().message;
+    assert!(message.contains("cannot go on") && message.contains("step 7"), "{message}");
+    assert_eq!(**second.ended(ids.1).await.result.as_ref().unwrap(), json!({"a": 2}));
+    assert_eq!(second.run("p", json!({})).await.status, RunStatus::Completed, "the driver goes on");
+    assert_eq!(second.engine.ready().await, Ok(()));
 }

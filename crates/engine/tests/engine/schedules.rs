@@ -7,10 +7,13 @@ use serde_json::{Value, json};
 use taskiq_flow_broker::InMemoryBroker;
 use taskiq_flow_core::calendar::Calendar;
 use taskiq_flow_core::definition::{CatchUp, Overlap, ScheduleRules, Timing};
+use taskiq_flow_core::id::PipelineId;
 use taskiq_flow_core::load::load_json;
-use taskiq_flow_core::run::{Fact, RunStatus};
+use taskiq_flow_core::run::{Fact, RunStatus, StepStatus};
 use taskiq_flow_core::time::Timestamp;
-use taskiq_flow_engine::{Clock, Engine, EngineOptions, ScheduleChange, ScheduleRequest, Watcher};
+use taskiq_flow_engine::{
+    Clock, Engine, EngineOptions, FiringGate, ScheduleChange, ScheduleRequest, Watcher,
+};
 use taskiq_flow_store::{
     Firing, FiringFilter, FiringOutcome, MemoryStore, RunFilter, RunRow, Store, Trigger,
 };
@@ -236,6 +239,10 @@ async fn a_change_while_jitter_puts_a_start_off_loses_no_time() {
     world.until("2026-05-01T01:00:30Z").await;
     let overlap = ScheduleChange { overlap: Some(Overlap::Skip), ..ScheduleChange::default() };
     assert_eq!(fixture.engine.change_schedule("s", overlap).await.unwrap().next_fire_at, Some(time));
+    let catch_up = ScheduleChange { catch_up: Some(CatchUp::All), ..ScheduleChange::default() };
+    assert_eq!(fixture.engine.change_schedule("s", catch_up).await.unwrap().next_fire_at, Some(time));
+    let less = ScheduleChange { jitter: Some(Some(55 * MINUTE)), ..ScheduleChange::default() };
+    assert_eq!(fixture.engine.change_schedule("s", less).await.unwrap().next_fire_at, Some(time));
     world.until("2026-05-01T01:59:00Z").await;
     assert_eq!(world.times().await, ["01:00"]);
     // Paused and resumed, it fires from then on.
@@ -374,6 +381,95 @@ async fn the_run_before_is_cancelled() {
     assert_eq!(states[..7], [RunStatus::Cancelled; 7]);
     assert_eq!(states[7..], [RunStatus::Running]);
     assert_eq!(skips, [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn times_made_up_for_afterwards_do_not_hide_the_run_before() {
+    let world = World::new("2026-05-01T00:00:00Z");
+    let fixture = world.engine(150).await;
+    let rules = overlapping(Overlap::Skip, CatchUp::One);
+    fixture.engine.create_schedule(every("s", HOUR, rules)).await.unwrap();
+    world.until("2026-05-01T01:10:00Z").await;
+    world.crash(fixture).await;
+    let own = world.history("s").await.remove(0);
+    for hours in 1..=1000 {
+        let due = Timestamp::from_millis(own.due.as_millis() - hours * 3_600_000);
+        let outcome = FiringOutcome::Failed;
+        world
+            .store
+            .note_firing(Firing { due, outcome, run_id: None, backfill: true, ..own.clone() })
+            .await
+            .unwrap();
+    }
+    assert!(world.history("s").await.iter().all(|firing| firing.backfill));
+    let _fixture = world.engine(150).await;
+    world.until("2026-05-01T02:10:00Z").await;
+    assert_eq!(world.times().await, ["01:00"], "its run is under way still");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_run_before_is_not_cancelled_for_one_that_cannot_be() {
+    #[derive(Debug)]
+    struct One;
+    #[async_trait::async_trait]
+    impl FiringGate for One {
+        async fn admit(&self, _: &PipelineId) -> Result<Option<usize>, String> {
+            Ok(Some(1))
+        }
+        fn skipped(&self, _: &PipelineId, _: &str, _: &str) {}
+    }
+    let world = World::new("2026-05-01T00:00:00Z");
+    let options =
+        EngineOptions { retention: None, firing_gate: Some(Arc::new(One)), ..EngineOptions::default() };
+    let definition = json!({"id": "p", "tasks": [{"name": "ask", "wait": {"signal": "go"}}]});
+    let (store, clock) = (world.store.clone(), world.clock.clone());
+    let fixture = start_at(store, InMemoryBroker::new(), definition, options, clock).await;
+    let rules = overlapping(Overlap::CancelPrevious, CatchUp::One);
+    fixture.engine.create_schedule(every("s", HOUR, rules)).await.unwrap();
+    world.until("2026-05-01T01:10:00Z").await;
+    let asked = fixture.engine.submit(crate::support::request("p", json!({}))).await.unwrap().run_id;
+    world.until("2026-05-01T02:10:00Z").await;
+    let outcomes = async || {
+        let history = world.history("s").await.into_iter();
+        history.map(|firing| firing.outcome).collect::<Vec<_>>()
+    };
+    assert_eq!(outcomes().await, [FiringOutcome::Started, FiringOutcome::Skipped]);
+    let first = world.history("s").await[0].run_id.unwrap();
+    let status = async |run_id| fixture.engine.run(run_id).await.unwrap().status;
+    assert_eq!(
+        status(first).await,
+        RunStatus::Running,
+        "there was no room beside the run that was asked for"
+    );
+    fixture.engine.cancel(asked, "not needed").await.unwrap();
+    world.until("2026-05-01T03:10:00Z").await;
+    assert_eq!(status(first).await, RunStatus::Cancelled);
+    assert_eq!(outcomes().await[2], FiringOutcome::Started);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_undoes_its_steps_is_waited_for_and_not_cancelled_again() {
+    for (catch_up, fails) in [(CatchUp::Skip, false), (CatchUp::One, false), (CatchUp::Skip, true)] {
+        let world = World::new("2026-05-01T00:00:00Z");
+        let last = if fails { "1 / 0" } else { "1" };
+        let fixture = world
+            .engine_with(json!({"id": "p", "compensate_on_cancel": true, "tasks": [
+                {"name": "book", "expression": "1", "compensate": {"wait": {"duration": "20m"}}},
+                {"name": "pause", "wait": {"duration": "50m"}, "inputs": ["book"]},
+                {"name": "last", "expression": last, "inputs": ["pause"]},
+                {"name": "ask", "wait": {"signal": "go"}, "inputs": ["last"]},
+            ]}))
+            .await;
+        let rules = overlapping(Overlap::CancelPrevious, catch_up);
+        fixture.engine.create_schedule(every("s", HOUR, rules)).await.unwrap();
+        world.until("2026-05-01T02:30:00Z").await;
+        let runs = world.of("s").await;
+        let start = if fails { "02:10" } else { "02:20" };
+        let state = if fails { RunStatus::Failed } else { RunStatus::Cancelled };
+        assert_eq!(runs, [row("01:00", "01:00", state), row("02:00", start, RunStatus::Running)]);
+        let first = fixture.engine.run(world.history("s").await[0].run_id.unwrap()).await.unwrap();
+        assert_eq!(first.compensation[0].state.status, StepStatus::Completed, "{catch_up:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
