@@ -35,9 +35,10 @@ pub(crate) struct DeadLetterDocument {
     pub(crate) attempt: u32,
     #[schema(value_type = String)]
     pub(crate) error: Arc<str>,
-    /// What it was given, by name.
-    #[schema(value_type = Object)]
-    pub(crate) inputs: Arc<Value>,
+    /// What it was given, by name. Only for callers who may start the pipeline: runs show no parameters either.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Object, required = false)]
+    pub(crate) inputs: Option<Arc<Value>>,
     #[schema(value_type = String, format = DateTime)]
     pub(crate) at: Timestamp,
     /// The run that does it again.
@@ -45,19 +46,25 @@ pub(crate) struct DeadLetterDocument {
     pub(crate) replayed_by: Option<RunId>,
 }
 
-impl From<DeadLetter> for DeadLetterDocument {
-    fn from(letter: DeadLetter) -> Self {
+impl DeadLetterDocument {
+    fn new(letter: DeadLetter, shows_inputs: bool) -> Self {
         let DeadLetter {
             run_id, step_run, pipeline_id, step, attempt, error, inputs, at, replayed_by, ..
         } = letter;
+        let inputs = shows_inputs.then_some(inputs);
         Self { run_id, step_run, pipeline_id, step, attempt, error, inputs, at, replayed_by }
     }
 }
 
-impl From<DeadLetterPage> for DeadLetterList {
-    fn from(page: DeadLetterPage) -> Self {
+impl DeadLetterList {
+    /// The page as it is shown to somebody who may see the inputs of steps of the pipelines of which `shows_inputs` is true.
+    pub(crate) fn new(page: DeadLetterPage, shows_inputs: impl Fn(&PipelineId) -> bool) -> Self {
+        let shown = |letter: DeadLetter| {
+            let shows_inputs = shows_inputs(&letter.pipeline_id);
+            DeadLetterDocument::new(letter, shows_inputs)
+        };
         Self {
-            dead_letters: page.letters.into_iter().map(Into::into).collect(),
+            dead_letters: page.letters.into_iter().map(shown).collect(),
             next_cursor: page.next.map(|place| place.to_string()),
         }
     }

@@ -20,7 +20,9 @@ pub(crate) async fn list(
     mut filter: DeadLetterFilter,
 ) -> Result<DeadLetterList, Problem> {
     filter.pipelines = readable(state, permit, pipeline);
-    Ok(state.engine().dead_letters(filter).await?.into())
+    let page = state.engine().dead_letters(filter).await?;
+    let executes = |pipeline: &PipelineId| state.guard().may_execute(permit.principal(), pipeline.as_str());
+    Ok(DeadLetterList::new(page, executes))
 }
 
 /// Does the step of a dead letter again.
@@ -32,7 +34,7 @@ pub(crate) async fn replay(
     step_run: u32,
 ) -> Result<Accepted, Problem> {
     check(permit, record)?;
-    let status = state.engine().run(record.run_id).await?.status;
+    let status = state.engine().record(record.run_id).await?.summary.status;
     let most = match state.engine().pipeline(&record.pipeline_id) {
         // What the engine refuses to replay costs nothing.
         Some(registered) if status.is_terminal() => {

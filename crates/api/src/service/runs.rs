@@ -219,7 +219,7 @@ pub(crate) async fn retry(
     record: &RunRecord,
 ) -> Result<Accepted, Problem> {
     check(permit, record)?;
-    let status = state.engine().run(record.run_id).await?.status;
+    let status = state.engine().record(record.run_id).await?.summary.status;
     let most = match state.engine().pipeline(&record.pipeline_id) {
         // What the engine refuses to retry costs nothing.
         Some(registered) if status.is_terminal() && status != RunStatus::Completed => {
@@ -246,7 +246,7 @@ pub(crate) async fn fork(
     check(permit, record)?;
     let mut parameters = Map::clone(&record.parameters);
     parameters.extend(fork.parameters.clone());
-    let status = state.engine().run(record.run_id).await?.status;
+    let status = state.engine().record(record.run_id).await?.summary.status;
     let most = match state.engine().pipeline(&record.pipeline_id) {
         // What the engine refuses to fork costs nothing.
         Some(registered) if status.is_terminal() => {

@@ -147,6 +147,9 @@ async fn the_items_of_a_step_are_read_in_pages() {
     assert_eq!(server.get(&items("?status=odd")).await.status, 422);
     assert_eq!(server.get(&items("?cursor=odd")).await.status, 422);
     assert_eq!(server.get(&format!("/runs/{run}/steps/nothing/items")).await.status, 404);
+    for more in [".rows".repeat(400), "[0]".repeat(600)] {
+        assert_eq!(server.get(&format!("/runs/{run}/steps/rows{more}/items")).await.status, 404);
+    }
 }
 
 #[tokio::test]
@@ -185,6 +188,9 @@ async fn dead_letters_are_listed_replayed_and_dropped_by_who_may() {
     let rest = server.get(&format!("/dead-letters?cursor={cursor}&pipeline_id=dead")).await.json();
     assert_eq!(rest["dead_letters"].as_array().map(Vec::len), Some(1));
     assert_eq!((&rest["dead_letters"][0]["run_id"], &rest["next_cursor"]), (&json!(first), &Value::Null));
+    let shown = server.call(Method::GET, "/dead-letters").key("reader-key").send().await.json();
+    let shown = shown["dead_letters"].as_array().unwrap();
+    assert_eq!((shown.len(), shown[0].get("inputs")), (2, None), "a reader sees no parameters of runs");
     let hidden = server.call(Method::GET, "/dead-letters").key("viewer-key").send().await.json();
     assert_eq!(hidden["dead_letters"], json!([]), "the viewer may not read `dead`");
     let asked = server.call(Method::GET, "/dead-letters?pipeline_id=dead").key("viewer-key").send().await;

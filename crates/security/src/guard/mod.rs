@@ -66,6 +66,7 @@ use crate::audit::AuditLogger;
 use crate::certificate::ClientCertificate;
 use crate::https::ClientInfo;
 use crate::jwt::Revocations;
+use crate::permission::Permission;
 use crate::principal::Principal;
 use crate::rate_limit::RateLimiter;
 use crate::settings::Settings;
@@ -195,6 +196,11 @@ impl Guard {
     /// Whether `principal` may see `pipeline` and what belongs to it. Every list is filtered with this.
     pub fn may_read(&self, principal: &Principal, pipeline: &str) -> bool {
         self.inner.settings.load().policy.may_read(principal, pipeline)
+    }
+
+    /// Whether `principal` may start `pipeline`, and so see what its runs are given.
+    pub fn may_execute(&self, principal: &Principal, pipeline: &str) -> bool {
+        self.inner.settings.load().policy.may(principal, Permission::Execute, pipeline)
     }
 }
 

@@ -274,7 +274,12 @@ impl Policy {
 
     /// Whether `principal` may see `pipeline` and what belongs to it. Every list is filtered with this.
     pub fn may_read(&self, principal: &Principal, pipeline: &str) -> bool {
-        self.decide(principal, Permission::Read, Resource::Pipeline(pipeline), Timestamp::now()).allowed
+        self.may(principal, Permission::Read, pipeline)
+    }
+
+    /// Whether `principal` has that permission on `pipeline`. For what is shown; what is done needs a permit.
+    pub fn may(&self, principal: &Principal, permission: Permission, pipeline: &str) -> bool {
+        self.decide(principal, permission, Resource::Pipeline(pipeline), Timestamp::now()).allowed
     }
 
     /// What the principal may do where no ACL speaks.

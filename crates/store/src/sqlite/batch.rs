@@ -21,6 +21,8 @@ use crate::rules::{check_fence, follow, keep_duration};
 const MAX_HEADS: usize = 65_536;
 /// Most pipelines whose durations are remembered.
 const MAX_MEASURED: usize = 1024;
+/// And so many tasks of theirs: each has up to a kilobyte of durations. One pipeline alone is kept however many it has.
+const MAX_MEASURED_TASKS: usize = 100_000;
 /// Runs of a pipeline after which their durations are written, and the time after which those of any run are.
 const MEASURED_TOGETHER: u32 = 16;
 const MEASURED_AFTER: Duration = Duration::from_secs(1);
@@ -100,9 +102,15 @@ impl Memory {
         if self.heads.len() > MAX_HEADS {
             self.heads.clear();
         }
-        if self.measured.len() > MAX_MEASURED {
+        if self.holds_too_much() {
             self.measured.clear();
         }
+    }
+
+    /// Whether what was measured is to be written and let go of.
+    fn holds_too_much(&self) -> bool {
+        let tasks = || self.measured.values().map(|of_pipeline| of_pipeline.tasks.len()).sum::<usize>();
+        self.measured.len() > MAX_MEASURED || self.measured.len() > 1 && tasks() > MAX_MEASURED_TASKS
     }
 }
 
@@ -326,7 +334,7 @@ impl<'a> Batch<'a> {
     }
 
     fn flush_durations(&mut self) -> Result<(), Fault> {
-        if self.memory.measured.len() > MAX_MEASURED {
+        if self.memory.holds_too_much() {
             return self.write_all_durations();
         }
         for pipeline in std::mem::take(&mut self.measured) {
@@ -430,4 +438,24 @@ fn load_head(connection: &Connection, id: RunId) -> Result<Option<Head>, Fault> 
         last_seq: row.get::<_, Option<i64>>(9)?.map_or(0, natural),
         change: Change::None,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_measured_is_bounded_in_pipelines_and_in_tasks() {
+        let mut memory = Memory::default();
+        let mut measure = |pipeline: &str, tasks: usize| {
+            let tasks = (0..tasks).map(|task| (task.to_string().into(), Measured::default()));
+            let of_pipeline = OfPipeline { tasks: tasks.collect(), ..OfPipeline::default() };
+            memory.measured.insert(pipeline.parse().unwrap(), of_pipeline);
+            memory.holds_too_much()
+        };
+        assert!(!measure("large", MAX_MEASURED_TASKS + 1), "it alone is needed again at once");
+        assert!(measure("small", 1));
+        assert!(!measure("large", 10));
+        assert!((0..MAX_MEASURED).any(|place| measure(&format!("p{place}"), 1)));
+    }
 }

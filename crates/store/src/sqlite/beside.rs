@@ -289,21 +289,33 @@ pub(super) fn dead_letters(
     connection: &Connection,
     filter: &DeadLetterFilter,
 ) -> Result<Vec<DeadLetter>, Fault> {
-    let of = |pipeline: Option<&PipelineId>| {
-        let conditions = Conditions::default()
-            .and("pipeline = ?", pipeline.map(PipelineId::as_str))
+    let conditions = |pipeline: Option<&PipelineId>| {
+        Conditions::default()
+            .and("pipeline = ?", pipeline.map(|pipeline| pipeline.as_str().to_owned()))
             .and("(replayed_by IS NOT NULL) = ?", filter.replayed)
-            .and("place < ?", filter.before.map(integer));
-        conditions.read(connection, DEAD_LETTER, "place DESC", filter.limit, read_dead_letter)
+            .and("place < ?", filter.before.map(integer))
     };
-    let Some(pipelines) = &filter.pipelines else { return of(None) };
+    let Some(pipelines) = &filter.pipelines else {
+        return conditions(None).read(connection, DEAD_LETTER, "place DESC", filter.limit, read_dead_letter);
+    };
     let chosen: std::collections::BTreeSet<_> = pipelines.iter().collect();
-    let mut letters = Vec::new();
+    // The newest of each alone first: letters hold the inputs of their steps.
+    let mut places = Vec::new();
     for pipeline in chosen {
-        letters.extend(of(Some(pipeline))?);
+        let select = "SELECT place FROM dead_letters";
+        let of_it = conditions(Some(pipeline));
+        places.extend(
+            of_it.read(connection, select, "place DESC", filter.limit, |row| Ok(row.get::<_, i64>(0)?))?,
+        );
     }
-    letters.sort_unstable_by_key(|letter| std::cmp::Reverse(letter.place));
-    letters.truncate(filter.limit);
+    places.sort_unstable_by_key(|place| std::cmp::Reverse(*place));
+    places.truncate(filter.limit);
+    let mut select = connection.prepare_cached(&format!("{DEAD_LETTER} WHERE place = ?1"))?;
+    let mut letters = Vec::with_capacity(places.len());
+    for place in places {
+        let mut rows = select.query([place])?;
+        letters.extend(rows.next()?.map(read_dead_letter).transpose()?);
+    }
     Ok(letters)
 }
 
