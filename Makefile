@@ -3,7 +3,7 @@
 CARGO ?= cargo
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: demo test crash-matrix lint fmt doc bench fuzz deny sbom deps clean help
+.PHONY: demo test crash-matrix lint fmt doc bench bench-instructions fuzz deny sbom deps clean help
 
 help:
 	@echo "make demo   build and start a server on this machine with ready pipelines"
@@ -11,6 +11,7 @@ help:
 	@echo "make crash-matrix   kill the server 50 times at each of 22 places; see tests/crash"
 	@echo "make lint   formatting and clippy"
 	@echo "make bench  measure; see bench/README.md"
+	@echo "make bench-instructions   count the instructions of hot functions, by valgrind"
 	@echo "make fuzz   let libFuzzer look for crashes; see fuzz/README.md"
 	@echo "make deny   licences, bans, sources and advisories of all dependencies, by cargo-deny"
 	@echo "make sbom   write target/sbom.cdx.json: what the program is made of (CycloneDX)"
@@ -50,8 +51,13 @@ fmt:
 doc:
 	$(CARGO) doc --workspace --no-deps
 
+# Some of them measure the program itself, beside which the benchmarks are built.
 bench:
+	$(CARGO) build --release --package taskiq-flow-cli
 	$(CARGO) bench --package taskiq-flow-bench
+
+bench-instructions:
+	$(CARGO) bench --package taskiq-flow-bench --bench instructions
 
 # FUZZ_SECONDS for each target; FUZZ_TARGETS for some of them only.
 fuzz:

@@ -1,4 +1,8 @@
-//! Inputs for the benchmarks, made by rule so that every run measures the same.
+//! Inputs for the benchmarks, made by rule so that every run measures the same; clients, and what the system says of servers.
+
+pub mod asking;
+pub mod process;
+pub mod swarm;
 
 use std::fmt::Write;
 

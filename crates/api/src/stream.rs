@@ -84,12 +84,11 @@ impl RunTail {
 
 /// Waits until the caller's credential is to be looked at again: it has come to its end, or a day has passed.
 pub(crate) async fn until_expiry(caller: &Admission) {
-    let end = caller.principal().expires_at();
-    let left = end.map(|end| end.duration_since(jiff::Timestamp::now()));
-    let left = left.map(|left| Duration::try_from(left).unwrap_or(Duration::ZERO));
+    // Without an end nothing but a change of the policy takes it away, and that is told.
+    let Some(end) = caller.principal().expires_at() else { return std::future::pending().await };
+    let left = Duration::try_from(end.duration_since(jiff::Timestamp::now())).unwrap_or(Duration::ZERO);
     // A moment later than the end, so that it has passed by whatever clock is asked then.
-    let left = left.map(|left| left.saturating_add(Duration::from_millis(5)));
-    tokio::time::sleep(left.unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP)).await;
+    tokio::time::sleep(left.saturating_add(Duration::from_millis(5)).min(LONGEST_SLEEP)).await;
 }
 
 /// Records how long a connection outlived the change that took its rights away.

@@ -114,7 +114,7 @@ impl EventHub {
     /// Tells that a pipeline was to be run and was not. There is no run that the event could be in the log of.
     pub(crate) fn publish_skip(&self, pipeline_id: PipelineId, timestamp: Timestamp, reason: &str) {
         let event = Event { seq: 0, timestamp, fact: Fact::PipelineSkip { reason: reason.into() } };
-        self.publish(EventView { pipeline_id, run_id: None, event: event.into() });
+        self.publish(EventView::of_pipeline(pipeline_id, event));
     }
 }
 
@@ -138,6 +138,17 @@ impl Watcher {
     /// As [`Watcher::recv`].
     pub fn try_recv(&mut self) -> Option<Result<Arc<EventView>, Missed>> {
         self.mailbox.take()
+    }
+
+    /// What [`Watcher::recv`] would give, without waiting: as much as there is now, at most so many.
+    pub fn take_waiting(&mut self, most: usize) -> Vec<Result<Arc<EventView>, Missed>> {
+        let mut waiting = self.mailbox.waiting.lock();
+        let taken = waiting.items.len().min(most);
+        if taken == waiting.items.len() {
+            waiting.counts.clear();
+            return waiting.items.drain(..).map(Item::told).collect();
+        }
+        (0..taken).filter_map(|_| waiting.take()).collect()
     }
 
     /// Watches other pipelines from now on. Events that wait stay.
@@ -248,25 +259,33 @@ impl Mailbox {
     }
 
     fn take(&self) -> Option<Result<Arc<EventView>, Missed>> {
-        let mut waiting = self.waiting.lock();
-        match waiting.items.pop_front() {
-            Some(Item::Event(event)) => {
-                if let Some(count) = waiting.counts.get_mut(&event.pipeline_id) {
-                    *count -= 1;
-                    if *count == 0 {
-                        waiting.counts.remove(&event.pipeline_id);
-                    }
-                }
-                Some(Ok(event))
+        self.waiting.lock().take()
+    }
+}
+
+impl Waiting {
+    fn take(&mut self) -> Option<Result<Arc<EventView>, Missed>> {
+        let Some(item) = self.items.pop_front() else { return self.closed.then_some(Err(Missed::All)) };
+        if let Item::Event(event) = &item
+            && let Some(count) = self.counts.get_mut(&event.pipeline_id)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&event.pipeline_id);
             }
-            Some(Item::Missed(pipeline)) => Some(Err(Missed::Events(pipeline))),
-            None if waiting.closed => Some(Err(Missed::All)),
-            None => None,
         }
+        Some(item.told())
     }
 }
 
 impl Item {
+    fn told(self) -> Result<Arc<EventView>, Missed> {
+        match self {
+            Self::Event(event) => Ok(event),
+            Self::Missed(pipeline) => Err(Missed::Events(pipeline)),
+        }
+    }
+
     fn pipeline(&self) -> &PipelineId {
         match self {
             Self::Event(event) => &event.pipeline_id,
@@ -289,8 +308,9 @@ mod tests {
     }
 
     /// What waits: pipeline and number; 0 where events were missed.
-    fn waiting(watcher: &Watcher) -> Vec<(String, u64)> {
-        std::iter::from_fn(|| watcher.mailbox.take())
+    fn waiting(watcher: &mut Watcher) -> Vec<(String, u64)> {
+        std::iter::from_fn(|| Some(watcher.take_waiting(3)).filter(|some| !some.is_empty()))
+            .flatten()
             .map(|item| match item {
                 Ok(event) => (event.pipeline_id.to_string(), event.event.seq),
                 Err(Missed::Events(pipeline)) => (pipeline.to_string(), 0),
@@ -306,32 +326,32 @@ mod tests {
     #[test]
     fn a_burst_of_one_pipeline_costs_nobody_an_event_of_another() {
         let hub = EventHub::new(4);
-        let (quiet, loud) = (hub.watch(id("quiet").into()), hub.watch(id("loud").into()));
-        let all = hub.watch(Watched::All);
+        let (mut quiet, mut loud) = (hub.watch(id("quiet").into()), hub.watch(id("loud").into()));
+        let mut all = hub.watch(Watched::All);
         tell(&hub, "quiet", 1);
         for seq in 1..=1_000_000 {
             tell(&hub, "loud", seq);
         }
         tell(&hub, "quiet", 2);
-        assert_eq!(waiting(&quiet), told("quiet", [1, 2]));
-        let heard = waiting(&all);
+        assert_eq!(waiting(&mut quiet), told("quiet", [1, 2]));
+        let heard = waiting(&mut all);
         let of = |name: &str| heard.iter().filter(|(from, _)| from == name).cloned().collect::<Vec<_>>();
         assert_eq!(of("quiet"), told("quiet", [1, 2]));
         assert_eq!(of("loud"), told("loud", [0, 999_997, 999_998, 999_999, 1_000_000]));
-        assert_eq!(waiting(&loud), told("loud", [0, 999_997, 999_998, 999_999, 1_000_000]));
+        assert_eq!(waiting(&mut loud), told("loud", [0, 999_997, 999_998, 999_999, 1_000_000]));
         // Once it has caught up, nothing more is missed.
         tell(&hub, "loud", 7);
-        assert_eq!(waiting(&loud), told("loud", [7]));
+        assert_eq!(waiting(&mut loud), told("loud", [7]));
     }
 
     #[test]
     fn a_backlog_that_is_just_full_misses_nothing() {
         let hub = EventHub::new(4);
-        let watcher = hub.watch(id("a").into());
+        let mut watcher = hub.watch(id("a").into());
         for seq in 1..=4 {
             tell(&hub, "a", seq);
         }
-        assert_eq!(waiting(&watcher), told("a", 1..=4));
+        assert_eq!(waiting(&mut watcher), told("a", 1..=4));
     }
 
     #[test]
@@ -347,7 +367,7 @@ mod tests {
         tell(&hub, "b", 2);
         watcher.change(id("b").into());
         tell(&hub, "a", 3);
-        assert_eq!(waiting(&watcher), [told("a", [2]), told("b", [1, 2])].concat());
+        assert_eq!(waiting(&mut watcher), [told("a", [2]), told("b", [1, 2])].concat());
         drop(watcher);
         let watchers = hub.0.watchers.read();
         assert!(watchers.of_all.is_empty() && watchers.of_one.is_empty());

@@ -96,7 +96,7 @@ impl Engine {
         };
         let event = Event { seq: u64::from(registered.version), timestamp: self.0.clock.now(), fact };
         let pipeline_id = registered.id().clone();
-        self.0.hub.publish(EventView { pipeline_id, run_id: None, event: event.into() });
+        self.0.hub.publish(EventView::of_pipeline(pipeline_id, event));
     }
 
     /// Whether every task of a pipeline can be carried out here.

@@ -194,7 +194,8 @@ fn recheck(state: &AppState, caller: &Admission, run: &RunRecord) -> Option<Admi
 }
 
 fn to_sse(event: &EventView) -> Option<Event> {
-    let data = serde_json::to_string(event).ok()?;
+    let json = event.json().ok()?;
+    let data = std::str::from_utf8(&json).ok()?;
     let (id, kind) = (event.event.seq.to_string(), event.event.fact.type_name());
     Some(Event::default().id(id).event(kind).data(data))
 }

@@ -3,8 +3,8 @@
 //! The guard has looked at the handshake: HTTPS, origin, rate and, where there is one, the credential. A
 //! [`session`] then asks it about every subscription, and again whenever the policy changes.
 
+mod line;
 pub(crate) mod message;
-mod outbox;
 mod rate;
 mod session;
 mod subscription;
@@ -24,6 +24,11 @@ use crate::state::AppState;
 
 /// The largest message a client may send, in bytes.
 const MAX_MESSAGE: usize = 64 << 10;
+/// What a socket reads at once, and has for it as long as it is open. Clients say little: a subscription has some hundred
+/// bytes.
+const READ_BUFFER: usize = 1 << 10;
+/// Bytes that are gathered before they are written. A socket keeps as much once it was told a lot.
+const WRITE_BUFFER: usize = 16 << 10;
 
 /// Opens a socket for events; below `/ws/{id}` it subscribes to that pipeline by itself.
 ///
@@ -43,7 +48,11 @@ pub(crate) async fn connect(
         params.map_err(|_| Problem::bad_request("The path is not UTF-8 once its escapes are read."))?;
     let pipeline = params.iter().find(|(name, _)| *name == "id").map(|(_, id)| id.to_owned());
     let slot = state.open_stream().ok_or_else(|| state.guard().too_many_connections(&caller))?;
-    let upgrade = upgrade.max_message_size(MAX_MESSAGE).max_frame_size(MAX_MESSAGE);
+    let upgrade = upgrade
+        .max_message_size(MAX_MESSAGE)
+        .max_frame_size(MAX_MESSAGE)
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(WRITE_BUFFER);
     Ok(upgrade.on_upgrade(move |socket| async move {
         session::run(state, caller, pipeline, socket).await;
         drop(slot);

@@ -3,11 +3,10 @@
 mod subscribing;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::ws::{Message, WebSocket};
-use futures_util::StreamExt;
-use futures_util::stream::SplitStream;
 use taskiq_flow_core::id::PipelineId;
 use taskiq_flow_core::run::EventView;
 use taskiq_flow_engine::{Missed, Watched, Watcher};
@@ -16,8 +15,8 @@ use taskiq_flow_security::guard::{CredentialState, Note, PolicyChanges};
 use taskiq_flow_security::{Admission, Permission, Resource};
 use tokio::time::Instant;
 
+use super::line::{Broken, Frame, Full, LINGER, Line};
 use super::message::{ClientMessage, ServerMessage, Target, Who};
-use super::outbox::{Broken, Full, LINGER, Outbox};
 use super::rate::MessageRate;
 use super::subscription::{Scope, Subscriptions};
 use crate::state::AppState;
@@ -32,6 +31,8 @@ const SILENCE: Duration = Duration::from_secs(95);
 const GOODBYE: Duration = Duration::from_secs(1);
 /// Events read from the store at once.
 const PAGE: usize = 500;
+/// Live events that are passed on before anything else is looked at.
+const TOGETHER: usize = 64;
 
 const GOING_AWAY: u16 = 1001;
 const UNSUPPORTED: u16 = 1003;
@@ -60,7 +61,7 @@ struct Session {
     caller: Admission,
     /// The pipeline of the path.
     pipeline: Option<String>,
-    outbox: Outbox,
+    line: Line,
     subscriptions: Subscriptions,
     /// Of the pipelines of the subscriptions.
     watcher: Watcher,
@@ -71,10 +72,9 @@ struct Session {
 
 /// Runs a socket until it ends.
 pub(super) async fn run(state: AppState, caller: Admission, pipeline: Option<String>, socket: WebSocket) {
-    let (sink, mut stream) = socket.split();
     let now = Instant::now();
     let mut session = Session {
-        outbox: Outbox::new(sink),
+        line: Line::new(socket),
         subscriptions: Subscriptions::default(),
         watcher: state.engine().watch(Watched::Pipelines(BTreeSet::new())),
         changes: state.guard().subscribe_policy_changes(),
@@ -84,22 +84,22 @@ pub(super) async fn run(state: AppState, caller: Admission, pipeline: Option<Str
         caller,
         pipeline,
     };
-    let end = match session.authenticate(&mut stream).await {
-        Ok(()) => session.serve(&mut stream).await,
+    let end = match session.authenticate().await {
+        Ok(()) => session.serve().await,
         Err(end) => end,
     };
-    session.end(end, stream).await;
+    session.end(end).await;
 }
 
 impl Session {
     /// Waits until the client has proved who it is, and greets it.
-    async fn authenticate(&mut self, stream: &mut SplitStream<WebSocket>) -> Step {
+    async fn authenticate(&mut self) -> Step {
         if self.caller.credential() == CredentialState::Awaited {
             let deadline = tokio::time::sleep(AUTHENTICATION);
             tokio::pin!(deadline);
             loop {
                 let frame = tokio::select! {
-                    frame = stream.next() => frame,
+                    frame = self.line.next() => frame,
                     () = &mut deadline => {
                         return self.refuse("authentication-timeout", "No connect message came within 5 seconds.");
                     }
@@ -126,7 +126,7 @@ impl Session {
         Ok(())
     }
 
-    async fn serve(&mut self, stream: &mut SplitStream<WebSocket>) -> End {
+    async fn serve(&mut self) -> End {
         // What changed between the handshake and here is looked at too.
         let mut outcome = self.recheck(None);
         let mut heartbeat = tokio::time::interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
@@ -136,34 +136,26 @@ impl Session {
             }
             let closing = self.state.closing().clone();
             outcome = tokio::select! {
-                frame = stream.next() => match self.read(frame) {
+                frame = self.line.next() => match self.read(frame) {
                     Ok(Some(message)) => self.answer(message).await,
                     Ok(None) => Ok(()),
                     Err(end) => Err(end),
                 },
-                event = self.watcher.recv() => match event {
-                    Ok(event) => self.pass_on(&event),
-                    Err(Missed::Events(pipeline)) => self.missed(&pipeline).await,
-                    Err(Missed::All) => Err(End::Close(GOING_AWAY, "server stops")),
-                },
+                event = self.watcher.recv() => self.tell(event).await,
                 _ = heartbeat.tick() => self.beat(),
                 changed = self.changes.changed() => self.recheck_change(changed),
                 () = until_expiry(&self.caller) => self.recheck(None),
-                broken = self.outbox.is_broken() => Err(match broken {
-                    Broken::Gone => End::Gone,
-                    Broken::Stalled => End::Slow,
-                }),
                 () = closing.cancelled() => Err(End::Close(GOING_AWAY, "server stops")),
             };
         }
     }
 
     /// What a frame says; nothing for those that need no answer.
-    #[allow(clippy::type_complexity, reason = "the three layers are: end, nothing to do, mistake")]
-    fn read(
-        &mut self,
-        frame: Option<Result<Message, axum::Error>>,
-    ) -> Result<Option<Result<ClientMessage, String>>, End> {
+    fn read(&mut self, frame: Result<Frame, Broken>) -> Result<Option<Result<ClientMessage, String>>, End> {
+        let frame = frame.map_err(|broken| match broken {
+            Broken::Gone => End::Gone,
+            Broken::Stalled => End::Slow,
+        })?;
         let now = Instant::now();
         self.heard = now;
         let message = match frame {
@@ -222,13 +214,44 @@ impl Session {
 
     fn greet(&mut self) -> Step {
         let principal = Who::of(&self.caller);
-        self.say(&ServerMessage::Connected { principal, heartbeat_seconds: HEARTBEAT.as_secs() })
+        let greeting = ServerMessage::Connected { principal, heartbeat_seconds: HEARTBEAT.as_secs() };
+        self.line.send(&greeting).map_err(|Full| End::Slow)
     }
 
-    fn pass_on(&mut self, event: &EventView) -> Step {
-        // Asked for each event: a policy that changed a moment ago counts already.
-        let readable = self.state.guard().may_read(self.caller.principal(), event.pipeline_id.as_str());
-        if readable && self.subscriptions.take(event) { self.say(event) } else { Ok(()) }
+    /// Passes an event on, and some of those that wait behind it.
+    async fn tell(&mut self, mut next: Result<Arc<EventView>, Missed>) -> Step {
+        // Whether a pipeline may be read is asked once for events that are passed on in one go, and asked anew in the next: a
+        // policy that changed a moment ago counts already.
+        let mut asked = None;
+        let mut following = self.watcher.take_waiting(TOGETHER).into_iter();
+        loop {
+            match next {
+                Ok(event) => {
+                    if self.may_read(&event.pipeline_id, &mut asked) && self.subscriptions.take(&event) {
+                        self.line.send_event(&event).map_err(|Full| End::Slow)?;
+                    }
+                }
+                Err(Missed::Events(pipeline)) => {
+                    self.missed(&pipeline).await?;
+                    asked = None;
+                }
+                Err(Missed::All) => return Err(End::Close(GOING_AWAY, "server stops")),
+            }
+            let Some(another) = following.next() else { return Ok(()) };
+            next = another;
+        }
+    }
+
+    /// Whether the caller may read a pipeline; `asked`: what the answer was a moment ago.
+    fn may_read(&self, pipeline: &PipelineId, asked: &mut Option<(PipelineId, bool)>) -> bool {
+        match asked {
+            Some((known, readable)) if known == pipeline => *readable,
+            _ => {
+                let readable = self.state.guard().may_read(self.caller.principal(), pipeline.as_str());
+                *asked = Some((pipeline.clone(), readable));
+                readable
+            }
+        }
     }
 
     /// Events of this pipeline came faster than they were taken. What the caller may not read costs it nothing.
@@ -267,7 +290,7 @@ impl Session {
             let changed = tokio::select! {
                 biased;
                 changed = self.changes.changed() => changed,
-                sent = self.outbox.send_patiently(event) => return sent.map_err(|Full| End::Slow),
+                sent = self.line.send_patiently(event) => return sent.map_err(|Full| End::Slow),
             };
             self.recheck_change(changed)?;
         }
@@ -277,7 +300,7 @@ impl Session {
         if self.heard.elapsed() > SILENCE {
             return Err(End::Close(GOING_AWAY, "no sign of life"));
         }
-        self.outbox.ping().map_err(|Full| End::Slow)?;
+        self.line.ping().map_err(|Full| End::Slow)?;
         self.say(&ServerMessage::Heartbeat {
             timestamp: taskiq_flow_core::time::Timestamp::now().to_string(),
         })
@@ -295,7 +318,7 @@ impl Session {
     fn recheck(&mut self, since: Option<std::time::Instant>) -> Step {
         let Some(caller) = self.state.guard().revalidate(&self.caller) else {
             // Where there is no room for it, the close says as much.
-            let _ = self.outbox.send(&error("credential-expired", "The credential is no longer accepted."));
+            let _ = self.line.send(&error("credential-expired", "The credential is no longer accepted."));
             return Err(End::Revoked("credential no longer accepted", since));
         };
         self.caller = caller;
@@ -306,25 +329,25 @@ impl Session {
             };
             if let Err(refusal) = self.state.guard().authorize(&self.caller, Permission::Read, resource) {
                 let refused = error(refusal.kind().code(), refusal.detail());
-                let _ = self.outbox.send(&refused);
+                let _ = self.line.send(&refused);
                 return Err(End::Revoked("not allowed any more", since));
             }
         }
         Ok(())
     }
 
-    fn say(&self, message: &impl serde::Serialize) -> Step {
-        self.outbox.send(message).map_err(|Full| End::Slow)
+    fn say(&mut self, message: &impl serde::Serialize) -> Step {
+        self.line.send(message).map_err(|Full| End::Slow)
     }
 
-    fn refuse(&self, code: &'static str, detail: &'static str) -> Step {
+    fn refuse(&mut self, code: &'static str, detail: &'static str) -> Step {
         let note = Note { outcome: Some(Outcome::Denied), detail: Some(code), ..Note::default() };
         self.note(AuditEvent::WebsocketDenied, note)?;
         self.say(&error(code, detail))?;
         Err(End::Close(POLICY, "not authenticated"))
     }
 
-    fn note(&self, event: AuditEvent, note: Note<'_>) -> Step {
+    fn note(&mut self, event: AuditEvent, note: Note<'_>) -> Step {
         match self.state.guard().note(&self.caller, event, note) {
             Ok(()) => Ok(()),
             Err(refusal) => {
@@ -334,8 +357,8 @@ impl Session {
         }
     }
 
-    async fn end(self, end: End, mut stream: SplitStream<WebSocket>) {
-        let Self { state, caller, outbox, .. } = self;
+    async fn end(self, end: End) {
+        let Self { state, caller, mut line, .. } = self;
         let (code, reason) = match end {
             End::Close(code, reason) => (Some(code), reason),
             End::Revoked(reason, _) => (Some(POLICY), reason),
@@ -356,19 +379,19 @@ impl Session {
         };
         let farewell = async {
             match (&end, code) {
-                (End::Slow, Some(code)) => outbox.drop_reader(code, reason).await,
+                (End::Slow, Some(code)) => line.drop_reader(code, reason).await,
                 (End::Revoked(_, since), Some(code)) => {
-                    outbox.close_soon(code, reason).await;
+                    line.close_soon(code, reason).await;
                     if let Some(since) = since {
                         took_to_close("websocket", since.elapsed());
                     }
                 }
-                (_, Some(code)) => outbox.close(code, reason).await,
-                (_, None) => outbox.end().await,
+                (_, Some(code)) => line.close(code, reason).await,
+                (_, None) => line.end().await,
             }
             // Unread bytes would make the kernel reset the connection, and the goodbye would be lost.
-            let drained = async { while let Some(Ok(_)) = stream.next().await {} };
-            let _ = tokio::time::timeout_at(until.max(Instant::now() + GOODBYE), drained).await;
+            let limit = until.max(Instant::now() + GOODBYE);
+            let _ = tokio::time::timeout_at(limit, line.drain()).await;
         };
         let stopping = async {
             state.closing().cancelled().await;

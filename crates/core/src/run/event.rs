@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
@@ -177,6 +178,8 @@ pub struct EventView {
     pub run_id: Option<RunId>,
     /// The fact.
     pub event: SharedEvent,
+    /// As JSON, once somebody asked for it.
+    json: OnceLock<Bytes>,
 }
 
 /// One event of those that were decided together. All who are told of them share them with the store.
@@ -200,7 +203,24 @@ pub struct TaskId {
 impl EventView {
     /// The event of a run.
     pub fn of_run(pipeline_id: PipelineId, run_id: RunId, event: impl Into<SharedEvent>) -> Self {
-        Self { pipeline_id, run_id: Some(run_id), event: event.into() }
+        Self { pipeline_id, run_id: Some(run_id), event: event.into(), json: OnceLock::new() }
+    }
+
+    /// The event of a pipeline itself.
+    pub fn of_pipeline(pipeline_id: PipelineId, event: impl Into<SharedEvent>) -> Self {
+        Self { pipeline_id, run_id: None, event: event.into(), json: OnceLock::new() }
+    }
+
+    /// The event as its [`Serialize`] writes it: JSON, in UTF-8. It is written once for all who are told of it together.
+    ///
+    /// # Errors
+    /// When it cannot be written as JSON.
+    pub fn json(&self) -> serde_json::Result<Bytes> {
+        if let Some(json) = self.json.get() {
+            return Ok(json.clone());
+        }
+        let json = serde_json::to_vec(self)?;
+        Ok(self.json.get_or_init(|| json.into()).clone())
     }
 
     /// Identifies the attempt that the event is about to the outside world, such as a broker.
@@ -223,7 +243,7 @@ impl Serialize for EventView {
             #[serde(flatten)]
             event: &'a Event,
         }
-        let Self { pipeline_id, run_id, event } = self;
+        let Self { pipeline_id, run_id, event, json: _ } = self;
         Shown { pipeline_id, run_id: *run_id, task_id: self.task_id(), event }.serialize(serializer)
     }
 }

@@ -491,4 +491,7 @@ fn events_round_trip_as_json_with_the_names_watchers_know() {
         assert!(json.get(field).is_some(), "{field} in {json}");
     }
     assert_eq!(json["type"], "StepCompleteEvent");
+    let written = view.json().unwrap();
+    assert_eq!(serde_json::from_slice::<serde_json::Value>(&written).unwrap(), json);
+    assert_eq!(view.json().unwrap().as_ptr(), written.as_ptr(), "it is written once");
 }

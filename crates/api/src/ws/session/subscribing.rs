@@ -69,8 +69,8 @@ impl Session {
         self.watcher.change(self.subscriptions.watched());
     }
 
-    /// What a target names, if the caller may read it.
-    async fn resolve(&self, target: &Target) -> Result<Subscription, Problem> {
+    /// What a target names, if the caller may read it. Not by a shared borrow: a socket cannot be shared by threads.
+    async fn resolve(&mut self, target: &Target) -> Result<Subscription, Problem> {
         let guard = self.state.guard();
         let scope = match target.pipeline_id.as_deref() {
             Some("*") => {
