@@ -1,5 +1,6 @@
 //! The other server: axum and tokio-tungstenite with nothing around them. It sends the same messages to everybody who has
-//! opened a socket, as fast as these two libraries let it: what waits for a socket is written together.
+//! opened a socket: each by itself, as such a broadcaster is usually written, or what waits for a socket together, as fast
+//! as these two libraries let it.
 
 use std::io::Read;
 use std::net::Ipv4Addr;
@@ -22,12 +23,14 @@ const BACKLOG: usize = 4096;
 struct Site {
     messages: Arc<[Utf8Bytes]>,
     sender: Sender<Utf8Bytes>,
+    together: bool,
 }
 
 /// Serves until its standard input ends; a POST sends the messages, one for each line of the file.
-pub(crate) fn serve(messages: &str) {
+pub(crate) fn serve(messages: &str, together: bool) {
     let text = std::fs::read_to_string(messages).unwrap();
-    let site = Site { messages: text.lines().map(Utf8Bytes::from).collect(), sender: Sender::new(BACKLOG) };
+    let messages = text.lines().map(Utf8Bytes::from).collect();
+    let site = Site { messages, sender: Sender::new(BACKLOG), together };
     let router = Router::new().route("/ws", get(open)).route("/go", post(go)).with_state(site);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -52,10 +55,10 @@ async fn go(State(site): State<Site>) -> StatusCode {
 
 async fn open(State(site): State<Site>, upgrade: WebSocketUpgrade) -> Response {
     let receiver = site.sender.subscribe();
-    upgrade.read_buffer_size(4 << 10).on_upgrade(|socket| pass_on(socket, receiver))
+    upgrade.read_buffer_size(4 << 10).on_upgrade(move |socket| pass_on(socket, receiver, site.together))
 }
 
-async fn pass_on(socket: WebSocket, mut receiver: Receiver<Utf8Bytes>) {
+async fn pass_on(socket: WebSocket, mut receiver: Receiver<Utf8Bytes>, together: bool) {
     let (mut sink, mut stream) = socket.split();
     loop {
         let first = tokio::select! {
@@ -74,7 +77,7 @@ async fn pass_on(socket: WebSocket, mut receiver: Receiver<Utf8Bytes>) {
             if sink.feed(Message::Text(message)).await.is_err() {
                 return;
             }
-            next = receiver.try_recv().ok();
+            next = if together { receiver.try_recv().ok() } else { None };
         }
         if sink.flush().await.is_err() {
             return;

@@ -38,11 +38,14 @@ const WINDOW: u64 = 16;
 /// How far apart batches are asked for where delays are measured, and how many of them.
 const EVERY: Duration = Duration::from_millis(100);
 const PACED: u32 = 60;
+/// How the bare server writes: each message by itself, or together what waits for a socket.
+const EACH: &str = "bare-each";
+const TOGETHER: &str = "bare-together";
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
-    if arguments.next().as_deref() == Some("bare") {
-        return bare::serve(&arguments.next().unwrap());
+    if let Some(how @ (EACH | TOGETHER)) = arguments.next().as_deref() {
+        return bare::serve(&arguments.next().unwrap(), how == TOGETHER);
     }
     raise_open_files(19_000);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -51,7 +54,8 @@ fn main() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("messages");
     std::fs::write(&file, messages.join("\n")).unwrap();
-    let bare = Bare::start(file.to_str().unwrap());
+    let bare = Bare::start(TOGETHER, file.to_str().unwrap());
+    let each = Bare::start(EACH, file.to_str().unwrap());
     let batch = messages.len() as u64;
     let bytes = messages.iter().map(String::len).sum::<usize>();
     println!("a run tells {batch} events, {} bytes each", bytes / messages.len());
@@ -64,21 +68,33 @@ fn main() {
     };
     let other = Side { name: "bare", door: bare.door(), trigger: bare.trigger(), pid: bare.child.id() };
     idle(&[&other, &own]);
+    let by_itself = Side {
+        name: "bare, each by itself",
+        door: each.door(),
+        trigger: each.trigger(),
+        pid: each.child.id(),
+    };
     let (mut swarm_bare, mut swarm_own) = (other.subscribers(), own.subscribers());
+    let mut swarm_each = by_itself.subscribers();
     let (turns, seconds) = (number("TURNS", 5), Duration::from_secs(number("TURN_SECONDS", 3)));
-    let (mut rates_bare, mut rates_own) = (Vec::new(), Vec::new());
+    let (mut rates_bare, mut rates_own, mut rates_each) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..turns {
+        rates_each.push(broadcast(&mut swarm_each, &by_itself, batch, seconds));
         rates_bare.push(broadcast(&mut swarm_bare, &other, batch, seconds));
         rates_own.push(broadcast(&mut swarm_own, &own, batch, seconds));
     }
     let (bare_rate, own_rate) = (median(&mut rates_bare), median(&mut rates_own));
+    let each_rate = median(&mut rates_each);
+    let sockets = swarm_own.len();
     println!(
-        "broadcast to {} sockets, bare: {bare_rate:.0} messages/s (median of {rates_bare:.0?})",
-        swarm_bare.len()
+        "broadcast to {sockets} sockets, bare, each message by itself: {each_rate:.0} messages/s (median of {rates_each:.0?})"
     );
     println!(
-        "broadcast to {} sockets, product: {own_rate:.0} messages/s = {:.0} % of bare (median of {rates_own:.0?})",
-        swarm_own.len(),
+        "broadcast to {sockets} sockets, bare, together what waits: {bare_rate:.0} messages/s (median of {rates_bare:.0?})"
+    );
+    println!(
+        "broadcast to {sockets} sockets, product: {own_rate:.0} messages/s = {:.0} % and {:.0} % of bare (median of {rates_own:.0?})",
+        100.0 * own_rate / each_rate,
         100.0 * own_rate / bare_rate
     );
     delays(&mut swarm_bare, &other, batch, "");
@@ -263,9 +279,9 @@ struct Bare {
 }
 
 impl Bare {
-    fn start(messages: &str) -> Self {
+    fn start(how: &str, messages: &str) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["bare", messages]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.args([how, messages]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
