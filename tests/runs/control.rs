@@ -67,8 +67,9 @@ async fn cancel_under_load_leaves_no_process_and_frees_every_place() {
     for _ in 0..ROOM + WAITING {
         runs.push(start(&client, "busy", json!({ "xs": items })).await);
     }
-    // Three times over: a place that was not given back would be missed the second time.
-    for round in 1..=3_usize {
+    // Several times over: a place that was not given back would be missed the second time.
+    const ROUNDS: usize = 3;
+    for round in 1..=ROUNDS {
         let wanted = round * ROOM * PROCESSES;
         let found = until(LIMIT, async || {
             let text = std::fs::read_to_string(&pids).ok()?;
@@ -90,8 +91,11 @@ async fn cancel_under_load_leaves_no_process_and_frees_every_place() {
             (alive == 0).then_some(())
         };
         assert!(until(AFTER_CANCEL, left).await.is_some(), "round {round}: processes are still there");
-        for _ in 0..ROOM {
-            runs.push(start(&client, "busy", json!({ "xs": items })).await);
+        // Nothing is begun that would outlive the server, which the end of the test kills.
+        if round < ROUNDS {
+            for _ in 0..ROOM {
+                runs.push(start(&client, "busy", json!({ "xs": items })).await);
+            }
         }
     }
 }
