@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
+use crate::connections::answer_each;
 use crate::signing::SigningKey;
 
 /// A web server on loopback at whose `/jwks.json` keys are. It is gone when this is dropped.
@@ -52,7 +53,11 @@ impl Issuer {
         let listener = listener.unwrap_or_else(|error| panic!("no port: {error}"));
         let address = listener.local_addr().unwrap_or_else(|error| panic!("no address: {error}"));
         let shared = Arc::new(Mutex::new(Shared { answer: Answer::keys(keys), asked: Vec::new() }));
-        let task = tokio::spawn(serve(listener, Arc::clone(&shared)));
+        let of_each = Arc::clone(&shared);
+        let task = tokio::spawn(answer_each(listener, move |stream| {
+            let shared = Arc::clone(&of_each);
+            async move { answer(stream, &shared).await }
+        }));
         Self { address, shared, task }
     }
 
@@ -102,14 +107,6 @@ impl Answer {
 impl Drop for Issuer {
     fn drop(&mut self) {
         self.task.abort();
-    }
-}
-
-async fn serve(listener: TcpListener, shared: Arc<Mutex<Shared>>) {
-    while let Ok((stream, _)) = listener.accept().await {
-        let shared = Arc::clone(&shared);
-        // What becomes of one connection is its own affair: clients that go away are part of the tests.
-        tokio::spawn(async move { answer(stream, &shared).await });
     }
 }
 

@@ -24,6 +24,7 @@
 mod chromium;
 mod client;
 mod command;
+mod connections;
 mod issuer;
 pub mod jwt;
 mod limits;

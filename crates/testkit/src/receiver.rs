@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
+use crate::connections::answer_each;
 use crate::wait::until;
 
 /// A web server on loopback that keeps what is posted to it. It is gone when this is dropped.
@@ -60,7 +61,11 @@ impl Receiver {
         let address = listener.local_addr().unwrap_or_else(|error| panic!("no address: {error}"));
         let shared = Shared { reaction: Reaction::status(204), received: Vec::new() };
         let shared = Arc::new(Mutex::new(shared));
-        let task = tokio::spawn(serve(listener, Arc::clone(&shared)));
+        let of_each = Arc::clone(&shared);
+        let task = tokio::spawn(answer_each(listener, move |stream| {
+            let shared = Arc::clone(&of_each);
+            async move { answer(stream, &shared).await }
+        }));
         Self { address, shared, task }
     }
 
@@ -128,14 +133,6 @@ impl Received {
 impl Drop for Receiver {
     fn drop(&mut self) {
         self.task.abort();
-    }
-}
-
-async fn serve(listener: TcpListener, shared: Arc<Mutex<Shared>>) {
-    while let Ok((stream, _)) = listener.accept().await {
-        let shared = Arc::clone(&shared);
-        // What becomes of one connection is its own affair: clients that go away are part of the tests.
-        tokio::spawn(async move { answer(stream, &shared).await });
     }
 }
 
