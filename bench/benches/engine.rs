@@ -23,6 +23,8 @@ use taskiq_flow_store::{MemoryStore, SqliteOptions, SqliteStore, Store, Trigger}
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Turns in which runs and the disk alone are measured.
+const TURNS: u32 = 10;
 /// Runs in flight where throughput is measured.
 const IN_FLIGHT: usize = 100;
 /// Tasks of a layer of W3, and what each needs of the layer before.
@@ -40,8 +42,8 @@ fn main() {
     let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     let wanted = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word.as_str()));
     let folder = tempfile::tempdir().unwrap();
-    let sync = sync_alone(&folder.path().join("sync"));
-    println!("fdatasync of 4 KiB: p50 {sync:?}");
+    let disk = Disk::new(&folder.path().join("sync"));
+    println!("fdatasync of 4 KiB: p50 {:?}", median(disk.syncs(500)));
     let alone = sqlite_alone(&folder.path().join("alone.db"), long);
     println!("SQLite alone, {BATCH} runs a transaction, strict: {alone:.0} runs/s");
 
@@ -54,9 +56,9 @@ fn main() {
             let engine = engine(store).await;
             for (pipeline, what) in [("three", "Rust tasks"), ("sums", "expressions")] {
                 if wanted(&format!("W1 {name}, {what}: one at a time")) {
-                    let latency = latency(&engine, pipeline, long).await;
+                    let (latency, sync) = beside_syncs(&engine, pipeline, long, &disk).await;
                     let syncs = latency.as_secs_f64() / sync.as_secs_f64();
-                    println!("W1 {name}, {what}: one at a time p50 {latency:?} = {syncs:.1} fdatasyncs");
+                    println!("W1 {name}, {what}: one at a time p50 {latency:?} = {syncs:.1} fdatasyncs of {sync:?}");
                 }
                 if wanted(&format!("W1 {name}, {what}: {IN_FLIGHT} in flight")) {
                     let rate = throughput(&engine, pipeline, long).await;
@@ -67,7 +69,7 @@ fn main() {
             if wanted(&format!("W2 {name}")) {
                 println!(
                     "W2 {name}: map of 100 and join p50 {:?}",
-                    self::latency(&engine, "map", long).await
+                    median(latencies(&engine, "map", long).await)
                 );
             }
             engine.shutdown().await;
@@ -81,19 +83,27 @@ fn main() {
     });
 }
 
-/// The median time that one block of 4 KiB takes to the disk, in a file that has its length already.
-fn sync_alone(path: &Path) -> Duration {
-    let file = File::create(path).unwrap();
-    file.write_all_at(&[1; 4096], 0).unwrap();
-    file.sync_all().unwrap();
-    let file = OpenOptions::new().write(true).open(path).unwrap();
-    let once = |n: u16| {
-        file.write_all_at(&[n.to_le_bytes()[0]; 4096], 0).unwrap();
-        let begun = Instant::now();
-        file.sync_data().unwrap();
-        begun.elapsed()
-    };
-    median((0..500).map(once).collect())
+/// One block of 4 KiB of a file that has its length already.
+struct Disk(File);
+
+impl Disk {
+    fn new(path: &Path) -> Self {
+        let file = File::create(path).unwrap();
+        file.write_all_at(&[1; 4096], 0).unwrap();
+        file.sync_all().unwrap();
+        Self(OpenOptions::new().write(true).open(path).unwrap())
+    }
+
+    /// How long the block takes to the disk, so many times.
+    fn syncs(&self, times: u16) -> Vec<Duration> {
+        let once = |n: u16| {
+            self.0.write_all_at(&[n.to_le_bytes()[0]; 4096], 0).unwrap();
+            let begun = Instant::now();
+            self.0.sync_data().unwrap();
+            begun.elapsed()
+        };
+        (0..times).map(once).collect()
+    }
 }
 
 /// Runs per second that SQLite keeps by itself: rows of the engine's size, its indexes left out.
@@ -174,14 +184,35 @@ async fn run(engine: &Engine, pipeline: &str) {
     assert_eq!(view.status, RunStatus::Completed, "{:?}", view.error);
 }
 
-async fn latency(engine: &Engine, pipeline: &str, long: Duration) -> Duration {
-    let (begun, mut took) = (Instant::now(), Vec::new());
-    while begun.elapsed() < long {
-        let begun = Instant::now();
-        run(engine, pipeline).await;
-        took.push(begun.elapsed());
+/// The medians of runs one after the other and of the disk alone, in turns: a shared machine changes its pace from one second to the
+/// next.
+async fn beside_syncs(
+    engine: &Engine,
+    pipeline: &'static str,
+    long: Duration,
+    disk: &Disk,
+) -> (Duration, Duration) {
+    let (mut runs, mut syncs) = (Vec::new(), Vec::new());
+    for _ in 0..TURNS {
+        runs.extend(latencies(engine, pipeline, long / TURNS).await);
+        syncs.extend(disk.syncs(100));
     }
-    median(took)
+    (median(runs), median(syncs))
+}
+
+/// What runs one after the other take. Who asks is a task of the runtime, as a connection of the server is.
+async fn latencies(engine: &Engine, pipeline: &'static str, long: Duration) -> Vec<Duration> {
+    let engine = engine.clone();
+    let asking = tokio::spawn(async move {
+        let (begun, mut took) = (Instant::now(), Vec::new());
+        while begun.elapsed() < long {
+            let begun = Instant::now();
+            run(&engine, pipeline).await;
+            took.push(begun.elapsed());
+        }
+        took
+    });
+    asking.await.unwrap()
 }
 
 async fn throughput(engine: &Engine, pipeline: &'static str, long: Duration) -> f64 {

@@ -149,6 +149,18 @@ impl Prepared {
         })))
     }
 
+    /// What it adds to the file, without what is kept beside runs: about so many bytes.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Create(run) => run.inputs.len() + run.trigger.len(),
+            Self::Append(more) => {
+                let rows = more.events.iter().map(|row| row.body.len()).sum::<usize>();
+                let result = more.outline.result.as_ref().map_or(0, Vec::len);
+                rows + result + more.logs.as_ref().map_or(0, Vec::len)
+            }
+        }
+    }
+
     fn append(append: Append) -> Result<Result<Self, WriteError>, Fault> {
         let Append { run_id, fence, events, logs, summary, durations, beside } = append;
         let span = Span::of(&events);

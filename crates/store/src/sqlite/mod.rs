@@ -1,13 +1,14 @@
 //! A store in one SQLite file, for one process.
 //!
-//! One thread writes and commits whatever waits in one transaction; a few connections read beside it. The file
-//! belongs to one process at a time, which an advisory lock on `<file>.lock` sees to.
+//! One thread writes and commits whatever waits in one transaction, or a caller does where nobody waits; a few connections
+//! read beside it. The file belongs to one process at a time, which an advisory lock on `<file>.lock` sees to.
 
 mod at_rest;
 mod batch;
 mod beside;
 mod codec;
 mod copy;
+mod desk;
 mod fault;
 mod leases;
 mod log;
@@ -34,6 +35,7 @@ use taskiq_flow_core::time::Timestamp;
 use uuid::Uuid;
 
 pub use self::at_rest::{Checked, Compacted, SqliteFile};
+use self::batch::Batch;
 use self::beside::{Earlier, PreparedDelivery};
 use self::codec::Prepared;
 use self::copy::Copying;
@@ -53,6 +55,8 @@ use crate::rules::newest_durations;
 
 /// Runs that are deleted in one transaction, so that writes of live runs get in between.
 const PRUNED_TOGETHER: usize = 64;
+/// Most bytes that a caller may write by itself, and most writes.
+const LITTLE: (usize, usize) = (64 << 10, 8);
 
 /// How a file is opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -175,7 +179,10 @@ impl Store for SqliteStore {
         }
         let prepared: Result<Vec<_>, _> = writes.into_iter().map(Prepared::new).collect();
         let prepared = prepared.map_err(|fault| fault.at(&self.path))?;
-        self.writer.carry_out(move |batch| batch.write(&prepared)).await
+        let bytes = || prepared.iter().flatten().map(Prepared::bytes).sum::<usize>();
+        let is_little = prepared.len() <= LITTLE.1 && bytes() <= LITTLE.0;
+        let work = move |batch: &mut Batch<'_>| batch.write(&prepared);
+        if is_little { self.writer.carry_out_here(work).await } else { self.writer.carry_out(work).await }
     }
 
     async fn claim(

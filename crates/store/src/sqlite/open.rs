@@ -3,24 +3,19 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
 use super::copy::{self, with_end};
+use super::desk::PATIENCE;
 use super::fault::{Fault, io_at};
 use super::room;
 use super::schema::{self, Found};
 use super::{Durability, SqliteOptions};
 use crate::error::{BackupError, StoreError};
 
-/// How long a statement waits for a lock of another program, such as a backup.
-const BUSY: Duration = Duration::from_secs(5);
 /// Largest file that is checked wholly when it is opened: some 100 ms. Damage in a larger one shows when it is read.
 const CHECKED_BYTES: u64 = 32 << 20;
-/// Pages in the write-ahead log before it is folded into the file: 16 MiB. A checkpoint costs two more waits for the
-/// disk, and a page that many transactions wrote is folded once.
-const CHECKPOINT_PAGES: u32 = 4096;
 /// Statements that each connection keeps prepared; there are fewer.
 const STATEMENTS: usize = 64;
 
@@ -198,7 +193,7 @@ fn owner_only(_options: &mut OpenOptions) {}
 
 pub(super) fn connect(path: &Path, access: OpenFlags) -> Result<Connection, Fault> {
     let connection = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-    connection.busy_timeout(BUSY)?;
+    connection.busy_timeout(PATIENCE)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     // What the file says is data: it cannot call functions that have side effects.
     connection.pragma_update(None, "trusted_schema", false)?;
@@ -222,7 +217,6 @@ fn set_up(writer: &Connection, durability: Durability, path: &Path) -> Result<()
         writer.pragma_update(None, "synchronous", synchronous)?;
         // On macOS a plain fsync leaves the data in the disk's own cache; elsewhere this changes nothing.
         writer.pragma_update(None, "fullfsync", durability == Durability::Strict)?;
-        writer.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
         writer.pragma_update(None, "journal_size_limit", 64 << 20)?;
         writer.pragma_update(None, "cache_size", -32 * 1024)?;
         Ok(mode)

@@ -1,26 +1,24 @@
-//! The one thread that writes: it takes whatever waits, carries it out in one transaction, and answers when that is
-//! committed. While one commit waits for the disk the next batch gathers, so that the number of commits follows the
-//! disk and not the number of writes.
+//! Whoever writes: one thread takes what waits, carries it out in one transaction, and answers when that is committed.
+//! While one commit waits for the disk the next batch gathers, so that the number of commits follows the disk and not
+//! the number of writes. Where nobody waits and the disk is quick, a caller writes by itself: to wake the thread and
+//! be woken by it would cost as much as the commit.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use rusqlite::Connection;
-use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::batch::{Batch, Memory};
+use super::batch::Batch;
+use super::desk::Desk;
 use super::fault::{Fault, io_at};
 use super::syncing::Syncer;
 use crate::error::StoreError;
 
 /// Most requests that wait; who comes later waits to be let in.
 const QUEUE: usize = 1024;
-/// How long the thread looks for the next request before it sleeps.
-const LINGER: Duration = Duration::from_micros(100);
 /// Stack of the thread: it reads stored values, which may be nested.
 const STACK: usize = 8 << 20;
 
@@ -29,9 +27,18 @@ const STACK: usize = 8 << 20;
 pub(super) struct Writer {
     path: Arc<Path>,
     queue: Mutex<Option<mpsc::Sender<Box<dyn Operation>>>>,
+    shared: Arc<Shared>,
     /// Its sender is dropped when the thread has ended.
     ended: watch::Receiver<()>,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+}
+
+/// What the thread and callers share.
+struct Shared {
+    /// None once the thread has ended.
+    desk: Mutex<Option<Desk>>,
+    /// Requests that have been made of the thread and not answered.
+    waiting: AtomicUsize,
 }
 
 /// Something to be done in a transaction, perhaps more than once: after a failure it is tried by itself.
@@ -46,16 +53,11 @@ struct Asked<T, F> {
     work: F,
     value: Option<T>,
     reply: oneshot::Sender<Result<T, StoreError>>,
+    turn: Turn,
 }
 
-/// What the thread owns.
-struct Thread {
-    path: PathBuf,
-    connection: Connection,
-    memory: Memory,
-    /// Is told of commits that do not wait for the disk.
-    syncer: Option<Syncer>,
-}
+/// A place among those who wait for the thread, given up by dropping it.
+struct Turn(Arc<Shared>);
 
 impl Writer {
     /// Starts the thread. `guard` is dropped after the connection has been closed.
@@ -65,19 +67,23 @@ impl Writer {
         syncer: Option<Syncer>,
         guard: impl Send + 'static,
     ) -> Result<Self, StoreError> {
-        let (queue, inbox) = mpsc::channel(QUEUE);
+        let desk = Desk::new(path.clone(), connection, syncer).map_err(|fault| fault.at(&path))?;
+        let shared = Arc::new(Shared { desk: Mutex::new(Some(desk)), waiting: AtomicUsize::new(0) });
+        let (queue, mut inbox) = mpsc::channel(QUEUE);
         let (end, ended) = watch::channel(());
-        let shared: Arc<Path> = Arc::from(path.as_path());
-        let thread = Thread { path, connection, memory: Memory::default(), syncer };
-        let thread =
-            std::thread::Builder::new().name("sqlite-writer".to_owned()).stack_size(STACK).spawn(move || {
-                thread.run(inbox);
+        let path: Arc<Path> = Arc::from(path);
+        let thread = std::thread::Builder::new().name("sqlite-writer".to_owned()).stack_size(STACK).spawn({
+            let shared = Arc::clone(&shared);
+            move || {
+                shared.serve(&mut inbox);
                 drop(guard);
                 drop(end);
-            });
+            }
+        });
         let thread =
-            thread.map_err(|error| io_at(&shared, "the thread that writes cannot be started", &error))?;
-        Ok(Self { path: shared, queue: Mutex::new(Some(queue)), ended, thread: Mutex::new(Some(thread)) })
+            thread.map_err(|error| io_at(&path, "the thread that writes cannot be started", &error))?;
+        let (queue, thread) = (Mutex::new(Some(queue)), Mutex::new(Some(thread)));
+        Ok(Self { path, queue, shared, ended, thread })
     }
 
     /// Has `work` done in a transaction; returns once that is committed. `work` may be called again after a failure.
@@ -88,10 +94,23 @@ impl Writer {
     {
         let queue = self.queue.lock().clone().ok_or(StoreError::Closed)?;
         let (reply, answer) = oneshot::channel();
-        let asked = Box::new(Asked { work, value: None, reply });
+        let asked = Box::new(Asked { work, value: None, reply, turn: Turn::new(&self.shared) });
         queue.send(asked).await.map_err(|_| self.gone())?;
         drop(queue);
         answer.await.map_err(|_| self.gone())?
+    }
+
+    /// As [`Self::carry_out`], for work that is soon done: where nobody waits and commits are quick it is carried out
+    /// here and now.
+    pub(super) async fn carry_out_here<T, F>(&self, mut work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Batch<'_>) -> Result<T, Fault> + Send + 'static,
+    {
+        match self.shared.carry_out(&mut work) {
+            Some(value) => Ok(value),
+            None => self.carry_out(work).await,
+        }
     }
 
     /// Lets no more in, and waits until what is under way is done and the file is closed.
@@ -117,6 +136,12 @@ impl Drop for Writer {
     }
 }
 
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Shared").field("waiting", &self.waiting).finish_non_exhaustive()
+    }
+}
+
 impl<T: Send, F: FnMut(&mut Batch<'_>) -> Result<T, Fault> + Send> Operation for Asked<T, F> {
     fn apply(&mut self, batch: &mut Batch<'_>) -> Result<(), Fault> {
         self.value = Some((self.work)(batch)?);
@@ -130,101 +155,87 @@ impl<T: Send, F: FnMut(&mut Batch<'_>) -> Result<T, Fault> + Send> Operation for
             // Without a reply the caller is told that the writer did not get to it.
             (Ok(()), None) => return,
         };
+        // Before the caller goes on, who may then write by itself.
+        drop(self.turn);
         // Whoever asked may have gone away.
         let _ = self.reply.send(answer);
     }
 }
 
-/// Waits for something to do. A run often writes again right after it has heard of its last commit: being woken costs as
-/// much as a commit on a fast disk, so the thread looks a moment longer, while nobody else wants its processor.
-fn next(inbox: &mut mpsc::Receiver<Box<dyn Operation>>) -> Option<Box<dyn Operation>> {
-    let begun = Instant::now();
-    while begun.elapsed() < LINGER {
-        match inbox.try_recv() {
-            Ok(first) => return Some(first),
-            Err(TryRecvError::Disconnected) => return None,
-            Err(TryRecvError::Empty) => std::thread::yield_now(),
-        }
+impl Turn {
+    fn new(shared: &Arc<Shared>) -> Self {
+        shared.waiting.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(shared))
     }
-    inbox.blocking_recv()
 }
 
-impl Thread {
-    fn run(mut self, mut inbox: mpsc::Receiver<Box<dyn Operation>>) {
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Shared {
+    /// Carries out work for a caller. None: it is the thread's, because others wait for it, it takes long, or it is to say
+    /// what went wrong.
+    fn carry_out<T>(&self, work: &mut impl FnMut(&mut Batch<'_>) -> Result<T, Fault>) -> Option<T> {
+        let mut desk = self.desk.try_lock()?;
+        let desk = desk.as_mut()?;
+        // Looked at behind the lock: what was asked before is done before.
+        if self.waiting.load(Ordering::SeqCst) > 0 || !desk.is_quick() || desk.be_patient(false).is_err() {
+            return None;
+        }
+        let mut value = None;
+        let committed = desk.commit(|batch| {
+            value = Some(work(batch)?);
+            Ok(())
+        });
+        committed.ok().and(value)
+    }
+
+    /// Serves those who wait, until nobody can come any more.
+    fn serve(&self, inbox: &mut mpsc::Receiver<Box<dyn Operation>>) {
         let mut waiting = Vec::new();
-        while let Some(first) = next(&mut inbox) {
+        while let Some(first) = inbox.blocking_recv() {
             waiting.push(first);
+            let mut desk = self.desk.lock();
+            let Some(desk) = desk.as_mut() else { return };
             while waiting.len() < QUEUE
                 && let Ok(next) = inbox.try_recv()
             {
                 waiting.push(next);
             }
-            self.carry_out(&mut waiting);
+            carry_out(desk, &mut waiting);
+            if desk.is_log_long() {
+                desk.fold();
+            }
         }
-        if let Err(fault) = self.commit_durations() {
-            let error = fault.at(&self.path);
-            tracing::warn!(%error, "what was measured of the last runs could not be kept");
-        }
-        // While its file is there.
-        self.syncer = None;
-        // Leaves one file behind instead of two. Not doing so loses nothing.
-        if let Err(error) = self.connection.pragma_update(None, "wal_checkpoint", "TRUNCATE") {
-            tracing::debug!(path = %self.path.display(), %error, "the log could not be folded into the file");
+        if let Some(desk) = self.desk.lock().take() {
+            desk.close();
         }
     }
+}
 
-    /// Carries out all of them together, or one by one should one of them be in the way of the others.
-    fn carry_out(&mut self, waiting: &mut Vec<Box<dyn Operation>>) {
-        let together = self.commit(waiting);
-        let operations = waiting.drain(..);
-        match together {
-            Err(fault) if operations.len() == 1 || fault.meets_all() => {
-                let error = fault.at(&self.path);
-                operations.for_each(|operation| operation.settle(Err(error.clone())));
-            }
-            Err(_) => {
-                for mut operation in operations {
-                    let outcome = self.commit(std::slice::from_mut(&mut operation));
-                    operation.settle(outcome.map_err(|fault| fault.at(&self.path)));
-                }
-            }
-            Ok(()) => operations.for_each(|operation| operation.settle(Ok(()))),
+/// Carries out all of them together, or one by one should one of them be in the way of the others.
+fn carry_out(desk: &mut Desk, waiting: &mut Vec<Box<dyn Operation>>) {
+    let together = commit(desk, waiting);
+    let operations = waiting.drain(..);
+    match together {
+        Err(fault) if operations.len() == 1 || fault.meets_all() => {
+            let error = fault.at(&desk.path);
+            operations.for_each(|operation| operation.settle(Err(error.clone())));
         }
+        Err(_) => {
+            for mut operation in operations {
+                let outcome = commit(desk, std::slice::from_mut(&mut operation));
+                operation.settle(outcome.map_err(|fault| fault.at(&desk.path)));
+            }
+        }
+        Ok(()) => operations.for_each(|operation| operation.settle(Ok(()))),
     }
+}
 
-    fn commit_durations(&mut self) -> Result<(), Fault> {
-        let transaction = self.connection.transaction()?;
-        Batch::new(&transaction, &mut self.memory).write_all_durations()?;
-        Ok(transaction.commit()?)
-    }
-
-    fn commit(&mut self, operations: &mut [Box<dyn Operation>]) -> Result<(), Fault> {
-        let Self { connection, memory, .. } = self;
-        let before = connection.total_changes();
-        let attempt = || {
-            connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-            let mut batch = Batch::new(connection, memory);
-            for operation in operations {
-                operation.apply(&mut batch)?;
-            }
-            batch.flush()?;
-            connection.prepare_cached("COMMIT")?.execute([])?;
-            Ok(())
-        };
-        // What a panic may have left half done is forgotten or rolled back below.
-        let outcome = catch_unwind(AssertUnwindSafe(attempt)).unwrap_or(Err(Fault::Panic));
-        if outcome.is_err() {
-            self.memory.forget();
-            if !self.connection.is_autocommit()
-                && let Err(error) = self.connection.execute_batch("ROLLBACK")
-            {
-                tracing::error!(path = %self.path.display(), %error, "a transaction could not be rolled back");
-            }
-        }
-        self.memory.trim();
-        if outcome.is_ok() && self.connection.total_changes() != before {
-            self.syncer.iter().for_each(Syncer::committed);
-        }
-        outcome
-    }
+fn commit(desk: &mut Desk, operations: &mut [Box<dyn Operation>]) -> Result<(), Fault> {
+    desk.be_patient(true)?;
+    desk.commit(|batch| operations.iter_mut().try_for_each(|operation| operation.apply(batch)))
 }

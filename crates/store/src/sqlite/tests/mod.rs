@@ -1,5 +1,6 @@
 //! What only a file can get wrong.
 
+mod callers;
 mod copies;
 mod crash;
 mod files;
