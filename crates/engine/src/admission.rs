@@ -72,6 +72,7 @@ pub(crate) struct LimitKey {
 #[derive(Debug, Clone)]
 pub(crate) struct Candidate {
     pub(crate) run_id: RunId,
+    pub(crate) pipeline: PipelineId,
     pub(crate) rank: Rank,
     pub(crate) limits: Arc<[Limit]>,
     /// Whether it takes a place in the engine's room. A run that a step of another waits for takes none: else the two
@@ -94,7 +95,7 @@ pub(crate) enum Answer {
     Wait(Place),
     /// Its pipeline says that a run that finds no room is not to be.
     Skip(String),
-    /// As many as may wait already.
+    /// As many as may wait already, of all pipelines or of its own.
     Busy,
 }
 
@@ -133,12 +134,14 @@ impl Candidate {
         let inner = matches!(trigger, Trigger::Step { .. });
         let priority = priority.unwrap_or(plan.pipeline().priority);
         let rank = if inner { Rank::inner(created_at) } else { Rank::of(priority, created_at) };
-        Self { run_id, rank, limits, takes_room: !inner, shard }
+        let pipeline = plan.pipeline().id.clone();
+        Self { run_id, pipeline, rank, limits, takes_room: !inner, shard }
     }
 }
 
 impl Admission {
-    /// Room for `room` runs at once, and `queue` that wait for it. Nothing starts before [`Admission::open`].
+    /// Room for `room` runs at once, and `queue` that wait for it, of which each pipeline has a share. Nothing starts
+    /// before [`Admission::open`].
     pub(crate) fn new(shards: usize, room: usize, queue: usize) -> Self {
         let gates = std::iter::repeat_with(Gate::default).take(shards).collect();
         Self(Arc::new(Shared { state: Mutex::new(State::new(room, queue)), gates }))

@@ -20,8 +20,8 @@ pub enum SubmitError {
     /// A task of the pipeline cannot be carried out here.
     #[error("{0}")]
     NotRunnable(String),
-    /// Too many runs wait already.
-    #[error("too many runs are waiting to start; try again later")]
+    /// Too many runs wait already, of all pipelines or of this one, which has a share of the line.
+    #[error("too many runs are waiting to start, of this pipeline or of all; try again later")]
     Busy,
     /// As many runs of the pipeline as may be are unfinished.
     #[error(

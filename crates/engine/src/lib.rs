@@ -35,6 +35,7 @@ mod replayed;
 mod resources;
 mod schedule;
 mod shard;
+mod shares;
 mod start;
 mod statistics;
 mod submission;

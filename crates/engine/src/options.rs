@@ -17,7 +17,8 @@ pub struct EngineOptions {
     /// Runs under way at once; further ones wait as `queued`. Runs that a step of another run waits for are not
     /// counted: if they were, the two could wait for each other.
     pub max_concurrent_runs: usize,
-    /// Runs waiting to start; beyond this a request is refused.
+    /// Runs waiting to start; beyond this a request is refused. A pipeline that has as many of them as there are places
+    /// left is refused, too: alone it can fill half, and others always find room.
     pub max_queued_runs: usize,
     /// Schedules of one pipeline, those of its definition included; beyond this a further one is refused. Those of
     /// definitions that the program brings are not.

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use taskiq_flow_core::definition::OnFull;
-use taskiq_flow_core::id::RunId;
+use taskiq_flow_core::id::{PipelineId, RunId};
 
 use super::{Candidate, Limit, LimitKey, Rank};
+use crate::shares::Shares;
 
 #[derive(Debug)]
 pub(super) struct State {
@@ -15,8 +16,8 @@ pub(super) struct State {
     under_way: usize,
     /// Whether anything may start.
     open: bool,
-    /// How many may wait.
-    queue: usize,
+    /// Those that wait, wherever they do, by pipeline; those apart that take no room.
+    queued: Shares,
     /// Those that wait for the engine's room.
     line: BTreeSet<(Rank, RunId)>,
     pools: HashMap<LimitKey, Pool>,
@@ -37,6 +38,7 @@ struct Pool {
 /// A run that waits. It stands in the line of one limit, which was full when it was last looked at.
 #[derive(Debug)]
 struct Waiting {
+    pipeline: PipelineId,
     rank: Rank,
     limits: Arc<[Limit]>,
     takes_room: bool,
@@ -59,7 +61,7 @@ impl State {
             room,
             under_way: 0,
             open: false,
-            queue,
+            queued: Shares::new(queue as u64),
             line: BTreeSet::new(),
             pools: HashMap::new(),
             waiting: HashMap::new(),
@@ -75,10 +77,11 @@ impl State {
         candidate.limits.iter().find(full)
     }
 
-    /// Gives the candidate a place, or a place in line; whether it may start. An error: as many as may wait already.
+    /// Gives the candidate a place, or a place in line; whether it may start. An error: as many as may wait already,
+    /// of all pipelines or of its own.
     pub(super) fn enter(&mut self, candidate: &Candidate) -> Result<bool, ()> {
         if candidate.takes_room
-            && self.waiting.len() >= self.queue
+            && !self.queued.has_room(&candidate.pipeline, 1)
             && self.full(&candidate.limits, candidate.takes_room).is_some()
         {
             return Err(());
@@ -96,12 +99,14 @@ impl State {
             self.pool(&limit.key).members.insert(candidate.run_id, false);
         }
         let waiting = Waiting {
+            pipeline: candidate.pipeline.clone(),
             rank: candidate.rank,
             limits: Arc::clone(&candidate.limits),
             takes_room: candidate.takes_room,
             shard: candidate.shard,
             line,
         };
+        self.queued.add(&waiting.pipeline, u64::from(waiting.takes_room));
         self.stand(candidate.run_id, &waiting);
         self.waiting.insert(candidate.run_id, waiting);
         false
@@ -151,6 +156,7 @@ impl State {
     pub(super) fn leave(&mut self, run_id: RunId, limits: &[Limit], takes_room: bool) -> Vec<(usize, RunId)> {
         let waited = self.waiting.remove(&run_id);
         if let Some(waiting) = &waited {
+            self.queued.remove(&waiting.pipeline, u64::from(waiting.takes_room));
             self.line(waiting.line, &waiting.limits).remove(&(waiting.rank, run_id));
         } else {
             self.under_way -= usize::from(takes_room);
@@ -211,6 +217,7 @@ impl State {
             self.waiting.insert(run_id, waiting);
             return None;
         }
+        self.queued.remove(&waiting.pipeline, u64::from(waiting.takes_room));
         self.under_way += usize::from(waiting.takes_room);
         for limit in &*waiting.limits {
             self.pool(&limit.key).under_way += 1;
@@ -246,7 +253,11 @@ impl State {
 
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        self.under_way == 0 && self.line.is_empty() && self.pools.is_empty() && self.waiting.is_empty()
+        self.under_way == 0
+            && self.line.is_empty()
+            && self.pools.is_empty()
+            && self.waiting.is_empty()
+            && self.queued.taken() == 0
     }
 
     #[cfg(test)]

@@ -10,7 +10,8 @@ fn limit(place: usize, value: &str, most: u32, on_full: OnFull) -> Limit {
 }
 
 fn candidate(rank: i64, limits: Vec<Limit>) -> Candidate {
-    Candidate { run_id: RunId::new(), rank: Rank(rank), limits: limits.into(), takes_room: true, shard: 0 }
+    let (run_id, pipeline) = (RunId::new(), "p".parse().unwrap());
+    Candidate { run_id, pipeline, rank: Rank(rank), limits: limits.into(), takes_room: true, shard: 0 }
 }
 
 fn opened(room: usize, queue: usize) -> Admission {
@@ -35,7 +36,7 @@ fn wait(admission: &Admission, candidate: &Candidate) -> Place {
 
 #[test]
 fn the_best_rank_goes_first_and_the_line_has_an_end() {
-    let admission = opened(1, 2);
+    let admission = opened(1, 3);
     let (first, late, early) = (candidate(0, vec![]), candidate(2, vec![]), candidate(1, vec![]));
     let place = start(&admission, &first);
     let _late = wait(&admission, &late);
@@ -50,6 +51,35 @@ fn the_best_rank_goes_first_and_the_line_has_an_end() {
     drop(early_place);
     assert_eq!(admission.admitted(0), [late.run_id]);
     assert!(admission.admitted(1).is_empty());
+}
+
+#[test]
+fn a_pipeline_leaves_room_in_the_line_to_others() {
+    let admission = opened(10, 10);
+    let full = || vec![limit(0, "", 1, OnFull::Queue)];
+    let mut places = vec![start(&admission, &candidate(0, full()))];
+    // Under its own limit, while nothing else is under way.
+    places.extend((0..5).map(|_| wait(&admission, &candidate(0, full()))));
+    assert!(matches!(admission.ask(candidate(0, full())), Answer::Busy));
+    let of =
+        |pipeline: &str, limits| Candidate { pipeline: pipeline.parse().unwrap(), ..candidate(0, limits) };
+    // Those of others are told from its own by their pipeline, not by their limits.
+    places.extend((0..3).map(|_| wait(&admission, &of("q", full()))));
+    assert!(matches!(admission.ask(of("q", full())), Answer::Busy));
+    places.push(wait(&admission, &of("r", full())));
+    // Inner runs neither count nor are refused; what was accepted before a restart is not either.
+    let inner = Candidate { takes_room: false, ..candidate(0, full()) };
+    places.extend((0..20).map(|_| wait(&admission, &Candidate { run_id: RunId::new(), ..inner.clone() })));
+    places.push(wait(&admission, &of("s", full())));
+    assert!(matches!(admission.ask(of("t", full())), Answer::Busy), "ten wait");
+    places.push(admission.ask_again(&of("t", full())).0);
+    // Neither one that goes nor one that starts is in line any more: three of its own are left, and as many of another.
+    places.truncate(9);
+    places.drain(..2);
+    places.push(wait(&admission, &candidate(0, full())));
+    assert!(matches!(admission.ask(candidate(0, full())), Answer::Busy));
+    drop(places);
+    assert!(admission.0.state.lock().is_empty());
 }
 
 #[test]

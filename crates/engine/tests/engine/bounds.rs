@@ -121,15 +121,67 @@ async fn unfinished_runs_of_a_pipeline_can_be_bounded() {
 #[tokio::test]
 async fn no_more_runs_wait_than_may() {
     let options =
-        EngineOptions { max_concurrent_runs: 1, max_queued_runs: 2, shards: 1, ..EngineOptions::default() };
+        EngineOptions { max_concurrent_runs: 1, max_queued_runs: 3, shards: 1, ..EngineOptions::default() };
     let fixture = started(gate(), options).await;
-    // All at once: the first is let in, two wait.
+    // All at once: the first is let in, two wait; a third place is left to other pipelines.
     let submissions = (0..5).map(|_| fixture.engine.submit(request("gate", json!({}))));
     let answers = futures_util::future::join_all(submissions).await;
     let busy = answers.iter().filter(|answer| matches!(answer, Err(SubmitError::Busy))).count();
     assert_eq!((busy, answers.iter().filter(|answer| answer.is_ok()).count()), (2, 3), "{answers:?}");
     let runs = fixture.engine.runs(RunFilter { limit: 10, ..RunFilter::default() }).await.unwrap().runs;
     assert_eq!(runs.len(), 3, "what was refused is not kept");
+}
+
+#[tokio::test]
+async fn runs_that_wait_for_their_own_pipeline_leave_room_to_others() {
+    let mut greedy = gate();
+    (greedy["id"], greedy["concurrency"]) = (json!("greedy"), json!(1));
+    let mut other = greedy.clone();
+    other["id"] = json!("other");
+    let options = EngineOptions { max_queued_runs: 20, ..EngineOptions::default() };
+    let fixture = started(json!([greedy, other]), options).await;
+    let submit = |pipeline| fixture.engine.submit(request(pipeline, json!({})));
+    let mut waiting = 0;
+    let refused = loop {
+        match submit("greedy").await {
+            Ok(_) => waiting += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(refused, SubmitError::Busy), "{refused}");
+    assert_eq!(waiting, 1 + 10, "one under way, and half of the line");
+    for _ in 0..3 {
+        submit("other").await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_backfill_leaves_room_to_others() {
+    let mut greedy = gate();
+    (greedy["id"], greedy["concurrency"]) = (json!("greedy"), json!(1));
+    let mut other = greedy.clone();
+    other["id"] = json!("other");
+    let options = EngineOptions { max_queued_runs: 20, ..EngineOptions::default() };
+    let fixture = started(json!([greedy, other]), options).await;
+    let timing = Timing::Cron("0 * * * *".into());
+    let schedule = ScheduleRequest { pipeline_id: id("greedy"), timing, ..hourly("hours") };
+    fixture.engine.create_schedule(schedule).await.unwrap();
+    let now = Timestamp::now();
+    let from = Timestamp::from_millis(now.as_millis() - 100 * 3_600_000);
+    let times = fixture.engine.backfill("hours", from, now, 1000).await.unwrap().times;
+    assert!(times.len() >= 99, "{}", times.len());
+    let mut started = 0;
+    let refused = loop {
+        match fixture.engine.backfill_time("hours", times[started].time, None).await {
+            Ok(_) => started += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(refused, ScheduleError::Submit(SubmitError::Busy)), "{refused}");
+    assert_eq!(started, 1 + 10);
+    for _ in 0..3 {
+        fixture.engine.submit(request("other", json!({}))).await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -157,7 +157,7 @@ async fn registering_that_broke_off_is_completed_by_the_same_call() {
 #[tokio::test]
 async fn queued_runs_that_are_cancelled_or_were_there_before_leave_their_place_to_others() {
     let definition = json!({"id": "p", "tasks": [{"name": "ask", "wait": {"signal": "go"}}]});
-    let options = EngineOptions { max_concurrent_runs: 1, max_queued_runs: 2, ..one_shard() };
+    let options = EngineOptions { max_concurrent_runs: 1, max_queued_runs: 3, ..one_shard() };
     let fixture = start(Arc::new(MemoryStore::new()), InMemoryBroker::new(), definition, options).await;
     let first = fixture.submit("p", json!({})).await;
     for _ in 0..3 {

@@ -290,8 +290,9 @@ fields! {
         durability: Durability = Durability::Strict;
         /// How many runs may be under way at once; further ones wait.
         max_concurrent_runs: usize = 1024;
-        /// How many runs may wait to start, beyond those under way; a request for a further one is answered 503. Runs that
-        /// steps of other runs ask for do not count.
+        /// How many runs may wait to start, beyond those under way; a request for a further one is answered 503. So is one
+        /// for a pipeline that has as many of them as places are left: alone it can fill half of the line, and others
+        /// always find room. Runs that steps of other runs ask for do not count.
         max_queued_runs: usize = 10_000;
         /// How many attempts of steps may go on at once in this process; further ones wait.
         max_concurrent_attempts: usize = 256;
