@@ -24,6 +24,12 @@ pub const MOST_DRAWN: usize = 20_000;
 /// How many steps and items all draws together start, and between which bounds the number of draws is chosen for it.
 const DRAWN_IN_ALL: usize = 1_000_000;
 const DRAWS: [usize; 2] = [50, 200];
+/// Where draws end however many are wanted: lists may come out longer than on average, and whoever knows the seed can make
+/// them.
+const DRAWN_AT_MOST: usize = 2 * DRAWN_IN_ALL;
+/// Items of all steps together: as many as one run may have. Each step's own number is learned from another run, perhaps of
+/// another version, so that together they may be any number.
+pub(super) const MOST_ITEMS: usize = 100_000;
 /// What draws begin with, always, so that the same question has the same answer.
 const SEED: u64 = 0x7461_736b_6971;
 /// How many steps and items are started at most to find what to speed up, and how many steps are looked at for it.
@@ -133,10 +139,12 @@ impl Dag {
         }
         let draws = (DRAWN_IN_ALL / size.max(1)).clamp(DRAWS[0], DRAWS[1]);
         let mut drawer = Drawer::Random(Random::new(SEED));
-        let mut ends: Vec<u64> = (0..draws).map(|_| machine.play(&jobs(&mut drawer))).collect();
-        ends.sort_unstable();
-        let quantile = |tenths: usize| ends[(draws - 1) * tenths / 10];
-        Forecast { median_ms: quantile(5), band_ms: Some((quantile(1), quantile(9))), draws }
+        let ends = ends_of(draws, DRAWN_AT_MOST, || {
+            let jobs = jobs(&mut drawer);
+            (self::size(&jobs), machine.play(&jobs))
+        });
+        let quantile = |tenths: usize| ends[(ends.len() - 1) * tenths / 10];
+        Forecast { median_ms: quantile(5), band_ms: Some((quantile(1), quantile(9))), draws: ends.len() }
     }
 
     /// What each node is taken to do when every duration is the median of its samples.
@@ -166,6 +174,19 @@ impl Dag {
         }
         ranked(gains)
     }
+}
+
+/// The ends of so many draws, in order; of fewer, but of one at least, once they have started `most` steps and items. A
+/// draw gives how many it has started, and its end.
+pub(super) fn ends_of(draws: usize, most: usize, mut draw: impl FnMut() -> (usize, u64)) -> Vec<u64> {
+    let (mut ends, mut started) = (Vec::with_capacity(draws), 0_usize);
+    while ends.is_empty() || (ends.len() < draws && started < most) {
+        let (size, end) = draw();
+        started = started.saturating_add(size);
+        ends.push(end);
+    }
+    ends.sort_unstable();
+    ends
 }
 
 /// Those that gain something, the largest gain first, in the order of the definition among equals.
@@ -220,30 +241,38 @@ impl Drawer {
 
 fn jobs(count: usize, costs: &[Cost], stages: &[Stage], drawer: &mut Drawer) -> Vec<Job> {
     let unknown = Cost::default();
+    let mut room = MOST_ITEMS;
     let job = |node: usize| {
         let cost = costs.get(node).unwrap_or(&unknown);
-        job(cost, stages.get(node).unwrap_or(&Stage::Waiting), drawer)
+        job(cost, stages.get(node).unwrap_or(&Stage::Waiting), drawer, &mut room)
     };
     (0..count).map(job).collect()
 }
 
-fn job(cost: &Cost, stage: &Stage, drawer: &mut Drawer) -> Job {
+/// `room`: how many items there may still be.
+fn job(cost: &Cost, stage: &Stage, drawer: &mut Drawer, room: &mut usize) -> Job {
+    let mut take = |count: u64| {
+        let taken = usize::try_from(count).unwrap_or(usize::MAX).min(*room);
+        *room -= taken;
+        taken
+    };
     match (stage, cost.measured_items()) {
         (Stage::Ended, _) => Job::Ended,
         (Stage::Waiting, Some(items)) => {
-            let count = drawer.choose(&items.counts);
+            let count = take(drawer.choose(&items.counts));
             let waiting = (0..count).map(|_| drawer.choose(&items.samples)).collect();
             Job::Items { running: Vec::new(), waiting, at_once: items.at_once, occupies: items.occupies }
         }
         (Stage::Waiting, None) => {
             Job::One { millis: drawer.choose(&cost.samples), occupies: cost.occupies, running: false }
         }
-        (Stage::Items(running, waiting), Some(items)) => Job::Items {
-            running: running.iter().map(|for_ms| drawer.left(&items.samples, *for_ms)).collect(),
-            waiting: (0..*waiting).map(|_| drawer.choose(&items.samples)).collect(),
-            at_once: items.at_once,
-            occupies: items.occupies,
-        },
+        (Stage::Items(running, waiting), Some(items)) => {
+            let (under_way, to_come) = (take(running.len() as u64), take(u64::from(*waiting)));
+            let left = |for_ms: &u64| drawer.left(&items.samples, *for_ms);
+            let running = running.iter().take(under_way).map(left).collect();
+            let waiting = (0..to_come).map(|_| drawer.choose(&items.samples)).collect();
+            Job::Items { running, waiting, at_once: items.at_once, occupies: items.occupies }
+        }
         (Stage::Items(running, _), None) => {
             let for_ms = running.iter().copied().max().unwrap_or(0);
             Job::One { millis: drawer.left(&cost.samples, for_ms), occupies: false, running: true }

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::model::graphs;
 use super::*;
+use crate::dag::forecast::{MOST_ITEMS, ends_of};
 
 fn workers(count: u32) -> Option<NonZeroU32> {
     NonZeroU32::new(count)
@@ -109,6 +110,34 @@ fn a_few_very_long_lists_are_not_drawn() {
     let forecast = of(&long);
     assert_eq!((forecast.median_ms, forecast.band_ms, forecast.draws), (1, None, 0));
     assert_eq!(of(&[1, 1, 9]).draws, 200);
+}
+
+#[test]
+fn no_forecast_has_more_items_than_a_run_may_have() {
+    let dag = numbered(3, []);
+    let items = ItemCost { samples: vec![1], counts: vec![1_000_000], at_once: None, occupies: true };
+    let known = vec![Cost { items: Some(items), ..Cost::default() }; 3];
+    let items_of = |jobs: &[Job]| {
+        let items = jobs.iter().map(|job| match job {
+            Job::Items { running, waiting, .. } => running.len() + waiting.len(),
+            _ => 0,
+        });
+        items.sum::<usize>()
+    };
+    assert_eq!(items_of(&dag.typical_jobs(&known, &[])), MOST_ITEMS);
+    let forecast = dag.forecast(&known, &[], workers(1));
+    assert_eq!(forecast, Forecast { median_ms: MOST_ITEMS as u64, band_ms: None, draws: 0 });
+    // Those of a run that is under way, too.
+    let stages = [Stage::Items(vec![0, 0], 70_000), Stage::Waiting, Stage::Items(vec![0], 70_000)];
+    assert_eq!(items_of(&dag.typical_jobs(&known, &stages)), MOST_ITEMS);
+}
+
+#[test]
+fn draws_end_once_they_have_cost_what_they_may() {
+    let of = |size: usize| ends_of(200, 1000, || (size, 7));
+    assert_eq!((of(1).len(), of(5).len(), of(300).len(), of(5000).len()), (200, 200, 4, 1));
+    let mut ends = [3, 1, 2].into_iter();
+    assert_eq!(ends_of(3, 9, || (1, ends.next().unwrap())), [1, 2, 3], "in order");
 }
 
 #[test]
