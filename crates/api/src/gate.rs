@@ -127,7 +127,7 @@ async fn pass(
 }
 
 /// What is recorded of a request: what was asked of which pipeline or run, and how it was answered. A handler that
-/// starts a run puts its [`RunId`] into the extensions of its answer.
+/// starts a run puts its [`RunId`] into the extensions of its answer: where the path names another run, it is a detail.
 #[derive(Clone)]
 struct Noting {
     state: AppState,
@@ -180,7 +180,9 @@ impl Noting {
 
     fn conclude(&self, answer: &Response) -> Result<(), Refusal> {
         let started = answer.extensions().get::<RunId>().copied();
-        self.write(self.run_id.or(started), Some(answer.status()), None)
+        // The run that the path names stays what the record is about.
+        let other = self.run_id.and(started).map(|run_id| format!("started run {run_id}"));
+        self.write(self.run_id.or(started), Some(answer.status()), other.as_deref())
     }
 
     fn write(

@@ -1,7 +1,7 @@
 //! `/dead-letters`: steps that were given up.
 
 use axum::extract::{Path, State};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::{Extension, Json};
 use http::{StatusCode, Uri};
 use serde::Deserialize;
@@ -10,7 +10,7 @@ use taskiq_flow_security::{Permission, Resource};
 use taskiq_flow_store::DeadLetterFilter;
 use utoipa::IntoParams;
 
-use super::{Allowed, Caller, OnRun, run_location};
+use super::{Allowed, Caller, OnRun, started};
 use crate::input::{Params, field, limit, seq};
 use crate::model::{Accepted, DeadLetterList};
 use crate::problem::Problem;
@@ -75,7 +75,7 @@ pub(crate) async fn replay_dead_letter(
     uri: Uri,
 ) -> Result<Response, Problem> {
     let accepted = dead_letters::replay(&state, &caller, &permit, &run, step_run(&path)?).await?;
-    Ok((StatusCode::ACCEPTED, run_location(&uri, accepted.run_id), Json(accepted)).into_response())
+    Ok(started(&uri, accepted))
 }
 
 /// Deletes a dead letter.

@@ -19,16 +19,18 @@ pub(crate) mod security;
 pub(crate) mod store;
 pub(crate) mod webhooks;
 
-use axum::Extension;
 use axum::extract::FromRequestParts;
-use http::Uri;
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use http::header::{HeaderValue, LOCATION};
 use http::request::Parts;
+use http::{StatusCode, Uri};
 use taskiq_flow_core::id::RunId;
 use taskiq_flow_security::administration::Administrator;
 use taskiq_flow_security::{Admission, Permit};
 use taskiq_flow_store::{RunRecord, ScheduleRecord};
 
+use crate::model::Accepted;
 use crate::problem::Problem;
 use crate::state::AppState;
 
@@ -63,4 +65,12 @@ pub(crate) fn location(uri: &Uri, path: &str) -> [(http::HeaderName, HeaderValue
 
 pub(crate) fn run_location(uri: &Uri, run_id: RunId) -> [(http::HeaderName, HeaderValue); 1] {
     location(uri, &format!("/runs/{run_id}"))
+}
+
+/// The answer to what has started a new run, with its id for the audit record.
+pub(crate) fn started(uri: &Uri, accepted: Accepted) -> Response {
+    let run_id = accepted.run_id;
+    let mut response = (StatusCode::ACCEPTED, run_location(uri, run_id), Json(accepted)).into_response();
+    response.extensions_mut().insert(run_id);
+    response
 }

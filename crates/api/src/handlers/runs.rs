@@ -1,7 +1,7 @@
 //! `/runs`: the list, one of them, and controlling it.
 
 use axum::extract::{Path, State};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::{Extension, Json};
 use http::{StatusCode, Uri};
 use serde::Deserialize;
@@ -14,7 +14,7 @@ use taskiq_flow_store::RunFilter;
 use utoipa::openapi::Schema;
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Allowed, Caller, OnRun, run_location};
+use super::{Allowed, Caller, OnRun, started};
 use crate::input::{AnyBody, OptionalBody, Params, field, limit, one_of, time};
 use crate::model::{Accepted, ItemList, LogList, RunDocument, RunList, SignalTaken, StatisticsDocument};
 use crate::problem::Problem;
@@ -246,7 +246,7 @@ pub(crate) async fn retry_run(
     uri: Uri,
 ) -> Result<Response, Problem> {
     let accepted = runs::retry(&state, &caller, &permit, &run).await?;
-    Ok((StatusCode::ACCEPTED, run_location(&uri, accepted.run_id), Json(accepted)).into_response())
+    Ok(started(&uri, accepted))
 }
 
 /// Starts a new run that takes over what a run that has ended had made, except from a step on, or for changed parameters.
@@ -265,7 +265,7 @@ pub(crate) async fn fork_run(
 ) -> Result<Response, Problem> {
     let fork = Fork { from: forking.from, parameters: forking.parameters };
     let accepted = runs::fork(&state, &caller, &permit, &run, fork).await?;
-    Ok((StatusCode::ACCEPTED, run_location(&uri, accepted.run_id), Json(accepted)).into_response())
+    Ok(started(&uri, accepted))
 }
 
 /// Sends a signal, with any JSON value or none, to a step that waits for it now or later.

@@ -17,7 +17,7 @@ use taskiq_flow_security::guard::Note;
 use taskiq_flow_security::{Permission, Resource};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Allowed, Caller, OnSchedule, location, run_location};
+use super::{Allowed, Caller, OnSchedule, location, started};
 use crate::input::{Body, Params, field, limit, time};
 use crate::model::{Accepted, BackfillDocument, FiringList, ScheduleDocument, ScheduleList};
 use crate::problem::Problem;
@@ -275,10 +275,7 @@ pub(crate) async fn trigger_schedule(
     uri: Uri,
 ) -> Result<Response, Problem> {
     let accepted = schedules::trigger(&state, &caller, &permit, &record).await?;
-    let run_id = accepted.run_id;
-    let mut response = (StatusCode::ACCEPTED, run_location(&uri, run_id), Json(accepted)).into_response();
-    response.extensions_mut().insert(run_id);
-    Ok(response)
+    Ok(started(&uri, accepted))
 }
 
 /// The times of a schedule that were dealt with, and what came of them. The last thousand are kept.

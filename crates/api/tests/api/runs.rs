@@ -114,6 +114,35 @@ async fn a_retry_is_a_new_run() {
 }
 
 #[tokio::test]
+async fn the_audit_log_names_the_run_that_a_retry_fork_or_replay_has_started() {
+    let server = server().await;
+    let definition = json!({"tasks": [{"name": "bad", "expression": "1 / 0", "on_error": "dead_letter"}]});
+    assert_eq!(server.post("/pipelines/dead", definition).await.status, 201);
+    let run = server.run("dead", json!({})).await;
+    for (action, path) in [
+        ("retry_run", format!("/runs/{run}/retry")),
+        ("fork_run", format!("/runs/{run}/fork")),
+        ("replay_dead_letter", format!("/dead-letters/{run}/0/replay")),
+    ] {
+        let answer = server.post(&path, json!({})).await;
+        assert_eq!(answer.status, 202, "{answer:?}");
+        let new = answer.json()["run_id"].as_str().unwrap().to_owned();
+        let record =
+            until(async || server.audit().into_iter().find(|record| record["action"] == action)).await;
+        assert_eq!(record["event"], "run.control");
+        assert_eq!(
+            (&record["run_id"], &record["detail"]),
+            (&json!(run), &json!(format!("started run {new}")))
+        );
+    }
+    // One that starts none names none.
+    assert_eq!(server.post(&format!("/runs/{run}/cancel"), json!({})).await.status, 409);
+    let record =
+        until(async || server.audit().into_iter().find(|record| record["action"] == "cancel_run")).await;
+    assert_eq!((&record["status"], &record["detail"]), (&json!(409), &Value::Null));
+}
+
+#[tokio::test]
 async fn logs_are_those_of_the_attempts() {
     let server = server().await;
     let run = server.run("diamond", json!({})).await;
