@@ -12,8 +12,8 @@ use crate::plan::{Plan, PlanStep, Source, index};
 
 impl Run {
     /// The values of steps that a run of `plan` need not make again, by their index there. The plan is this run's, or that
-    /// of another version of the same pipeline. Done again is what did not come to an end by itself, what was undone, the
-    /// steps `again`, those that have a parameter for which `changed` is true, those that are not defined or wired as
+    /// of another version of the same pipeline. Done again is what did not come to an end by itself, what was undone (not
+    /// what could not be: that stands), the steps `again`, those that have a parameter for which `changed` is true, those that are not defined or wired as
     /// they were, and whatever needs one of these.
     pub fn taken_over(
         &self,
@@ -23,7 +23,8 @@ impl Run {
     ) -> Vec<(u32, Arc<Value>)> {
         let earlier = Earlier::of(self, plan);
         let steps = plan.steps();
-        let undone: Vec<u32> = self.undo_units().iter().map(|unit| unit.place).collect();
+        let undone = self.undo_units().iter().filter(|unit| unit.status.has_value());
+        let undone: Vec<u32> = undone.map(|unit| unit.place).collect();
         let mut seeds: Vec<u32> =
             again.iter().copied().filter(|step| (*step as usize) < steps.len()).collect();
         for (place, step) in steps.iter().enumerate() {

@@ -8,7 +8,7 @@ use serde_json::json;
 use taskiq_flow_broker::{Broker, InMemoryBroker};
 use taskiq_flow_core::id::RunId;
 use taskiq_flow_core::run::{RunStatus, StepStatus};
-use taskiq_flow_engine::EngineOptions;
+use taskiq_flow_engine::{EngineOptions, EventFilter};
 use taskiq_flow_store::{MemoryStore, RunRecord, RunSummary, RunWrite, Store};
 
 use crate::support::{SOON, start};
@@ -108,9 +108,16 @@ async fn a_run_that_cannot_go_on_ends_and_takes_no_other_along() {
     store.write(vec![create(bad), create(good)]).await.unwrap();
     store.void_leases();
 
+    let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let errors = EventFilter::all().types(["PipelineErrorEvent"]).unwrap();
+    options.before_start.add(move |engine| {
+        engine.on(errors, move |event| _ = told.send(event.run_id));
+    });
     let second = start(store, InMemoryBroker::new(), definition, options).await;
     let failed = second.ended(ids.0).await;
     assert_eq!(failed.status, RunStatus::Failed);
+    let heard = tokio::time::timeout(SOON, heard.recv()).await.unwrap();
+    assert_eq!(heard, Some(Some(ids.0)), "a hook is told of its end");
     let message = &failed.error.as_ref().unwrap().message;
     assert!(message.contains("cannot go on") && message.contains("step 7"), "{message}");
     assert_eq!(**second.ended(ids.1).await.result.as_ref().unwrap(), json!({"a": 2}));

@@ -294,6 +294,34 @@ fn what_is_left_behind_is_what_was_done_and_not_undone() {
 }
 
 #[test]
+fn a_step_whose_undoing_failed_stands_and_is_taken_over() {
+    let taken = |world: &World| {
+        let taken = world.run().taken_over(world.run().plan(), &[], |_| false).into_iter();
+        taken.map(|(step, _)| step).collect::<Vec<_>>()
+    };
+    // `charge` was undone and needs `book`, which was not: what is not undone is not done twice.
+    let mut failed = world(order());
+    fail_at_ship(&mut failed);
+    failed.finish("undo charge");
+    failed.finish("undo mail");
+    failed.fail("undo book", Failure::error("hotel away"));
+    assert_eq!(failed.run().error().unwrap().not_undone.len(), 1);
+    assert_eq!(taken(&failed), [0]);
+    // What an undoing that was stopped has not come to stands, too; what needs something undone is done again.
+    let mut stopped = world(order());
+    fail_at_ship(&mut stopped);
+    stopped.finish("undo charge");
+    stopped.input(Input::Cancel { reason: "enough".into() }).unwrap();
+    assert_eq!(taken(&stopped), [0, 2]);
+    let mut needed = world(order());
+    fail_at_ship(&mut needed);
+    needed.fail("undo charge", Failure::error("bank away"));
+    needed.finish("undo mail");
+    needed.finish("undo book");
+    assert_eq!(taken(&needed), [] as [u32; 0]);
+}
+
+#[test]
 fn what_undoes_may_be_a_map_of_its_own() {
     let mut many = task("many", TaskKind::Map(map("list", "x", expr("x"))));
     many.inputs = vec![TaskInput::required("list")];
