@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::ending::Ending;
 use crate::error::{ControlError, SubmitError};
+use crate::exec::printed::{self, Printed};
 use crate::exec::{Execution, Executors, panicked};
 use crate::failpoint;
 use crate::handle::{Engine, Inner};
@@ -244,6 +245,7 @@ impl Worker {
             true => Message::Finished(last),
             false => {
                 before.push(last);
+                printed::fit(before.iter_mut().filter_map(|item| item.log.as_mut()));
                 Message::ChunkFinished { run_id, ended: before }
             }
         };
@@ -271,7 +273,7 @@ fn ends_at_once(work: &Work) -> bool {
 /// Carries out an attempt, with all the items that it has.
 async fn carry_out(executors: Arc<Executors>, mut work: Box<Work>) -> Ended {
     let (mut execution, mut duration) = carry_out_one(&executors, &mut work).await;
-    let mut before = Vec::new();
+    let (mut before, mut printed) = (Vec::new(), Printed::default());
     while work.chunk.is_some() {
         let at_hand = (work.step_run, work.attempt, Arc::clone(&work.step));
         let failure = match &execution.outcome {
@@ -283,7 +285,11 @@ async fn carry_out(executors: Arc<Executors>, mut work: Box<Work>) -> Ended {
         }
         let (step_run, attempt, step) = at_hand;
         let Execution { outcome, log } = execution;
+        let full = printed.note(log.as_ref());
         before.push(Finished { run_id: work.run_id, step_run, attempt, step, outcome, duration, log });
+        if full {
+            printed::fit(before.iter_mut().filter_map(|item| item.log.as_mut()));
+        }
         (execution, duration) = carry_out_one(&executors, &mut work).await;
         // Items that wait for nothing are not to keep others from their turn.
         tokio::task::consume_budget().await;

@@ -4,6 +4,7 @@
 mod address;
 mod command;
 mod http;
+pub(crate) mod printed;
 
 use std::sync::Arc;
 

@@ -123,3 +123,23 @@ async fn expressions_and_reductions_come_in_chunks_too() {
     let error = failed.error.unwrap();
     assert!(error.message.contains("item 1 of the chunk: "), "{}", error.message);
 }
+
+#[tokio::test]
+async fn what_the_items_of_a_chunk_print_is_bounded_together() {
+    let print = "head -c 65000 /dev/zero | tr '\\0' x >&2; echo the end >&2; echo 1";
+    let fixture = engine(json!({"id": "p", "tasks": [
+        {"name": "rows", "map": {"over": "list", "as": "x", "chunk": 10000, "command": ["sh", "-c", print]}},
+    ]}))
+    .await;
+    let list: Vec<u32> = (0..200).collect();
+    let view = fixture.run("p", json!({"list": list})).await;
+    assert_eq!(view.status, RunStatus::Completed);
+    let logs = fixture.engine.logs(view.run_id).await.unwrap();
+    let bytes: usize = logs.iter().map(|log| log.text.len()).sum();
+    assert!(bytes <= 8 << 20, "{bytes}");
+    let told = |text: &str| text.starts_with("[the beginning was left out: ") && text.ends_with("xthe end\n");
+    assert!(
+        logs.len() == 200 && logs.iter().all(|log| told(&log.text)),
+        "each has its part, and says what it lacks"
+    );
+}

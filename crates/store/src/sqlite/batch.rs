@@ -232,10 +232,10 @@ impl<'a> Batch<'a> {
                 insert.execute(params![run_id.as_bytes(), integer(row.last), row.body])?;
             }
         }
-        if let Some(logs) = &more.logs {
+        for body in &more.logs {
             let mut insert =
                 self.connection.prepare_cached("INSERT INTO logs (run, body) VALUES (?1, ?2)")?;
-            insert.execute(params![run_id.as_bytes(), logs])?;
+            insert.execute(params![run_id.as_bytes(), body])?;
         }
         head.last_seq = last_seq;
         if head.outline != more.outline {

@@ -15,6 +15,7 @@ use taskiq_flow_core::time::Timestamp;
 use super::beside::{PreparedBeside, PreparedFiring};
 use super::fault::Fault;
 use super::log::{self, LogRow};
+use super::logs;
 use crate::error::WriteError;
 use crate::records::{Append, Fence, Firing, Origin, RunRecord, RunRow, RunSummary, RunWrite, Trigger};
 use crate::rules::Span;
@@ -53,7 +54,8 @@ pub(super) struct More {
     pub(super) fence: Fence,
     pub(super) span: Option<Span>,
     pub(super) events: Vec<LogRow>,
-    pub(super) logs: Option<Vec<u8>>,
+    /// Rows of what was printed.
+    pub(super) logs: Vec<Vec<u8>>,
     pub(super) outline: Outline,
     pub(super) durations: Vec<(Arc<str>, u64)>,
     pub(super) beside: Option<PreparedBeside>,
@@ -156,7 +158,7 @@ impl Prepared {
             Self::Append(more) => {
                 let rows = more.events.iter().map(|row| row.body.len()).sum::<usize>();
                 let result = more.outline.result.as_ref().map_or(0, Vec::len);
-                rows + result + more.logs.as_ref().map_or(0, Vec::len)
+                rows + result + more.logs.iter().map(Vec::len).sum::<usize>()
             }
         }
     }
@@ -168,13 +170,9 @@ impl Prepared {
             Ok(rows) => rows,
             Err(error) => return Ok(Err(error)),
         };
-        let logs = if logs.is_empty() { None } else { Some(to_json(&logs)?) };
+        let logs = logs::rows(logs)?;
         let outline = Outline::of(&summary)?;
-        let checked = logs
-            .as_ref()
-            .map_or(Ok(()), |logs| check_size(run_id, logs))
-            .and_then(|()| outline.check_size(run_id));
-        if let Err(error) = checked {
+        if let Err(error) = outline.check_size(run_id) {
             return Ok(Err(error));
         }
         let beside = if beside.is_empty() { None } else { Some(PreparedBeside::new(run_id, beside)?) };

@@ -12,6 +12,7 @@ mod desk;
 mod fault;
 mod leases;
 mod log;
+mod logs;
 mod lookup;
 mod open;
 mod reader;

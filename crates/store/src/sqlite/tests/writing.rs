@@ -300,3 +300,36 @@ async fn durability_decides_whether_a_commit_waits_for_the_disk() {
         assert_eq!(store.writer.carry_out(read).await.unwrap(), expected);
     }
 }
+
+#[tokio::test]
+async fn what_many_attempts_printed_is_kept_in_rows_and_never_refused() {
+    let directory = TempDir::new().unwrap();
+    let store = relaxed(&directory);
+    let owner = Uuid::now_v7();
+    let run = record("p", 0);
+    let (id, fence) = (run.run_id, crate::records::Fence { owner, token: 1 });
+    let log = |step_run: u32, text: String| StepLog {
+        step_run,
+        step: "a".into(),
+        attempt: 1,
+        at: Timestamp::from_millis(1),
+        text,
+    };
+    let printed: Vec<_> = (0..24).map(|place| log(place, "\u{1}".repeat(64 << 10))).collect();
+    let first = Append { logs: printed.clone(), ..append(id, fence, [1]) };
+    // More than a row may have.
+    let last =
+        Append { logs: vec![log(24, format!("{}the end", "é".repeat(17 << 20)))], ..append(id, fence, [2]) };
+    let answers = store.write(vec![create(run, owner), more(first), more(last)]).await.unwrap();
+    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+    let logs = store.logs(id).await.unwrap();
+    assert_eq!((logs.len(), &logs[..24]), (25, &printed[..]));
+    let cut = &logs[24].text;
+    assert!(cut.starts_with('[') && cut.ends_with("éthe end") && cut.len() < 33 << 20, "{}", cut.len());
+    let count = "SELECT count(*), max(length(body)) FROM logs WHERE length(body) < 33554432";
+    let (rows, longest): (i64, i64) = rusqlite::Connection::open(&store.path)
+        .unwrap()
+        .query_row(count, [], |row| Ok((row.get(0)?, row.get(1)?)))
+        .unwrap();
+    assert!(rows > 6 && longest < 2 << 20, "{rows} rows of up to {longest} bytes");
+}
