@@ -4,40 +4,49 @@
 //! room, two greedy ones a third each, and something is always left for one that has nothing (the dynamic thresholds by
 //! which switches share out their memory: Choudhury and Hahne, 1998). So nothing that is there already must go for it.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
+use std::hash::Hash;
 
-use taskiq_flow_core::id::PipelineId;
-
-/// What pipelines have of one room. Without a pipeline nothing is counted.
+/// What each has of one room, by the name of its pipeline.
 #[derive(Debug)]
-pub(crate) struct Shares {
+pub(crate) struct Shares<K> {
     room: u64,
     taken: u64,
-    of: HashMap<PipelineId, u64>,
+    of: HashMap<K, u64>,
 }
 
-impl Shares {
+impl<K: Eq + Hash> Shares<K> {
     /// Of so much room.
     pub(crate) fn new(room: u64) -> Self {
         Self { room, taken: 0, of: HashMap::new() }
     }
 
     /// Whether the pipeline may have so much more.
-    pub(crate) fn has_room(&self, pipeline: &PipelineId, amount: u64) -> bool {
+    pub(crate) fn has_room<Q: Eq + Hash + ?Sized>(&self, pipeline: &Q, amount: u64) -> bool
+    where
+        K: Borrow<Q>,
+    {
         let own = self.of.get(pipeline).copied().unwrap_or_default();
         own.saturating_add(amount) <= self.room.saturating_sub(self.taken)
     }
 
     /// Counts so much more, whether or not there is room for it.
-    pub(crate) fn add(&mut self, pipeline: &PipelineId, amount: u64) {
+    pub(crate) fn add<Q: Eq + Hash + ToOwned<Owned = K> + ?Sized>(&mut self, pipeline: &Q, amount: u64)
+    where
+        K: Borrow<Q>,
+    {
         if amount > 0 {
             self.taken += amount;
-            *self.of.entry(pipeline.clone()).or_default() += amount;
+            *self.of.entry(pipeline.to_owned()).or_default() += amount;
         }
     }
 
     /// Counts so much less; what was never added is not taken off.
-    pub(crate) fn remove(&mut self, pipeline: &PipelineId, amount: u64) {
+    pub(crate) fn remove<Q: Eq + Hash + ?Sized>(&mut self, pipeline: &Q, amount: u64)
+    where
+        K: Borrow<Q>,
+    {
         let Some(own) = self.of.get_mut(pipeline) else { return };
         let amount = amount.min(*own);
         *own -= amount;
@@ -47,8 +56,15 @@ impl Shares {
         }
     }
 
+    /// Whether the pipeline has nothing of it.
+    pub(crate) fn has_none<Q: Eq + Hash + ?Sized>(&self, pipeline: &Q) -> bool
+    where
+        K: Borrow<Q>,
+    {
+        !self.of.contains_key(pipeline)
+    }
+
     /// How much all of them have.
-    #[cfg(test)]
     pub(crate) fn taken(&self) -> u64 {
         self.taken
     }
@@ -56,6 +72,8 @@ impl Shares {
 
 #[cfg(test)]
 mod tests {
+    use taskiq_flow_core::id::PipelineId;
+
     use super::*;
 
     fn id(text: &str) -> PipelineId {
@@ -63,7 +81,7 @@ mod tests {
     }
 
     /// Takes one at a time, as often as it may.
-    fn fill(shares: &mut Shares, pipeline: &PipelineId) -> u64 {
+    fn fill(shares: &mut Shares<PipelineId>, pipeline: &PipelineId) -> u64 {
         let mut count = 0;
         while shares.has_room(pipeline, 1) {
             shares.add(pipeline, 1);

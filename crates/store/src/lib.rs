@@ -26,7 +26,7 @@ pub use records::{
     Append, Beside, CacheEntry, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryChange,
     DeliveryFilter, DeliveryStats, Fence, Firing, FiringFilter, FiringOutcome, Origin, PipelineRecord,
     Retention, RunFilter, RunRecord, RunRow, RunStatistics, RunSummary, RunWrite, ScheduleRecord,
-    SecurityChange, SecurityRecord, StepLog, Trigger, Written,
+    SecurityChange, SecurityRecord, StepLog, Trigger, Written, json_length,
 };
 #[cfg(feature = "sqlite")]
 pub use sqlite::{Checked, Compacted, Durability, SqliteFile, SqliteOptions, SqliteStore};
@@ -179,7 +179,7 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     /// Deliveries that pass the filter: those that wait, the next one first, or those that were given up, newest first.
     async fn deliveries(&self, filter: DeliveryFilter) -> Result<Vec<Delivery>, StoreError>;
 
-    /// How many deliveries there are of each hook that has any, by name.
+    /// How many deliveries there are of each hook and pipeline that has any, in the order of the two names.
     async fn delivery_stats(&self) -> Result<Vec<DeliveryStats>, StoreError>;
 
     /// Carries out changes of security records, all of them or none. A put replaces the record of the same kind and

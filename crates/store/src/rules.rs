@@ -16,8 +16,10 @@ pub(crate) const KEPT_DURATIONS: usize = 100;
 /// How many firings are kept of each schedule.
 pub(crate) const KEPT_FIRINGS: usize = 1000;
 
-/// How many deliveries that were given up are kept of each hook.
+/// How many deliveries that were given up are kept of each hook, and how many bytes of them. Where there are more, the
+/// oldest goes of the pipeline that has most of what is too much, so that one drives out its own.
 pub(crate) const KEPT_DEAD: usize = 1000;
+pub(crate) const KEPT_DEAD_BYTES: u64 = 64 << 20;
 
 /// The token of a run's first fence.
 pub(crate) const FIRST_TOKEN: u64 = 1;

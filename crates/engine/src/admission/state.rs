@@ -17,7 +17,7 @@ pub(super) struct State {
     /// Whether anything may start.
     open: bool,
     /// Those that wait, wherever they do, by pipeline; those apart that take no room.
-    queued: Shares,
+    queued: Shares<PipelineId>,
     /// Those that wait for the engine's room.
     line: BTreeSet<(Rank, RunId)>,
     pools: HashMap<LimitKey, Pool>,

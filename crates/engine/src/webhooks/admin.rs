@@ -1,5 +1,6 @@
 //! What is told of webhooks, and what is done to their deliveries.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -93,12 +94,16 @@ impl Engine {
     /// # Errors
     /// Failures of the store.
     pub async fn webhooks(&self) -> Result<Vec<WebhookView>, StoreError> {
-        let mut stats = self.0.store.delivery_stats().await?;
+        // By hook: how many wait, and how many were given up.
+        let mut counts = BTreeMap::<String, (u64, u64)>::new();
+        for stats in self.0.store.delivery_stats().await? {
+            let of_hook = counts.entry(stats.hook).or_default();
+            *of_hook = (of_hook.0 + stats.waiting, of_hook.1 + stats.dead);
+        }
         let mut views = Vec::new();
         for target in &self.0.outbox.targets {
             let webhook = &target.webhook;
-            let place = stats.iter().position(|stats| stats.hook == webhook.name());
-            let counts = place.map(|place| stats.remove(place));
+            let (waiting, dead) = counts.remove(webhook.name()).unwrap_or_default();
             let recent = target.recent.lock().clone();
             views.push(WebhookView {
                 name: webhook.name().to_owned(),
@@ -106,22 +111,22 @@ impl Engine {
                 events: webhook.events.clone(),
                 pipelines: webhook.pipelines.clone(),
                 failing: recent.failing,
-                waiting: counts.as_ref().map_or(0, |counts| counts.waiting),
-                dead: counts.as_ref().map_or(0, |counts| counts.dead),
+                waiting,
+                dead,
                 delivered: recent.delivered,
                 failed: recent.failed,
                 delivered_at: recent.delivered_at,
                 error: recent.error,
             });
         }
-        views.extend(stats.into_iter().map(|stats| WebhookView {
-            name: stats.hook,
+        views.extend(counts.into_iter().map(|(name, (waiting, dead))| WebhookView {
+            name,
             origin: None,
             events: Vec::new(),
             pipelines: Vec::new(),
             failing: false,
-            waiting: stats.waiting,
-            dead: stats.dead,
+            waiting,
+            dead,
             delivered: 0,
             failed: 0,
             delivered_at: None,
@@ -185,8 +190,9 @@ impl Engine {
         let Some(delivery) = found else { return Err(ControlError::UnknownDelivery(id)) };
         let again =
             Delivery { dead: false, attempts: 0, next_at: self.0.clock.now(), error: None, ..delivery };
+        let (pipeline, bytes) = (again.pipeline().to_owned(), again.bytes());
         self.0.store.change_deliveries(vec![DeliveryChange::Put(again)]).await?;
-        target.add_waiting(1);
+        target.add_waiting(&pipeline, 1, bytes);
         target.news.notify_one();
         Ok(())
     }

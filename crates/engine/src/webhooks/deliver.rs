@@ -153,10 +153,10 @@ impl Deliverer {
         for (tried, change) in all.iter().zip(&changes) {
             self.ids.remove(&tried.delivery.id);
             match (&tried.result, change) {
-                (Ok(()), _) => self.target.took(now),
+                (Ok(()), _) => self.target.took(&tried.delivery, now),
                 (Err(refused), DeliveryChange::Put(Delivery { dead: true, .. })) => {
                     self.target.refused(now, &refused.reason);
-                    self.target.ended_in_vain();
+                    self.target.ended_in_vain(&tried.delivery);
                 }
                 (Err(refused), _) => self.target.refused(now, &refused.reason),
             }

@@ -1,7 +1,6 @@
 //! What webhooks are to be told: written with the events, in one transaction, so that no crash comes between them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use metrics::{Counter, Gauge};
 use parking_lot::Mutex;
@@ -11,20 +10,23 @@ use taskiq_flow_core::definition::Pipeline;
 use taskiq_flow_core::id::{PipelineId, RunId};
 use taskiq_flow_core::run::{Event, EventView};
 use taskiq_flow_core::time::Timestamp;
-use taskiq_flow_store::{Delivery, Store, StoreError};
+use taskiq_flow_store::{Delivery, Store, StoreError, json_length};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::definition::Webhook;
 use crate::error::RegisterError;
+use crate::shares::Shares;
 
-/// Deliveries of one webhook that may wait. What comes beyond is given up at once: it can be replayed, and what was there
-/// first is not pushed out by a receiver that is away.
-pub(super) const MAX_WAITING: u64 = 10_000;
+/// Deliveries of one webhook that may wait, and their bytes. Each pipeline has a share of both, so that many events of one
+/// leave room to those of others. What comes beyond is given up at once: it can be replayed, and what was there first is
+/// not pushed out by a receiver that is away.
+const MAX_WAITING: u64 = 10_000;
+const MAX_WAITING_BYTES: u64 = 64 << 20;
 /// The longest an event may be as JSON, in bytes: what the message services of clouds carry too.
-const MAX_EVENT: usize = 256 << 10;
+const MAX_EVENT: u64 = 256 << 10;
 /// What of a longer event is left out: fields above so many bytes.
-const SMALL_FIELD: usize = 4 << 10;
+const SMALL_FIELD: u64 = 4 << 10;
 /// How deep a value may be nested. A store has a limit as well, for the event and for what is told of it.
 const MAX_DEPTH: usize = 64;
 /// Why what comes beyond [`MAX_WAITING`] is given up.
@@ -45,12 +47,18 @@ pub(super) struct Target {
     pub(super) client: Client,
     /// There is something new to look for.
     pub(super) news: Notify,
-    /// About how many deliveries wait.
-    waiting: AtomicU64,
+    waiting: Mutex<Waiting>,
     pub(super) recent: Mutex<Recent>,
     /// Held by who replays: one that was replayed and has gone is not to come back.
     pub(super) replaying: tokio::sync::Mutex<()>,
     counters: Counters,
+}
+
+/// About what waits for a webhook, by pipeline.
+#[derive(Debug)]
+struct Waiting {
+    count: Shares<String>,
+    bytes: Shares<String>,
 }
 
 /// What has happened lately.
@@ -98,7 +106,7 @@ impl Outbox {
         }
         for stats in store.delivery_stats().await? {
             match self.find(&stats.hook) {
-                Some(target) => target.add_waiting(stats.waiting),
+                Some(target) => target.add_waiting(&stats.pipeline, stats.waiting, stats.waiting_bytes),
                 None if stats.waiting > 0 => {
                     let (webhook, waiting) = (&stats.hook, stats.waiting);
                     tracing::warn!(
@@ -167,17 +175,20 @@ impl Outbox {
                 continue;
             }
             deliveries.extend(wanted.map(|event| {
-                let full = target.enter();
-                Delivery {
+                let mut delivery = Delivery {
                     id: Uuid::now_v7(),
                     hook: webhook.name().to_owned(),
                     body: Arc::new(told(pipeline_id, run_id, event)),
                     created_at: now,
                     next_at: now,
                     attempts: 0,
-                    error: full.then(|| FULL.to_owned()),
-                    dead: full,
+                    error: None,
+                    dead: false,
+                };
+                if !target.enter(&delivery) {
+                    (delivery.dead, delivery.error) = (true, Some(FULL.to_owned()));
                 }
+                delivery
             }));
         }
         deliveries
@@ -198,7 +209,7 @@ impl Outbox {
     pub(crate) fn not_written(&self, deliveries: &[Delivery]) {
         for delivery in deliveries.iter().filter(|delivery| !delivery.dead) {
             if let Some(target) = self.find(&delivery.hook) {
-                target.left();
+                target.left(delivery);
             }
         }
     }
@@ -215,37 +226,42 @@ impl Target {
             webhook,
             client,
             news: Notify::new(),
-            waiting: AtomicU64::new(0),
+            waiting: Mutex::new(Waiting::new()),
             recent: Mutex::default(),
             replaying: tokio::sync::Mutex::default(),
             counters,
         }
     }
 
-    /// Counts one more that waits, unless as many as may be do: then it is true.
-    fn enter(&self) -> bool {
-        let enter = |waiting: u64| (waiting < MAX_WAITING).then_some(waiting + 1);
-        let entered = self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, enter);
-        self.show();
-        entered.is_err()
+    /// Counts one more that waits, unless as many as may be do, of all pipelines or of its own: then it is false.
+    fn enter(&self, delivery: &Delivery) -> bool {
+        let (pipeline, bytes) = (delivery.pipeline(), delivery.bytes());
+        let mut waiting = self.waiting.lock();
+        if !waiting.count.has_room(pipeline, 1) || !waiting.bytes.has_room(pipeline, bytes) {
+            return false;
+        }
+        waiting.add(pipeline, 1, bytes);
+        self.show(&waiting);
+        true
     }
 
-    pub(super) fn add_waiting(&self, count: u64) {
-        self.waiting.fetch_add(count, Ordering::Relaxed);
-        self.show();
+    /// Counts so many more that wait, whether or not there is room.
+    pub(super) fn add_waiting(&self, pipeline: &str, count: u64, bytes: u64) {
+        let mut waiting = self.waiting.lock();
+        waiting.add(pipeline, count, bytes);
+        self.show(&waiting);
     }
 
     /// One that waited waits no more.
-    fn left(&self) {
-        let left = |waiting: u64| Some(waiting.saturating_sub(1));
-        // It always has a next value.
-        _ = self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left);
-        self.show();
+    fn left(&self, delivery: &Delivery) {
+        let mut waiting = self.waiting.lock();
+        waiting.remove(delivery.pipeline(), delivery.bytes());
+        self.show(&waiting);
     }
 
     /// One was taken.
-    pub(super) fn took(&self, now: Timestamp) {
-        self.left();
+    pub(super) fn took(&self, delivery: &Delivery, now: Timestamp) {
+        self.left(delivery);
         self.counters.delivered.increment(1);
         let mut recent = self.recent.lock();
         recent.delivered += 1;
@@ -266,8 +282,8 @@ impl Target {
     }
 
     /// One that had been tried as often as may be waits no more.
-    pub(super) fn ended_in_vain(&self) {
-        self.left();
+    pub(super) fn ended_in_vain(&self, delivery: &Delivery) {
+        self.left(delivery);
         self.gave_up();
     }
 
@@ -275,9 +291,27 @@ impl Target {
         self.counters.dead.increment(1);
     }
 
-    fn show(&self) {
+    fn show(&self, waiting: &Waiting) {
         // More than 2^53 never wait.
-        self.counters.waiting.set(self.waiting.load(Ordering::Relaxed) as f64);
+        self.counters.waiting.set(waiting.count.taken() as f64);
+    }
+}
+
+impl Waiting {
+    fn new() -> Self {
+        Self { count: Shares::new(MAX_WAITING), bytes: Shares::new(MAX_WAITING_BYTES) }
+    }
+
+    fn add(&mut self, pipeline: &str, count: u64, bytes: u64) {
+        self.count.add(pipeline, count);
+        self.bytes.add(pipeline, bytes);
+    }
+
+    fn remove(&mut self, pipeline: &str, bytes: u64) {
+        self.count.remove(pipeline, 1);
+        // Bytes that an earlier program has counted need not be those that are counted here.
+        let bytes = if self.count.has_none(pipeline) { u64::MAX } else { bytes };
+        self.bytes.remove(pipeline, bytes);
     }
 }
 
@@ -307,35 +341,14 @@ fn told(pipeline_id: &PipelineId, run_id: RunId, event: &Event) -> Value {
     let view = EventView::of_run(pipeline_id.clone(), run_id, event.clone());
     // An event is a mapping of texts, numbers and values: it always serialises.
     let Ok(Value::Object(mut fields)) = serde_json::to_value(&view) else { return json!({}) };
-    if size(&fields) > MAX_EVENT || fields.values().any(|value| depth(value) > MAX_DEPTH) {
-        let large = |value: &Value| size(value) > SMALL_FIELD || depth(value) > MAX_DEPTH;
+    if json_length(&fields) > MAX_EVENT || fields.values().any(|value| depth(value) > MAX_DEPTH) {
+        let large = |value: &Value| json_length(value) > SMALL_FIELD || depth(value) > MAX_DEPTH;
         let omitted: Vec<String> =
             fields.iter().filter(|(_, value)| large(value)).map(|(name, _)| name.clone()).collect();
         fields = fields.into_iter().filter(|(name, _)| !omitted.contains(name)).collect::<Map<_, _>>();
         fields.insert("omitted".to_owned(), omitted.into());
     }
     Value::Object(fields)
-}
-
-/// How long it is as JSON.
-fn size(value: &impl serde::Serialize) -> usize {
-    struct Count(usize);
-    impl std::io::Write for Count {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0 += bytes.len();
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-    let mut count = Count(0);
-    // What cannot be written counts as long.
-    match serde_json::to_writer(&mut count, value) {
-        Ok(()) => count.0,
-        Err(_) => usize::MAX,
-    }
 }
 
 fn depth(value: &Value) -> usize {
@@ -361,11 +374,11 @@ mod tests {
     #[test]
     fn what_is_too_large_is_left_out_by_name() {
         let nested = |levels: usize| (0..levels).fold(json!(1), |inner, _| json!([inner]));
-        for kept in [json!({"a": [1]}), json!("x".repeat(MAX_EVENT - 1000)), nested(MAX_DEPTH)] {
+        for kept in [json!({"a": [1]}), json!("x".repeat(MAX_EVENT as usize - 1000)), nested(MAX_DEPTH)] {
             let told = of(kept.clone());
             assert_eq!((&told["result"], &told["omitted"]), (&kept, &Value::Null));
         }
-        for left_out in [json!("x".repeat(MAX_EVENT)), nested(MAX_DEPTH + 1)] {
+        for left_out in [json!("x".repeat(MAX_EVENT as usize)), nested(MAX_DEPTH + 1)] {
             let told = of(left_out);
             assert_eq!((&told["type"], &told["seq"]), (&json!("PipelineCompleteEvent"), &json!(3)));
             assert_eq!((told.get("result"), &told["omitted"]), (None, &json!(["result"])));

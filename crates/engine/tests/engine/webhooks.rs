@@ -249,6 +249,31 @@ async fn what_waits_is_bounded_and_what_comes_beyond_is_given_up() {
 }
 
 #[tokio::test]
+async fn many_or_long_events_of_one_pipeline_leave_room_to_those_of_others() {
+    let failing = |id: &str| json!({"id": id, "tasks": [{"name": "a", "expression": "1 / 0"}]});
+    // As many as one pipeline may have, and in another store as many bytes: half of 10,000, and of 64 MiB.
+    for (count, length) in [(5000, 1), (170, 200_000)] {
+        let receiver = Receiver::start().await;
+        let store = Arc::new(MemoryStore::new());
+        let later = Timestamp::now().plus(Duration::from_secs(3600));
+        let body = Arc::new(json!({"pipeline_id": "loud", "result": "x".repeat(length)}));
+        let full =
+            (0..count).map(|_| Delivery { next_at: later, body: Arc::clone(&body), ..delivery("ops") });
+        store.change_deliveries(full.map(DeliveryChange::Put).collect()).await.unwrap();
+        let hooks = vec![webhook("ops", &receiver, &["PipelineErrorEvent"], &["*"])];
+        let fixture = with(&store, hooks, json!([failing("loud"), failing("quiet")])).await;
+        let loud = fixture.run("loud", json!({})).await;
+        let quiet = fixture.run("quiet", json!({})).await;
+        let view = view_when(&fixture, "ops", |view| view.delivered == 1).await;
+        assert_eq!((view.waiting, view.dead), (count, 1));
+        assert_eq!(receiver.received()[0].json()["event"]["run_id"], json!(quiet.run_id));
+        let dead = fixture.engine.webhook_deliveries("ops", true, None, 10).await.unwrap().deliveries;
+        assert_eq!(dead[0].run_id, loud.run_id.to_string());
+        assert_eq!(dead[0].error.as_deref(), Some("too many deliveries were waiting"));
+    }
+}
+
+#[tokio::test]
 async fn what_a_dead_engine_has_left_is_delivered_by_the_next() {
     let receiver = Receiver::start().await;
     let store = Arc::new(MemoryStore::new());

@@ -14,6 +14,7 @@ pub(super) async fn check<S: Subject>(subject: &S) {
     cached_values(subject).await;
     deliveries(subject).await;
     deliveries_given_up_are_bounded(&subject.empty().await).await;
+    deliveries_given_up_are_shared_out(&subject.empty().await).await;
     what_is_refused_leaves_nothing_beside(&subject.empty().await).await;
 }
 
@@ -382,10 +383,13 @@ async fn deliveries<S: Subject>(subject: &S) {
         }
         assert_eq!(seen, waiting(&store, all.hook.as_deref()).await, "in pages");
     }
+    let bytes = a.bytes();
     let stats = |counts: &[(&str, u64, u64)]| {
         let of = |(hook, waiting, dead): &(&str, u64, u64)| DeliveryStats {
             hook: (*hook).to_owned(),
+            pipeline: String::new(),
             waiting: *waiting,
+            waiting_bytes: waiting * bytes,
             dead: *dead,
         };
         counts.iter().map(of).collect::<Vec<_>>()
@@ -436,6 +440,52 @@ async fn deliveries_given_up_are_bounded(store: &impl Store) {
     assert!(kept.len() >= 100 && kept.len() < 1200, "many, but not without end: {}", kept.len());
     assert_eq!(kept[0].id, last, "the newest");
     assert_eq!(of("other").await, [first], "each hook by itself");
+}
+
+/// A pipeline of which very much was given up drives out its own, in number and in bytes, and not those of others.
+async fn deliveries_given_up_are_shared_out(store: &impl Store) {
+    let dead = |pipeline: &str, length: usize| {
+        let body = Arc::new(json!({"pipeline_id": pipeline, "result": "x".repeat(length)}));
+        Delivery { dead: true, body, ..delivery("x", 0) }
+    };
+    let put = async |deliveries: &[Delivery]| {
+        let puts = deliveries.iter().cloned().map(DeliveryChange::Put);
+        store.change_deliveries(puts.collect()).await.unwrap();
+    };
+    let kept = async || {
+        let filter = DeliveryFilter {
+            hook: Some("x".to_owned()),
+            dead: true,
+            limit: usize::MAX,
+            ..DeliveryFilter::default()
+        };
+        store.deliveries(filter).await.unwrap()
+    };
+    let quiet: Vec<Delivery> = (0..3).map(|_| dead("quiet", 1)).collect();
+    put(&quiet).await;
+    let small: Vec<Delivery> = (0..1100).map(|_| dead("loud", 1)).collect();
+    for some in small.chunks(100) {
+        put(some).await;
+    }
+    let all = kept().await;
+    assert!(all.len() < 1100, "{}", all.len());
+    assert_eq!(all[0], small[1099], "the newest");
+    assert_eq!(all[all.len() - 3..], [quiet[2].clone(), quiet[1].clone(), quiet[0].clone()]);
+    // Long ones drive out those of the pipeline that has most bytes.
+    const LONG: usize = 200_000;
+    let long: Vec<Delivery> = (0..400).map(|_| dead("loud", LONG)).collect();
+    for some in long.chunks(50) {
+        put(some).await;
+    }
+    let all = kept().await;
+    let bytes: usize = all.iter().map(|delivery| delivery.body["result"].as_str().unwrap().len()).sum();
+    assert!((100 * LONG..400 * LONG).contains(&bytes), "{bytes}");
+    assert_eq!(all[0], long[399], "the newest");
+    assert_eq!(all[all.len() - 3..], [quiet[2].clone(), quiet[1].clone(), quiet[0].clone()]);
+    // What is told again is no longer among them.
+    let again = Delivery { dead: false, ..quiet[0].clone() };
+    put(&[again]).await;
+    assert_eq!(kept().await.len(), all.len() - 1);
 }
 
 /// Also with the others of its call.

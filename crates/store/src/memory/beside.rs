@@ -12,7 +12,7 @@ use crate::records::{
     CacheEntry, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryChange, DeliveryFilter,
     DeliveryStats, Firing, FiringFilter,
 };
-use crate::rules::{KEPT_DEAD, KEPT_FIRINGS};
+use crate::rules::{KEPT_DEAD, KEPT_DEAD_BYTES, KEPT_FIRINGS};
 
 /// Firings, by place.
 #[derive(Default)]
@@ -210,8 +210,13 @@ fn has_expired(entry: &CacheEntry, now: Timestamp) -> bool {
 /// Deliveries of each hook, by id.
 #[derive(Default)]
 pub(super) struct Deliveries {
-    by_id: HashMap<Uuid, Delivery>,
+    by_id: HashMap<Uuid, Kept>,
     by_hook: BTreeMap<String, OfHook>,
+}
+
+struct Kept {
+    delivery: Delivery,
+    bytes: u64,
 }
 
 #[derive(Default)]
@@ -220,6 +225,32 @@ struct OfHook {
     waiting: BTreeSet<(Timestamp, Uuid)>,
     /// Those that were given up, oldest first.
     dead: BTreeSet<Uuid>,
+    dead_bytes: u64,
+    of: BTreeMap<String, OfPipeline>,
+}
+
+/// What of a hook's tells of one pipeline.
+#[derive(Default)]
+struct OfPipeline {
+    waiting: u64,
+    waiting_bytes: u64,
+    dead: BTreeSet<Uuid>,
+    dead_bytes: u64,
+}
+
+impl OfHook {
+    /// The delivery that goes, where there is too much that was given up.
+    fn beyond(&self) -> Option<Uuid> {
+        let pipelines = || self.of.values().rev();
+        let most = if self.dead.len() > KEPT_DEAD {
+            pipelines().max_by_key(|of| of.dead.len())
+        } else if self.dead_bytes > KEPT_DEAD_BYTES {
+            pipelines().max_by_key(|of| of.dead_bytes)
+        } else {
+            None
+        };
+        most?.dead.first().copied()
+    }
 }
 
 impl Deliveries {
@@ -228,16 +259,22 @@ impl Deliveries {
             DeliveryChange::Done(id) => self.remove(id),
             DeliveryChange::Put(delivery) => {
                 self.remove(delivery.id);
+                let (id, bytes) = (delivery.id, delivery.bytes());
                 let of_hook = self.by_hook.entry(delivery.hook.clone()).or_default();
-                let mut oldest = None;
+                let of_pipeline = of_hook.of.entry(delivery.pipeline().to_owned()).or_default();
                 if delivery.dead {
-                    of_hook.dead.insert(delivery.id);
-                    oldest = of_hook.dead.first().copied().filter(|_| of_hook.dead.len() > KEPT_DEAD);
+                    of_hook.dead.insert(id);
+                    of_hook.dead_bytes += bytes;
+                    of_pipeline.dead.insert(id);
+                    of_pipeline.dead_bytes += bytes;
                 } else {
-                    of_hook.waiting.insert((delivery.next_at, delivery.id));
+                    of_hook.waiting.insert((delivery.next_at, id));
+                    of_pipeline.waiting += 1;
+                    of_pipeline.waiting_bytes += bytes;
                 }
-                self.by_id.insert(delivery.id, delivery);
-                if let Some(oldest) = oldest {
+                let hook = delivery.hook.clone();
+                self.by_id.insert(id, Kept { delivery, bytes });
+                while let Some(oldest) = self.by_hook.get(&hook).and_then(OfHook::beyond) {
                     self.remove(oldest);
                 }
             }
@@ -245,11 +282,23 @@ impl Deliveries {
     }
 
     fn remove(&mut self, id: Uuid) {
-        let Some(gone) = self.by_id.remove(&id) else { return };
+        let Some(Kept { delivery: gone, bytes }) = self.by_id.remove(&id) else { return };
         let Some(of_hook) = self.by_hook.get_mut(&gone.hook) else { return };
-        of_hook.waiting.remove(&(gone.next_at, id));
-        of_hook.dead.remove(&id);
-        if of_hook.waiting.is_empty() && of_hook.dead.is_empty() {
+        let Some(of_pipeline) = of_hook.of.get_mut(gone.pipeline()) else { return };
+        if gone.dead {
+            of_hook.dead.remove(&id);
+            of_hook.dead_bytes -= bytes;
+            of_pipeline.dead.remove(&id);
+            of_pipeline.dead_bytes -= bytes;
+        } else {
+            of_hook.waiting.remove(&(gone.next_at, id));
+            of_pipeline.waiting -= 1;
+            of_pipeline.waiting_bytes -= bytes;
+        }
+        if of_pipeline.waiting == 0 && of_pipeline.dead.is_empty() {
+            of_hook.of.remove(gone.pipeline());
+        }
+        if of_hook.of.is_empty() {
             self.by_hook.remove(&gone.hook);
         }
     }
@@ -275,15 +324,20 @@ impl Deliveries {
             places.sort_unstable();
             places.into_iter().map(|(_, id)| id).collect()
         };
-        ids.iter().take(limit).filter_map(|id| self.by_id.get(id)).cloned().collect()
+        ids.iter().take(limit).filter_map(|id| Some(self.by_id.get(id)?.delivery.clone())).collect()
     }
 
     pub(super) fn stats(&self) -> Vec<DeliveryStats> {
-        let stats = self.by_hook.iter().map(|(hook, of_hook)| DeliveryStats {
-            hook: hook.clone(),
-            waiting: of_hook.waiting.len() as u64,
-            dead: of_hook.dead.len() as u64,
-        });
-        stats.collect()
+        let of_hook = |(hook, of_hook): (&String, &OfHook)| {
+            let stats = of_hook.of.iter().map(|(pipeline, of)| DeliveryStats {
+                hook: hook.clone(),
+                pipeline: pipeline.clone(),
+                waiting: of.waiting,
+                waiting_bytes: of.waiting_bytes,
+                dead: of.dead.len() as u64,
+            });
+            stats.collect::<Vec<_>>()
+        };
+        self.by_hook.iter().flat_map(of_hook).collect()
     }
 }

@@ -173,6 +173,39 @@ pub struct Delivery {
     pub dead: bool,
 }
 
+impl Delivery {
+    /// The pipeline that it tells of, by its body; empty where that names none.
+    pub fn pipeline(&self) -> &str {
+        self.body.get("pipeline_id").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// About how much room it takes: the length of its body as JSON.
+    pub fn bytes(&self) -> u64 {
+        json_length(&self.body).min(u64::from(u32::MAX))
+    }
+}
+
+/// How long it is as JSON, in bytes, without it being made.
+pub fn json_length(value: &impl Serialize) -> u64 {
+    struct Count(u64);
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len() as u64;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    // What cannot be written counts as long.
+    match serde_json::to_writer(&mut count, value) {
+        Ok(()) => count.0,
+        Err(_) => u64::MAX,
+    }
+}
+
 /// Which deliveries are wanted.
 #[derive(Debug, Clone, Default)]
 pub struct DeliveryFilter {
@@ -188,13 +221,17 @@ pub struct DeliveryFilter {
     pub limit: usize,
 }
 
-/// How many deliveries of a hook there are.
+/// How many deliveries of a hook there are that tell of one pipeline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeliveryStats {
     /// The name of the hook.
     pub hook: String,
+    /// The pipeline ([`Delivery::pipeline`]).
+    pub pipeline: String,
     /// How many wait to be taken.
     pub waiting: u64,
+    /// About how many bytes those have ([`Delivery::bytes`]).
+    pub waiting_bytes: u64,
     /// How many were given up and are kept.
     pub dead: u64,
 }

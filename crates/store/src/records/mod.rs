@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 pub use beside::{
     Beside, CacheEntry, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryChange, DeliveryFilter,
-    DeliveryStats, Firing, FiringFilter, FiringOutcome,
+    DeliveryStats, Firing, FiringFilter, FiringOutcome, json_length,
 };
 
 /// One version of a pipeline's definition.

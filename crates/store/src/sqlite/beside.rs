@@ -16,7 +16,7 @@ use crate::records::{
     Beside, CacheEntry, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryFilter, DeliveryStats,
     Firing, FiringFilter,
 };
-use crate::rules::{KEPT_DEAD, KEPT_FIRINGS};
+use crate::rules::{KEPT_DEAD, KEPT_DEAD_BYTES, KEPT_FIRINGS};
 
 /// A [`Beside`] with everything that is slow already done.
 #[derive(Default)]
@@ -188,19 +188,41 @@ impl Batch<'_> {
     pub(super) fn put_delivery(&self, put: &PreparedDelivery) -> Result<(), Fault> {
         let PreparedDelivery { delivery, document } = put;
         let mut insert = self.connection.prepare_cached(
-            "INSERT OR REPLACE INTO deliveries (id, hook, next_at, dead, document) VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT OR REPLACE INTO deliveries (id, hook, next_at, dead, document, pipeline, bytes)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?;
-        let (id, next_at) = (delivery.id.as_bytes(), delivery.next_at.as_millis());
-        insert.execute(params![id, delivery.hook, next_at, delivery.dead, document])?;
+        insert.execute(params![
+            delivery.id.as_bytes(),
+            delivery.hook,
+            delivery.next_at.as_millis(),
+            delivery.dead,
+            document,
+            delivery.pipeline(),
+            integer(delivery.bytes()),
+        ])?;
         if delivery.dead {
-            let mut trim = self.connection.prepare_cached(
-                "DELETE FROM deliveries WHERE dead = 1 AND id IN
-                 (SELECT id FROM deliveries INDEXED BY deliveries_dead
-                  WHERE dead = 1 AND hook = ?1 ORDER BY id DESC LIMIT -1 OFFSET ?2)",
-            )?;
-            trim.execute(params![delivery.hook, integer(KEPT_DEAD as u64)])?;
+            self.trim_dead(&delivery.hook)?;
         }
         Ok(())
+    }
+
+    /// Deletes what is too much of what was given up for a hook, each time the oldest of the pipeline that has most of it.
+    fn trim_dead(&self, hook: &str) -> Result<(), Fault> {
+        loop {
+            let mut count = self.connection.prepare_cached(DEAD)?;
+            let (count, bytes): (i64, i64) = count.query_row([hook], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            let most = if natural(count) > KEPT_DEAD as u64 {
+                MOST_DEAD
+            } else if natural(bytes) > KEPT_DEAD_BYTES {
+                MOST_DEAD_BYTES
+            } else {
+                return Ok(());
+            };
+            let mut most = self.connection.prepare_cached(most)?;
+            let pipeline: String = most.query_row([hook], |row| row.get(0))?;
+            let mut trim = self.connection.prepare_cached(OLDEST_DEAD)?;
+            trim.execute(params![hook, pipeline])?;
+        }
     }
 
     pub(super) fn end_delivery(&self, id: Uuid) -> Result<(), Fault> {
@@ -385,22 +407,37 @@ pub(super) fn deliveries(connection: &Connection, filter: &DeliveryFilter) -> Re
     })
 }
 
-/// How many deliveries there are of each hook.
+/// How many deliveries there are of each hook and pipeline.
 pub(super) fn delivery_stats(connection: &Connection) -> Result<Vec<DeliveryStats>, Fault> {
-    let mut stats = BTreeMap::<String, (u64, u64)>::new();
-    for (sql, dead) in DELIVERY_COUNTS.into_iter().zip([false, true]) {
-        let mut select = connection.prepare_cached(sql)?;
-        let mut rows = select.query([])?;
-        while let Some(row) = rows.next()? {
-            let counts = stats.entry(row.get(0)?).or_default();
-            *(if dead { &mut counts.1 } else { &mut counts.0 }) = natural(row.get(1)?);
+    let mut select = connection.prepare_cached(DELIVERY_COUNTS)?;
+    let mut rows = select.query([])?;
+    let mut stats = BTreeMap::<(String, String), DeliveryStats>::new();
+    while let Some(row) = rows.next()? {
+        let (hook, pipeline): (String, String) = (row.get(0)?, row.get(2)?);
+        let of = stats.entry((hook.clone(), pipeline.clone())).or_insert(DeliveryStats {
+            hook,
+            pipeline,
+            waiting: 0,
+            waiting_bytes: 0,
+            dead: 0,
+        });
+        if row.get(1)? {
+            of.dead = natural(row.get(3)?);
+        } else {
+            (of.waiting, of.waiting_bytes) = (natural(row.get(3)?), natural(row.get(4)?));
         }
     }
-    Ok(stats.into_iter().map(|(hook, (waiting, dead))| DeliveryStats { hook, waiting, dead }).collect())
+    Ok(stats.into_values().collect())
 }
 
-/// Of those that wait and of those that were given up; each is a walk through an index.
-const DELIVERY_COUNTS: [&str; 2] = [
-    "SELECT hook, count(*) FROM deliveries INDEXED BY deliveries_waiting WHERE dead = 0 GROUP BY hook",
-    "SELECT hook, count(*) FROM deliveries INDEXED BY deliveries_dead WHERE dead = 1 GROUP BY hook",
-];
+/// Of those that wait and of those that were given up: a walk through an index, like the others below.
+const DELIVERY_COUNTS: &str = "SELECT hook, dead, pipeline, count(*), sum(bytes)
+     FROM deliveries INDEXED BY deliveries_by_pipeline GROUP BY hook, dead, pipeline";
+const DEAD: &str = "SELECT count(*), coalesce(sum(bytes), 0)
+     FROM deliveries INDEXED BY deliveries_by_pipeline WHERE hook = ?1 AND dead = 1";
+const MOST_DEAD: &str = "SELECT pipeline FROM deliveries INDEXED BY deliveries_by_pipeline
+     WHERE hook = ?1 AND dead = 1 GROUP BY pipeline ORDER BY count(*) DESC, pipeline LIMIT 1";
+const MOST_DEAD_BYTES: &str = "SELECT pipeline FROM deliveries INDEXED BY deliveries_by_pipeline
+     WHERE hook = ?1 AND dead = 1 GROUP BY pipeline ORDER BY sum(bytes) DESC, pipeline LIMIT 1";
+const OLDEST_DEAD: &str = "DELETE FROM deliveries WHERE id = (SELECT min(id)
+     FROM deliveries INDEXED BY deliveries_by_pipeline WHERE hook = ?1 AND dead = 1 AND pipeline = ?2)";

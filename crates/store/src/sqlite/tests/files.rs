@@ -197,6 +197,32 @@ async fn a_file_of_the_first_version_is_brought_to_the_newest() {
 }
 
 #[tokio::test]
+async fn deliveries_of_earlier_programs_are_told_apart_by_their_pipelines() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("t.db");
+    let old = Connection::open(&path).unwrap();
+    for migration in &schema::MIGRATIONS[..5] {
+        old.execute_batch(migration).unwrap();
+    }
+    let document = r#"{"body": {"pipeline_id": "etl"}}"#;
+    for (id, dead, document) in [(1_u8, 0, document), (2, 1, document), (3, 1, "no JSON")] {
+        let row = rusqlite::params![[id; 16], dead, document.as_bytes()];
+        old.execute(
+            "INSERT INTO deliveries (id, hook, next_at, dead, document) VALUES (?1, 'ops', 0, ?2, ?3)",
+            row,
+        )
+        .unwrap();
+    }
+    old.pragma_update(None, "application_id", schema::APPLICATION_ID).unwrap();
+    old.pragma_update(None, "user_version", 5).unwrap();
+    drop(old);
+    let store = open(&path, Durability::Strict);
+    let stats: Vec<_> = store.delivery_stats().await.unwrap();
+    let stats = stats.iter().map(|of| (&*of.pipeline, of.waiting, of.waiting_bytes, of.dead));
+    assert_eq!(stats.collect::<Vec<_>>(), [("", 0, 0, 1), ("etl", 1, document.len() as u64, 1)]);
+}
+
+#[tokio::test]
 async fn security_records_that_make_no_sense_are_no_part_of_an_answer() {
     let directory = TempDir::new().unwrap();
     let store = relaxed(&directory);
