@@ -6,7 +6,7 @@
 //! | the log has no gap, and nothing follows the end of a run | [`Violation::Log`] |
 //! | a step completes once, and is not carried out again once that is durable | [`Violation::Twice`] |
 //! | a step run has at most one live attempt, the one its log says | [`Violation::Attempts`] |
-//! | no more attempts at once than `max_parallel` says | [`Violation::Room`] |
+//! | no more attempts at once than `max_parallel` of the pipeline, or of a map, says | [`Violation::Room`] |
 //! | an attempt that is over, or a driver that was superseded, changes nothing | [`Violation::Fence`] |
 //! | the log alone makes the state | [`Violation::Replay`] |
 //! | whatever happens, a run takes it | [`Violation::Refused`] |
@@ -71,6 +71,9 @@ pub(crate) struct Witness {
     completed: BTreeSet<u32>,
     /// Step runs that their log has as running and that have no items: the attempt, and the place of their step.
     running: BTreeMap<u32, (u32, u32)>,
+    /// Of each map, filter and reduce that bounds its items, by its name: those that are under way, each with what it is
+    /// carried out in: the first item of its chunk, or itself.
+    inside: BTreeMap<String, BTreeMap<u32, u32>>,
     /// Attempts that have been handed out and have neither reported nor been stopped; whether they take room.
     live: BTreeMap<u32, (u32, bool)>,
     /// The step runs and attempts that one attempt carries out, by the first of them.
@@ -89,6 +92,7 @@ impl Witness {
             ended: false,
             completed: BTreeSet::new(),
             running: BTreeMap::new(),
+            inside: BTreeMap::new(),
             live: BTreeMap::new(),
             together: BTreeMap::new(),
             attempts,
@@ -113,12 +117,61 @@ impl Witness {
             self.ended = event.fact.ends_run();
             self.follow(&event.fact)?;
         }
+        self.within_maps()
+    }
+
+    /// No map has more under way than it says. An attempt is over within one write with what comes of it.
+    fn within_maps(&self) -> Result<(), Violation> {
+        for (map, items) in &self.inside {
+            let attempts = items.values().collect::<BTreeSet<_>>().len();
+            let most = self.width_of(map);
+            if attempts > most {
+                let what = format!("{attempts} of `{map}` of run {} with max_parallel: {most}", self.run_id);
+                return Err(Violation::Room(what));
+            }
+        }
         Ok(())
+    }
+
+    /// How many items of a step run may be under way at once, by its name.
+    fn width_of(&self, map: &str) -> usize {
+        let steps = self.plan.steps().iter();
+        let fits = steps.filter_map(|step| Some((step, map.strip_prefix(&*step.name)?)));
+        let body = fits.max_by_key(|(step, _)| step.name.len()).map(|(step, rest)| (&step.task.body, rest));
+        // Members of a group that have names are not followed.
+        let Some((mut body, rest)) = body.filter(|(_, rest)| !rest.contains('.')) else { return usize::MAX };
+        // Every place in the name, such as that of `t3[1][0]`, is one level further in.
+        for place in rest.split('[').skip(1) {
+            let inner = body.kind.inner();
+            let place = place.trim_end_matches(']').parse().unwrap_or(0);
+            match inner.get(if matches!(body.kind, TaskKind::Group(_)) { place } else { 0 }) {
+                Some(next) => body = next,
+                None => return usize::MAX,
+            }
+        }
+        match &body.kind {
+            TaskKind::Map(spec) | TaskKind::Filter(spec) => {
+                spec.max_parallel.map_or(usize::MAX, |most| most.get() as usize)
+            }
+            TaskKind::Reduce(_) => 1,
+            _ => usize::MAX,
+        }
     }
 
     fn follow(&mut self, fact: &Fact) -> Result<(), Violation> {
         let Some(step) = fact.step() else { return Ok(()) };
         let id = step.step_run;
+        let map = step.step.strip_suffix(']').and_then(|name| Some(name.rsplit_once('[')?.0));
+        if let Some(map) = map.filter(|map| self.width_of(map) < usize::MAX) {
+            let inside = self.inside.entry(map.to_owned()).or_default();
+            match fact {
+                Fact::StepStart { chunk, .. } => drop(inside.insert(id, chunk.unwrap_or(id))),
+                _ => drop(inside.remove(&id)),
+            }
+            if inside.is_empty() {
+                self.inside.remove(map);
+            }
+        }
         match fact {
             Fact::StepStart { attempt, items: None, .. } => {
                 self.running.insert(id, (*attempt, step.step_index));

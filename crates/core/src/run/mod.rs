@@ -12,6 +12,7 @@ mod line;
 mod lookup;
 mod machine;
 mod reuse;
+mod room;
 mod state;
 mod status;
 mod undo;

@@ -10,6 +10,7 @@ use super::error::{IllegalEvent, RunError};
 use super::event::{Event, Fact, StepRef};
 use super::items::has_failed;
 use super::line::Line;
+use super::room::Chunks;
 use super::status::{RunStatus, StepStatus};
 use super::undo::{Ending, Undo};
 use crate::definition::{OnItemError, TaskKind};
@@ -33,9 +34,9 @@ pub struct Run {
     pub(super) ready_free: Line,
     /// How many attempts that need room are under way.
     pub(super) occupied: u32,
-    /// Of the chunks that are under way, by the step run of the first item: how many of their items are. A chunk takes the
-    /// room of one attempt.
-    pub(super) chunks: BTreeMap<u32, u32>,
+    /// Of the chunks that are under way, by the step run that was the first of their items: those of their items that are.
+    /// A chunk takes the room of one attempt.
+    pub(super) chunks: BTreeMap<u32, BTreeSet<u32>>,
     /// How many step runs look for a kept value. Each has the room for the attempt that may follow.
     pub(super) looking: u32,
     /// The step for which no kept value will do.
@@ -67,7 +68,8 @@ pub(super) struct Unit {
     pub(super) body: u32,
     /// Of an item that has started: its name.
     pub(super) name: Option<Arc<str>>,
-    /// Its place in the line of those that are ready to start, while it is there.
+    /// Its place in the line of those that are ready to start, while it is there. An item of chunks is in that of its map,
+    /// and the map, which has started, in the one of all while it may begin another chunk.
     pub(super) in_line: Option<u32>,
     /// Whether a kept value is looked for, instead of standing in line. It is no fact: after a crash it is asked for anew.
     pub(super) looking: bool,
@@ -112,6 +114,8 @@ pub(super) struct Items {
     pub(super) errors: OnceLock<Arc<Value>>,
     /// What the items of a reduce have come to.
     pub(super) accumulator: Option<Arc<Value>>,
+    /// Of a map or filter whose items come in chunks.
+    pub(super) chunks: Option<Box<Chunks>>,
 }
 
 impl Run {
@@ -409,12 +413,15 @@ impl Run {
             of_item: self.item_of(id),
             errors: OnceLock::new(),
             accumulator,
+            chunks: None,
         };
         self.units[id as usize].items = Some(Box::new(items));
+        let chunks = self.chunks_of(id);
         // Where the list is the item itself, it is shared.
         let list = self.list_of(id).unwrap_or_default();
         if let Some(items) = self.units[id as usize].items.as_deref_mut() {
             items.list = list;
+            items.chunks = chunks;
         }
         for _ in 0..self.width(id).min(count) {
             self.queue_next_item(id, at);
@@ -434,7 +441,8 @@ impl Run {
             unit.code = None;
         }
         let (parent, place, value) = (unit.parent, unit.place, unit.value.clone());
-        if let Some(items) = unit.items.take() {
+        if let Some(mut items) = unit.items.take() {
+            items.chunks = None;
             self.close_items(&items, at);
             self.units[id as usize].items = Some(items);
         }
@@ -490,81 +498,6 @@ impl Run {
         self.units[id as usize].status = StepStatus::Queued;
         self.units[id as usize].queued_at = Some(at);
         self.ready(id);
-    }
-
-    /// Puts a step run in line to start.
-    pub(super) fn ready(&mut self, id: u32) {
-        self.unqueue(id);
-        let place = self.line_of(id).push(id);
-        self.units[id as usize].in_line = Some(place);
-    }
-
-    /// Neither stands in line nor looks for a kept value any more.
-    fn unqueue(&mut self, id: u32) {
-        if std::mem::take(&mut self.units[id as usize].looking) {
-            self.looking = self.looking.saturating_sub(1);
-        }
-        if let Some(place) = self.units[id as usize].in_line.take() {
-            self.line_of(id).remove(place);
-        }
-    }
-
-    /// Leaves the line, with the room to start, while a kept value is looked for.
-    pub(super) fn look(&mut self, id: u32) {
-        self.unqueue(id);
-        self.units[id as usize].looking = true;
-        self.looking += 1;
-    }
-
-    fn line_of(&mut self, id: u32) -> &mut Line {
-        if self.needs_room(id) { &mut self.ready_work } else { &mut self.ready_free }
-    }
-
-    fn take_room(&mut self, id: u32, chunk: Option<u32>) {
-        if !self.needs_room(id) {
-            return;
-        }
-        self.units[id as usize].chunk = chunk;
-        let members = chunk.map(|chunk| self.chunks.entry(chunk).or_default());
-        if members.as_ref().is_none_or(|members| **members == 0) {
-            self.occupied += 1;
-        }
-        if let Some(members) = members {
-            *members += 1;
-        }
-    }
-
-    fn give_room_back(&mut self, id: u32) {
-        if !self.needs_room(id) {
-            return;
-        }
-        if let Some(chunk) = self.units[id as usize].chunk.take()
-            && let Some(members) = self.chunks.get_mut(&chunk)
-        {
-            *members -= 1;
-            if *members > 0 {
-                return;
-            }
-            self.chunks.remove(&chunk);
-        }
-        self.occupied = self.occupied.saturating_sub(1);
-    }
-
-    /// A step run stops running.
-    fn vacate(&mut self, id: u32) {
-        if self.units[id as usize].status != StepStatus::Running {
-            return;
-        }
-        self.give_room_back(id);
-        let body = self.plan.bodies()[self.units[id as usize].body as usize].body();
-        if let Some(name) = body.kind.awaited_signal()
-            && let Some(waiting) = self.awaited.get_mut(name)
-        {
-            waiting.remove(&id);
-            if waiting.is_empty() {
-                self.awaited.remove(name);
-            }
-        }
     }
 
     /// A step run that has started waits for a signal, if its body says so.

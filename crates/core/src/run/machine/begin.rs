@@ -59,6 +59,11 @@ impl Turn<'_> {
         let attempt = self.run.units[id as usize].attempt + 1;
         let kind = &self.run.body(id).kind;
         let items = match kind {
+            // It has started, and stands in line for its items.
+            TaskKind::Map(_) | TaskKind::Filter(_) if self.run.units[id as usize].items.is_some() => {
+                let members = self.run.next_chunk(id);
+                return self.go_together(&members);
+            }
             TaskKind::Map(_) | TaskKind::Filter(_) | TaskKind::Reduce(_) => {
                 match self.run.list_of(id).as_deref() {
                     Some(Value::Array(list)) => Some(index(list.len()).div_ceil(self.run.fold_of(id))),
@@ -82,12 +87,6 @@ impl Turn<'_> {
         }
         if items.is_none() && self.look_up(id)? {
             return Ok(());
-        }
-        if items.is_none() {
-            let members = self.run.ready_chunk(id);
-            if members.len() > 1 {
-                return self.go_together(members);
-            }
         }
         self.go(id, attempt, items, None)
     }

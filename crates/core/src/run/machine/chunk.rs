@@ -3,8 +3,6 @@
 //! Each item is a step run as any other: it has its own attempts, value and error. What it shares with the others of its chunk
 //! is the worker, its report, and the room that one attempt takes. A chunk is known by the number of its first item.
 
-use std::ops::Range;
-
 use super::{Command, ItemEnd, Turn};
 use crate::definition::OnItemError;
 use crate::plan::index;
@@ -13,53 +11,27 @@ use crate::run::state::Run;
 use crate::run::work::{Failure, WorkChunk, WorkItem};
 
 impl Run {
-    /// The step runs that start together with the one that is next in line: those of the same map behind it that are in
-    /// line too, up to the size of a chunk.
-    pub(super) fn ready_chunk(&self, id: u32) -> Range<u32> {
-        let mut last = id + 1;
-        let parent = self.units[id as usize].parent;
-        let Some((parent, items)) =
-            parent.and_then(|parent| Some((parent, self.units[parent as usize].items.as_ref()?)))
-        else {
-            return id..last;
-        };
-        let end = id.saturating_add(self.chunk_of(parent)).min(items.first + items.queued);
-        while last < end && self.units[last as usize].in_line.is_some() {
-            last += 1;
-        }
-        id..last
-    }
-
-    /// Those of a chunk that are under way, from the one `first` on: they follow each other.
-    fn members_from(&self, first: u32, chunk: u32) -> Range<u32> {
-        let units = self.units.iter().skip(first as usize);
-        first..first + index(units.take_while(|unit| unit.chunk == Some(chunk)).count())
-    }
-
     /// Those of a chunk that are under way.
-    fn members(&self, chunk: u32) -> Range<u32> {
-        if !self.chunks.contains_key(&chunk) {
-            return chunk..chunk;
-        }
-        let units = self.units.iter().skip(chunk as usize);
-        let first = chunk + index(units.take_while(|unit| unit.chunk != Some(chunk)).count());
-        self.members_from(first, chunk)
+    fn members(&self, chunk: u32) -> Vec<u32> {
+        self.chunks.get(&chunk).map_or_else(Vec::new, |members| members.iter().copied().collect())
     }
 }
 
 impl Turn<'_> {
     /// Starts an attempt of each of these items, to be carried out together.
-    pub(super) fn go_together(&mut self, members: Range<u32>) -> Result<(), IllegalEvent> {
-        let first = members.start;
-        let chunk = (members.len() > 1).then_some(first);
-        for id in members.clone() {
+    pub(super) fn go_together(&mut self, members: &[u32]) -> Result<(), IllegalEvent> {
+        let [first, others @ ..] = members else { return Ok(()) };
+        let first = *first;
+        let chunk = (!others.is_empty()).then_some(first);
+        for id in members.iter().copied() {
             let attempt = self.run.units[id as usize].attempt + 1;
             self.step_start(id, attempt, None, None, chunk)?;
         }
         if chunk.is_none() {
             return self.set_going(first);
         }
-        let item = |id: u32| {
+        let item = |id: &u32| {
+            let id = *id;
             let unit = &self.run.units[id as usize];
             WorkItem {
                 step_run: id,
@@ -70,7 +42,7 @@ impl Turn<'_> {
             }
         };
         let rule = self.run.units[first as usize].parent.map(|parent| self.run.item_rule(parent));
-        let items = members.skip(1).map(item).collect();
+        let items = others.iter().map(item).collect();
         let chunk = Box::new(WorkChunk { items, fail_fast: rule == Some(OnItemError::Fail) });
         let mut work = Box::new(self.work(first));
         work.chunk = Some(chunk);
@@ -90,17 +62,14 @@ impl Turn<'_> {
         }
         // What it has not come to is wanted no more where its map has failed. Otherwise it is begun anew.
         let left = self.reported.take().map(|chunk| self.run.members(chunk)).unwrap_or_default();
-        if left.is_empty() { Ok(()) } else { self.go_together(left) }
+        self.go_together(&left)
     }
 
     /// Takes up a chunk again whose worker was lost: with the first of its items that is there.
     pub(super) fn recover_chunk(&mut self, id: u32) -> Result<(), IllegalEvent> {
-        let of = |id: u32| self.run.units.get(id as usize).and_then(|unit| unit.chunk);
-        match of(id) {
-            Some(chunk) if id.checked_sub(1).and_then(of) != Some(chunk) => {
-                let members = self.run.members_from(id, chunk);
-                self.go_together(members)
-            }
+        let members = self.run.units[id as usize].chunk.map(|chunk| self.run.members(chunk));
+        match members {
+            Some(members) if members.first() == Some(&id) => self.go_together(&members),
             _ => Ok(()),
         }
     }
@@ -110,7 +79,12 @@ impl Turn<'_> {
         let unit = &self.run.units[id as usize];
         let (step_run, attempt) = match unit.chunk {
             None => (id, unit.attempt),
-            Some(chunk) if self.reported == Some(chunk) || self.run.chunks.get(&chunk) != Some(&1) => return,
+            Some(chunk)
+                if self.reported == Some(chunk)
+                    || self.run.chunks.get(&chunk).is_none_or(|members| members.len() != 1) =>
+            {
+                return;
+            }
             Some(chunk) => (chunk, self.run.units[chunk as usize].attempt),
         };
         self.effects.commands.push(Command::Cancel { step_run, attempt });
@@ -119,7 +93,7 @@ impl Turn<'_> {
     /// How many items the attempt of a step run carries out.
     pub(super) fn chunk_size(&self, id: u32) -> u32 {
         let chunk = self.run.units[id as usize].chunk;
-        chunk.and_then(|chunk| self.run.chunks.get(&chunk)).copied().unwrap_or(1)
+        chunk.and_then(|chunk| self.run.chunks.get(&chunk)).map_or(1, |members| index(members.len()))
     }
 
     /// An attempt has not ended in time, with all that it carries out.

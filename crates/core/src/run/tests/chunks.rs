@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::driver::{World, pipeline, task};
+use super::driver::{World, expression, pipeline, task};
 use super::{expr, map};
 use crate::definition::{
     Chunk, Input as TaskInput, MapSpec, OnItemError, Pipeline, ReduceSpec, RetryPolicy, Task, TaskKind,
@@ -115,6 +115,70 @@ fn only_what_failed_is_repeated() {
     assert_eq!(attempts(&world), named(&[("rows[1]", 1)]));
     world.finish_all();
     assert_eq!(**world.run().result().unwrap(), json!({"rows": [10, 20, 30]}));
+}
+
+/// A map of chunks whose items are repeated once, one chunk at a time unless `most` says otherwise.
+fn repeated(size: u32, most: u32, items: u32) -> World {
+    let spec = MapSpec { max_parallel: NonZeroU32::new(most), ..mapped(of(size)) };
+    let max_attempts = NonZeroU32::new(2).unwrap();
+    let retry = RetryPolicy { max_attempts, jitter: false, ..RetryPolicy::default() };
+    let definition = pipeline(vec![Task { retry, ..rows(spec) }]);
+    let mut world = World::new(definition, json!({"list": (0..items).collect::<Vec<_>>()}));
+    world.start();
+    world
+}
+
+fn fail_all(world: &mut World, step: &str) {
+    let work = world.work(step);
+    world.report_chunk(&work, vec![failed(); work.members().count()]);
+}
+
+#[test]
+fn the_bound_of_a_map_holds_for_what_is_repeated_and_chunks_of_it_form_again() {
+    let mut world = repeated(4, 1, 6);
+    fail_all(&mut world, "rows[0]");
+    assert_eq!(attempts(&world), [], "a chunk that waits to be repeated is followed by no other");
+    world.advance_timers();
+    assert_eq!(attempts(&world), named(&[("rows[0]", 1)]), "whose time comes first goes alone");
+    world.finish("rows[0]");
+    assert_eq!(attempts(&world), named(&[("rows[1]", 4)]), "the others, and one that is new, go together");
+    finish(&mut world, "rows[1]");
+    world.finish("rows[5]");
+    assert_eq!(**world.run().result().unwrap(), json!({"rows": [0, 10, 20, 30, 40, 50]}));
+
+    // Two at once, and those of a chunk need not follow each other.
+    let mut world = repeated(3, 2, 6);
+    for step in ["rows[0]", "rows[3]"] {
+        let work = world.work(step);
+        let mut outcomes = values(&work);
+        (outcomes[0], outcomes[2]) = (failed(), failed());
+        world.report_chunk(&work, outcomes);
+    }
+    world.input(Input::Pause).unwrap();
+    world.advance_timers();
+    world.input(Input::Resume).unwrap();
+    assert_eq!(attempts(&world), named(&[("rows[0]", 3), ("rows[5]", 1)]));
+    assert!(world.work("rows[0]").members().map(|(id, _)| id).eq([1, 3, 4]));
+    world.crash();
+    assert_eq!(attempts(&world), named(&[("rows[0]", 3), ("rows[5]", 1)]), "and are taken up together");
+    finish(&mut world, "rows[0]");
+    world.finish("rows[5]");
+    assert_eq!(**world.run().result().unwrap(), json!({"rows": [0, 10, 20, 30, 40, 50]}));
+}
+
+#[test]
+fn a_map_that_has_no_room_holds_nobody_up() {
+    let spec = MapSpec { max_parallel: NonZeroU32::new(1), ..mapped(of(2)) };
+    let mut other = expression("other", "1", &["rows"]);
+    other.inputs = vec![TaskInput::required("list")];
+    other.after = vec!["first".into()];
+    let mut definition = pipeline(vec![rows(spec), expression("first", "1", &[]), other]);
+    definition.max_parallel = NonZeroU32::new(2);
+    let mut world = World::new(definition, json!({"list": [1, 2, 3, 4, 5]}));
+    world.start();
+    assert_eq!(attempts(&world), named(&[("first", 1), ("rows[0]", 2)]));
+    world.finish("first");
+    assert_eq!(attempts(&world), named(&[("other", 1), ("rows[0]", 2)]));
 }
 
 #[test]

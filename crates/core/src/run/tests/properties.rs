@@ -453,15 +453,30 @@ fn check_order(run: &Run, events: &[Event]) {
     }
 }
 
+/// Those that wait to start. A map that stands in line for its items is none of them, and they are.
 fn in_line(run: &Run) -> impl Iterator<Item = u32> {
-    run.ready_work.iter().chain(run.ready_free.iter())
+    let waits = |id: &u32| run.units[*id as usize].items.is_none();
+    let items = run.units.iter().filter_map(|unit| unit.items.as_ref()).flat_map(|items| items.in_line());
+    run.ready_work.iter().filter(waits).chain(run.ready_free.iter()).chain(items)
+}
+
+/// How many attempts of items a composite allows at once.
+fn most_at_once(kind: &TaskKind) -> usize {
+    match kind {
+        TaskKind::Map(spec) | TaskKind::Filter(spec) => {
+            spec.max_parallel.map_or(usize::MAX, |most| most.get() as usize)
+        }
+        TaskKind::Reduce(_) => 1,
+        _ => usize::MAX,
+    }
 }
 
 /// Every step run is where its state says it is, so that none can be stuck.
 fn check_units(world: &World) {
     let run = world.run();
     let live = !run.status().is_terminal();
-    let in_line = |id: u32| in_line(run).filter(|other| *other == id).count();
+    let line: Vec<u32> = in_line(run).collect();
+    let in_line = |id: u32| line.iter().filter(|other| **other == id).count();
     let under_way = |id: u32| {
         let members = world.works().flat_map(|work| work.members());
         members.filter(|(member, _)| *member == id).map(|(_, attempt)| attempt).collect::<Vec<_>>()
@@ -490,6 +505,16 @@ fn check_units(world: &World) {
             StepStatus::Running if unit.items.is_some() => {
                 let items = unit.items.as_ref().unwrap();
                 let mut items = run.units[items.first as usize..][..items.count as usize].iter();
+                let under_way = items.clone().zip(unit.items.as_ref().unwrap().range());
+                let under_way = under_way.filter(|(item, _)| item.status == StepStatus::Running);
+                // Items of one chunk count as one.
+                let attempts: HashSet<u32> = under_way.map(|(item, id)| item.chunk.unwrap_or(id)).collect();
+                assert!(attempts.len() <= most_at_once(kind), "{name} has more under way than it allows");
+                if let Some(chunks) = &unit.items.as_ref().unwrap().chunks {
+                    assert_eq!(chunks.live as usize, attempts.len(), "{name} knows what is under way");
+                    let may = attempts.len() < most_at_once(kind) && !chunks.ready.is_empty();
+                    assert_eq!(unit.in_line.is_some(), may && live, "{name} is in line while it may go on");
+                }
                 let open = items.any(|item| !item.status.is_terminal() && item.status != StepStatus::Pending);
                 assert!(open, "{name} has items that go on");
             }
