@@ -203,8 +203,8 @@ fn length(digest: &mut Sha256, length: usize) {
     digest.update((length as u64).to_be_bytes());
 }
 
-/// Whether a value is short enough to be kept.
-pub(crate) fn fits(value: &Value) -> bool {
+/// Bytes of a value as JSON; none: it is too long to be kept.
+pub(crate) fn length_of(value: &Value) -> Option<usize> {
     /// Counts, and gives up where it is too much.
     struct Room(usize);
     impl std::io::Write for Room {
@@ -217,7 +217,8 @@ pub(crate) fn fits(value: &Value) -> bool {
             Ok(())
         }
     }
-    serde_json::to_writer(Room(MAX_BYTES), value).is_ok()
+    let mut room = Room(MAX_BYTES);
+    serde_json::to_writer(&mut room, value).is_ok().then(|| MAX_BYTES - room.0)
 }
 
 impl Flights {

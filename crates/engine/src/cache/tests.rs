@@ -138,8 +138,9 @@ fn items_have_keys_of_their_own_place_in_the_definition_and_of_their_inputs() {
 
 #[test]
 fn values_are_kept_up_to_a_length() {
-    assert!(fits(&json!("x".repeat(MAX_BYTES - 2))), "with its quotes");
-    assert!(!fits(&json!("x".repeat(MAX_BYTES - 1))));
+    assert_eq!(length_of(&json!("x".repeat(MAX_BYTES - 2))), Some(MAX_BYTES), "with its quotes");
+    assert_eq!(length_of(&json!("x".repeat(MAX_BYTES - 1))), None);
+    assert_eq!(length_of(&json!({"a": [1, null]})), Some(r#"{"a":[1,null]}"#.len()));
 }
 
 fn key(number: u8) -> Digest {

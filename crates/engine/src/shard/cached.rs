@@ -11,7 +11,7 @@ use taskiq_flow_store::CacheEntry;
 
 use super::turn::Turn;
 use super::{Driven, Shard};
-use crate::cache::{Digest, Found, Looked, StepRun, Wanted, fits};
+use crate::cache::{Digest, Found, Looked, StepRun, Wanted, length_of};
 use crate::handle::Inner;
 use crate::inbox::Message;
 
@@ -189,13 +189,15 @@ pub(super) fn kept(driven: &Driven, events: &[Event], longest: Option<Duration>)
     let plan = driven.run.plan();
     let entry = |event: &Event| {
         let Fact::StepComplete { step, result, cached: false, .. } = &event.fact else { return None };
-        let digest = driven.digests.get(&step.step_run).filter(|_| fits(result))?;
+        let digest = driven.digests.get(&step.step_run)?;
+        let bytes = length_of(result)? as u64;
         let ttl = plan.steps().get(step.step_index as usize)?.task.cache.as_ref()?.ttl;
         Some(CacheEntry {
             key: digest.as_bytes().to_vec(),
             pipeline_id: plan.pipeline().id.clone(),
             task: Arc::clone(&step.task_name),
             value: Arc::clone(result),
+            bytes,
             created_at: event.timestamp,
             expires_at: ttl.into_iter().chain(longest).min().map(|good| event.timestamp.plus(good)),
         })

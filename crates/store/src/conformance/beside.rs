@@ -259,11 +259,13 @@ async fn a_dead_letter_is_replayed_once(store: &impl Store) {
 }
 
 fn entry(key: &str, pipeline_id: &str, task: &str, expires_at: Option<i64>) -> CacheEntry {
+    let value = json!({"key": key, "odd": odd_values()});
     CacheEntry {
         key: key.as_bytes().to_vec(),
         pipeline_id: pipeline(pipeline_id),
         task: task.into(),
-        value: Arc::new(json!({"key": key, "odd": odd_values()})),
+        bytes: serde_json::to_vec(&value).unwrap().len() as u64,
+        value: Arc::new(value),
         created_at: at(0),
         expires_at: expires_at.map(at),
     }
@@ -305,10 +307,12 @@ async fn cached_values<S: Subject>(subject: &S) {
 
     // A newer value takes the place of an older one, and becomes the newest.
     let (claimed, fence) = store.claim(Uuid::now_v7(), at(1), Timestamp::MAX, 9).await.unwrap().remove(0);
-    let newer = CacheEntry { value: Arc::new(json!(2)), ..entries[0].clone() };
+    let newer = CacheEntry { value: Arc::new(json!(2)), bytes: 1, ..entries[0].clone() };
     let beside = Beside { cache: vec![newer.clone()], ..Beside::default() };
     appended(&store, Append { beside, ..append(claimed.run_id, fence, [2]) }).await;
     entries[0] = newer;
+    let expected = [stats("t", &[&entries[0], &entries[1]]), stats("u", &[&entries[2]])];
+    assert_eq!(store.cache_stats(&pipeline("p")).await.unwrap(), expected);
     assert_eq!(store.cached(b"a", at(4)).await.unwrap().as_ref(), Some(&entries[0]));
     assert_eq!(store.prune_cache(at(5), 100).await.unwrap(), 1, "what has expired");
     assert_eq!(store.prune_cache(at(5), 2).await.unwrap(), 1, "the oldest beyond the bound");

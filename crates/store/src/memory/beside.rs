@@ -181,7 +181,7 @@ impl Cache {
         for (_, entry) in self.by_key.values().filter(|(_, entry)| entry.pipeline_id == *pipeline) {
             let (entries, bytes) = tasks.entry(Arc::clone(&entry.task)).or_default();
             *entries += 1;
-            *bytes += serde_json::to_vec(&entry.value).map_or(0, |json| json.len() as u64);
+            *bytes += entry.bytes;
         }
         tasks
             .into_iter()
@@ -339,5 +339,30 @@ impl Deliveries {
             stats.collect::<Vec<_>>()
         };
         self.by_hook.iter().flat_map(of_hook).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// All runs share the lock under which it is asked.
+    #[test]
+    fn how_much_is_cached_is_added_up_and_not_measured_anew() {
+        let mut cache = Cache::default();
+        let entry = |key: u8, bytes| CacheEntry {
+            key: vec![key],
+            pipeline_id: "p".parse().unwrap(),
+            task: "t".into(),
+            value: Arc::new(json!("a value")),
+            bytes,
+            created_at: Timestamp::from_millis(0),
+            expires_at: None,
+        };
+        [(1, 10), (2, 20), (1, 300)].into_iter().for_each(|(key, bytes)| cache.put(entry(key, bytes)));
+        let expected = [CacheStats { task: "t".to_owned(), entries: 2, bytes: 320 }];
+        assert_eq!(cache.stats(&"p".parse().unwrap()), expected);
     }
 }

@@ -133,6 +133,8 @@ pub struct CacheEntry {
     pub task: Arc<str>,
     /// The value.
     pub value: Arc<Value>,
+    /// Bytes of its JSON, as whoever made it counted them.
+    pub bytes: u64,
     /// When it was made.
     pub created_at: Timestamp,
     /// From when on it is not found any more; none: never.

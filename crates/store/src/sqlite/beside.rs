@@ -369,6 +369,7 @@ pub(super) fn cached(
         pipeline_id: codec::pipeline_id(row, 0)?,
         created_at: Timestamp::from_millis(row.get(2)?),
         expires_at: row.get::<_, Option<i64>>(3)?.map(Timestamp::from_millis),
+        bytes: codec::blob(row, 4)?.len() as u64,
         value: from_json(codec::blob(row, 4)?, &|| format!("a cached value of `{task}`"))?,
         task,
         key,
