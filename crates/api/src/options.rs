@@ -22,6 +22,8 @@ pub struct ApiOptions {
     pub metrics_path: String,
     /// The directory that copies of the store are put in; none: none are made over the API.
     pub backup_dir: Option<PathBuf>,
+    /// Files that the directory may hold; a further copy is answered 409, unless it takes the place of one.
+    pub max_backups: usize,
     /// Where the configuration is read again from; none: it cannot be.
     pub settings_source: Option<Arc<dyn SettingsSource>>,
 }
@@ -35,6 +37,7 @@ impl Default for ApiOptions {
             metrics: None,
             metrics_path: DEFAULT_METRICS_PATH.to_owned(),
             backup_dir: None,
+            max_backups: 400,
             settings_source: None,
         }
     }

@@ -257,6 +257,7 @@ impl Api {
             metrics,
             metrics_path: config.metrics_path.clone(),
             backup_dir: config.backup_dir.clone(),
+            max_backups: config.max_backups,
             settings_source: sources.map(|sources| ConfigSource::of(sources, config.clone())),
         };
         Ok(Server { state: AppState::new(engine, administration, options)?, config, tls })

@@ -60,6 +60,15 @@ pub(crate) async fn backup_store(
     };
     let name = request.name.unwrap_or_else(made_up);
     check(&name).map_err(|what| Problem::invalid_field("name", what))?;
+    let (target, most) = (directory.join(Path::new(&name)), state.options().max_backups);
+    let wanted = target.clone();
+    let full = tokio::task::spawn_blocking(move || is_full(&directory, &wanted, most)).await;
+    if full.map_err(Problem::internal)? {
+        return Err(Problem::conflict(format!(
+            "The directory for copies of the store holds {most} files already, as many as it may (`max_backups`): remove old \
+             ones, or replace one by its name."
+        )));
+    }
     let note = |outcome| {
         let detail = Some(name.as_str());
         let note = Note { action: Some("backup_store"), detail, outcome, ..Note::default() };
@@ -67,7 +76,7 @@ pub(crate) async fn backup_store(
     };
     note(None)?;
     // Whoever hangs up does not break it off half way.
-    let (engine, target) = (state.engine().clone(), directory.join(Path::new(&name)));
+    let engine = state.engine().clone();
     let copied = tokio::spawn(async move { engine.backup(&target, request.replace).await }).await;
     match copied {
         Ok(Ok(bytes)) => Ok((StatusCode::CREATED, Json(BackupDocument { name, bytes }))),
@@ -89,6 +98,12 @@ fn check(name: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("expected 1 to {MAX_NAME} letters, digits and `-_.`, the first of them no dot"))
+}
+
+/// Whether the directory has as many files as it may, and none at `target`. What cannot be read is left to who writes there.
+fn is_full(directory: &Path, target: &Path, most: usize) -> bool {
+    let Ok(entries) = std::fs::read_dir(directory) else { return false };
+    entries.take(most).count() == most && target.symlink_metadata().is_err()
 }
 
 fn made_up() -> String {

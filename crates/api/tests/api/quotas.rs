@@ -115,3 +115,23 @@ async fn signals_and_schedules_do_not_pile_up() {
     until(async || (server.get(&format!("/runs/{run}")).await.json()["status"] == "completed").then_some(()))
         .await;
 }
+
+#[tokio::test]
+async fn copies_of_the_store_do_not_pile_up() {
+    let directory = tempfile::tempdir().unwrap();
+    for name in ["a.db", "b.db"] {
+        std::fs::write(directory.path().join(name), "").unwrap();
+    }
+    let server = server_with(|setup| {
+        setup.api.backup_dir = Some(directory.path().to_owned());
+        setup.api.max_backups = 2;
+    })
+    .await;
+    let refused = server.post("/store/backup", json!({"name": "c.db"})).await;
+    assert_eq!(refused.status, 409);
+    let detail = refused.problem()["detail"].as_str().unwrap().to_owned();
+    assert!(detail.contains("2 files") && detail.contains("max_backups"), "{detail}");
+    // What takes the place of another is none more; a store in memory is not copied at all.
+    let replaced = server.post("/store/backup", json!({"name": "b.db", "replace": true})).await;
+    assert!(!replaced.problem()["detail"].as_str().unwrap().contains("max_backups"), "{replaced:?}");
+}

@@ -70,6 +70,11 @@ impl Turn {
 
 /// Copies the file at `path`, which is open, by a connection of its own.
 pub(super) fn copy_open(path: &Path, target: &Path, replace: bool, turn: &Turn) -> Result<u64, BackupError> {
+    let place = place(target)?;
+    if path.parent() == Some(&*place.directory) && is_kept_schema(path, &place.name) {
+        let why = "that name is for what is kept before a newer version changes the store";
+        return Err(BackupError::Refused { path: place.target, why });
+    }
     let source = open::reader(path).map_err(|fault| fault.at(path))?;
     copy(&source, path, target, replace, || turn.goes_on())
 }
@@ -162,6 +167,15 @@ fn refuse(
         return refused("a process has it open as its store");
     }
     Ok(())
+}
+
+/// Whether a name is one under which a file is kept before its schema is changed.
+fn is_kept_schema(path: &Path, name: &OsStr) -> bool {
+    let (Some(store), Some(name)) = (path.file_name().and_then(OsStr::to_str), name.to_str()) else {
+        return false;
+    };
+    let version = name.strip_prefix(store).and_then(|rest| rest.strip_prefix(".v")?.strip_suffix(".bak"));
+    version.is_some_and(|version| version.chars().all(|digit| digit.is_ascii_digit()))
 }
 
 /// Whether a file is one that this program made.

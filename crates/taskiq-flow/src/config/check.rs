@@ -45,6 +45,7 @@ impl TaskiqFlowConfig {
         at("max_body_bytes", check_positive(self.max_body_bytes))?;
         at("max_concurrent_runs", check_positive(self.max_concurrent_runs))?;
         at("max_queued_runs", check_positive(self.max_queued_runs))?;
+        at("max_backups", check_positive(self.max_backups))?;
         at("max_concurrent_attempts", check_positive(self.max_concurrent_attempts))?;
         at("resources", check_resources(&self.resources))?;
         if self.retention_days > MAX_RETENTION_DAYS {

@@ -284,6 +284,9 @@ fields! {
         /// The directory that `POST /store/backup` puts copies of the store in, on any disk of this machine. Not set: no copies
         /// are made over the API.
         backup_dir: Option<PathBuf>;
+        /// How many files `backup_dir` may hold, whatever put them there; a further copy is answered 409, unless it takes the
+        /// place of one.
+        max_backups: usize = 400;
         /// How tasks reach their workers: `memory:`, within the server itself.
         broker_url: ServiceUrl = ServiceUrl::from("memory:");
         /// When a step counts as kept: once it is on disk, or a few milliseconds before.

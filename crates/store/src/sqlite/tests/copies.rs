@@ -95,6 +95,7 @@ async fn nothing_but_an_earlier_copy_makes_way() {
         ("t.db-shm", "the store itself"),
         ("t.db-journal", "the store itself"),
         ("t.db.lock", "the store itself"),
+        ("t.db.v2.bak", "a newer version"),
     ] {
         let error = store.backup(&at(name), true).await.unwrap_err();
         assert!(
