@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use taskiq_flow_core::definition::Priority;
+
 use crate::metrics::Metrics;
 use crate::source::SettingsSource;
 
@@ -24,6 +26,8 @@ pub struct ApiOptions {
     pub backup_dir: Option<PathBuf>,
     /// Files that the directory may hold; a further copy is answered 409, unless it takes the place of one.
     pub max_backups: usize,
+    /// The highest priority that a definition or a run may be given over the API.
+    pub max_priority: Priority,
     /// Where the configuration is read again from; none: it cannot be.
     pub settings_source: Option<Arc<dyn SettingsSource>>,
 }
@@ -38,6 +42,7 @@ impl Default for ApiOptions {
             metrics_path: DEFAULT_METRICS_PATH.to_owned(),
             backup_dir: None,
             max_backups: 400,
+            max_priority: Priority::MAX,
             settings_source: None,
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use taskiq_flow_api::{ApiOptions, AppState, Metrics, OptionsError, ServeOptions};
 use taskiq_flow_broker::{Broker, InMemoryBroker};
-use taskiq_flow_core::definition::{Amount, Pipeline};
+use taskiq_flow_core::definition::{Amount, Pipeline, Priority};
 use taskiq_flow_core::run::EventView;
 use taskiq_flow_engine::{BeforeStart, Engine, EngineOptions, EventFilter, SystemClock};
 use taskiq_flow_security::administration::AdministrationError;
@@ -258,6 +258,11 @@ impl Api {
             metrics_path: config.metrics_path.clone(),
             backup_dir: config.backup_dir.clone(),
             max_backups: config.max_backups,
+            // It was checked with the rest of the configuration.
+            max_priority: u8::try_from(config.max_priority)
+                .ok()
+                .and_then(|number| Priority::try_from(number).ok())
+                .unwrap_or(Priority::MAX),
             settings_source: sources.map(|sources| ConfigSource::of(sources, config.clone())),
         };
         Ok(Server { state: AppState::new(engine, administration, options)?, config, tls })

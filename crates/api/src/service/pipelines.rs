@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use taskiq_flow_core::dag::{DagFormat, Rendered};
-use taskiq_flow_core::definition::{Body, Pipeline, Task, TaskKind};
+use taskiq_flow_core::definition::{Body, Pipeline, Priority, Task, TaskKind};
 use taskiq_flow_core::id::{PipelineId, RunId};
 use taskiq_flow_core::load::load_json;
 use taskiq_flow_core::run::StepStatus;
@@ -169,6 +169,7 @@ pub(crate) async fn register(
 ) -> Result<Registration, Problem> {
     let id = id_of_new(permit)?;
     let pipeline = read_definition(&id, definition)?;
+    check_priority(state, pipeline.priority)?;
     // A definition runs other pipelines for whoever starts it and hands on their results: its author must be allowed
     // to do both.
     for inner in inner_pipelines(&pipeline) {
@@ -190,6 +191,18 @@ pub(crate) async fn register(
         false => state.engine().register(pipeline, Origin::Api).await?,
     };
     Ok(Registration { id, version: registered.version, changed })
+}
+
+/// Whoever administers one pipeline is not to put its runs before those of others beyond what the server allows.
+pub(super) fn check_priority(state: &AppState, priority: Priority) -> Result<(), Problem> {
+    let most = state.options().max_priority;
+    match priority <= most {
+        true => Ok(()),
+        false => Err(Problem::invalid_field(
+            "priority",
+            format!("expected at most {}, the server's `max_priority`", most.get()),
+        )),
+    }
 }
 
 /// Removes the pipeline that the permit is for.

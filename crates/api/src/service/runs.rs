@@ -42,6 +42,10 @@ pub(crate) async fn start(
             format!("only who may administer the pipeline may go beyond its own priority, {}", own.get());
         return Err(Problem::invalid_field("priority", message));
     }
+    // What the pipeline itself has was allowed when it was registered, or is the operator's.
+    if let Some(priority) = start.priority.filter(|priority| *priority > own) {
+        pipelines::check_priority(state, priority)?;
+    }
     let submission = Submission {
         pipeline_id: pipeline_id.clone(),
         parameters: start.parameters,

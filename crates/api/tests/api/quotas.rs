@@ -135,3 +135,24 @@ async fn copies_of_the_store_do_not_pile_up() {
     let replaced = server.post("/store/backup", json!({"name": "b.db", "replace": true})).await;
     assert!(!replaced.problem()["detail"].as_str().unwrap().contains("max_backups"), "{replaced:?}");
 }
+
+#[tokio::test]
+async fn priorities_over_the_api_have_a_highest() {
+    let server = server_with(|setup| setup.api.max_priority = 6.try_into().unwrap()).await;
+    let put = async |priority: u8| {
+        let definition = json!({"priority": priority, "tasks": [{"name": "a", "expression": "1"}]});
+        server.call(Method::PUT, "/pipelines/new").key("limited-admin-key").json(&definition).send().await
+    };
+    let refused = put(7).await;
+    assert_eq!(refused.status, 422);
+    let error = &refused.problem()["errors"][0];
+    assert_eq!(
+        (&error["field"], &error["message"]),
+        (&json!("priority"), &json!("expected at most 6, the server's `max_priority`"))
+    );
+    assert_eq!(put(6).await.status, 201);
+    let run = async |priority: u8| {
+        server.post("/pipelines/new/execute", json!({"priority": priority})).await.status
+    };
+    assert_eq!((run(7).await, run(6).await), (422, 202));
+}

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use taskiq_flow_core::definition::Amount;
+use taskiq_flow_core::definition::{Amount, Priority};
 use taskiq_flow_security::settings::{Settings, SettingsError};
 
 use super::audit;
@@ -46,6 +46,14 @@ impl TaskiqFlowConfig {
         at("max_concurrent_runs", check_positive(self.max_concurrent_runs))?;
         at("max_queued_runs", check_positive(self.max_queued_runs))?;
         at("max_backups", check_positive(self.max_backups))?;
+        let priorities = u32::from(Priority::default().get())..=u32::from(Priority::MAX.get());
+        if !priorities.contains(&self.max_priority) {
+            let (lowest, highest, found) = (priorities.start(), priorities.end(), self.max_priority);
+            return at(
+                "max_priority",
+                Err(Mistake::must(format!("be from {lowest} to {highest}, found {found}"))),
+            );
+        }
         at("max_concurrent_attempts", check_positive(self.max_concurrent_attempts))?;
         at("resources", check_resources(&self.resources))?;
         if self.retention_days > MAX_RETENTION_DAYS {

@@ -297,6 +297,9 @@ fields! {
         /// for a pipeline that has as many of them as places are left: alone it can fill half of the line, and others
         /// always find room. Runs that steps of other runs ask for do not count.
         max_queued_runs: usize = 10_000;
+        /// The highest `priority` that a definition may have that comes over the API, and that a request may give its run
+        /// beyond its pipeline's own: from 5, which is what runs have unless said, to 9. Pipeline files may have any.
+        max_priority: u32 = 9;
         /// How many attempts of steps may go on at once in this process; further ones wait.
         max_concurrent_attempts: usize = 256;
         /// How much this machine has of what tasks say that they take (`resources:`), by name: so many attempts go on at

@@ -29,7 +29,7 @@ fn the_defaults_are_those_of_the_contract() {
         "max_body_bytes": 1048576, "max_concurrent_runs": 1024, "retention_days": 30,
         "strict_forwarded_proto": false, "allow_remote_commands": false, "websocket_handshake_auth": "optional",
         "rate_limit_key": "both", "rate_limit_on_error": "local",
-        "pipeline_quotas": {}, "max_queued_runs": 10000, "max_backups": 400, "max_schedules_per_pipeline": 100,
+        "pipeline_quotas": {}, "max_queued_runs": 10000, "max_backups": 400, "max_priority": 9, "max_schedules_per_pipeline": 100,
         "max_cached_values": 100000,
         "max_concurrent_attempts": 256, "resources": {}, "webhooks": []
     }"#,
@@ -290,6 +290,8 @@ fn what_is_possible_and_what_is_not() {
             ],
         ),
         ("retention_days", &["0", "36500"], &["36501", "-1"]),
+        ("max_priority", &["5", "9"], &["4", "10"]),
+        ("max_backups", &["1"], &["0"]),
         ("jwt_leeway_seconds", &["0", "600"], &["601"]),
         ("rate_limit_default", &["5 per second", "1/2 hours;3/day"], &["", "5", "5/fortnight", "0/minute"]),
         ("auth_failure_limit", &["", "1/day"], &["often"]),
