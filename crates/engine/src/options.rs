@@ -40,8 +40,11 @@ pub struct EngineOptions {
     /// Of the runs that have ended so many are kept, those that ended last; none: any number. There may be a tenth more
     /// for a moment.
     pub retention_runs: Option<usize>,
-    /// Values of tasks with `cache` that are kept; beyond this the oldest are removed, each hour.
+    /// Values of tasks with `cache` that are kept; beyond this the oldest are removed. There may be a tenth more for a
+    /// moment, and up to 100 more where that is little.
     pub max_cached_values: usize,
+    /// Bytes of those values as JSON, in the same way; there may be a MiB more where a tenth is little.
+    pub max_cached_bytes: u64,
     /// How long a shutdown waits for attempts under way. What is cut off is made again after the next start.
     pub drain: Duration,
     /// Bytes an attempt may print as its value, and bytes of an HTTP answer.
@@ -72,6 +75,7 @@ impl Default for EngineOptions {
             retention: Some(Duration::from_secs(30 * 86_400)),
             retention_runs: None,
             max_cached_values: 100_000,
+            max_cached_bytes: 1 << 30,
             drain: Duration::from_secs(3),
             max_output_bytes: 16 << 20,
             max_log_bytes: 64 << 10,

@@ -1,10 +1,10 @@
 //! Removing runs that ended long ago, or beyond how many are kept, and cached values alike.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use taskiq_flow_store::{Retention, Store};
+use taskiq_flow_store::{CacheEntry, CacheRoom, Retention, Store};
 use tokio::sync::Notify;
 
 use crate::failpoint;
@@ -15,38 +15,81 @@ use crate::options::EngineOptions;
 const EVERY: Duration = Duration::from_secs(3600);
 /// Runs removed before others get their turn.
 const TOGETHER: usize = 1000;
-/// Where their number is bounded, they are removed when there is this part more of them, and no fewer than so many.
-const EXCESS_PART: usize = 10;
-const LEAST_EXCESS: usize = 100;
+/// Where something is bounded it is removed when there is this part more of it, and no less than so much: so many runs or
+/// cached values, and so many bytes of them. To remove little costs nearly what it costs to remove much.
+const EXCESS_PART: u64 = 10;
+const LEAST_EXCESS: u64 = 100;
+const LEAST_EXCESS_BYTES: u64 = 1 << 20;
 
-/// Counts the runs that end, so that they are removed by their number when that is due, and nobody has to look.
+/// Counts what is added, so that as much is removed when that is due, and nobody has to look.
 #[derive(Debug)]
 pub(crate) struct Pruning {
-    ended: AtomicUsize,
-    /// Ends after which it is time; none: their number is not bounded.
-    due_after: Option<usize>,
+    /// None: the number of runs is not bounded.
+    runs: Option<Growth>,
+    cached_values: Growth,
+    cached_bytes: Growth,
     due: Notify,
+}
+
+/// What has been added since things were last removed.
+#[derive(Debug)]
+struct Growth {
+    added: AtomicU64,
+    /// With so much it is time.
+    due_at: u64,
 }
 
 impl Pruning {
     pub(crate) fn new(options: &EngineOptions) -> Self {
-        let due_after = options.retention_runs.map(|keep| (keep / EXCESS_PART).max(LEAST_EXCESS));
-        Self { ended: AtomicUsize::new(0), due_after, due: Notify::new() }
+        let number = |most: usize| Growth::of(most as u64, LEAST_EXCESS);
+        Self {
+            runs: options.retention_runs.map(number),
+            cached_values: number(options.max_cached_values),
+            cached_bytes: Growth::of(options.max_cached_bytes, LEAST_EXCESS_BYTES),
+            due: Notify::new(),
+        }
     }
 
     /// Takes note of the end of a run.
     pub(crate) fn run_ended(&self) {
-        let Some(due_after) = self.due_after else { return };
-        if self.ended.fetch_add(1, Ordering::Relaxed) + 1 == due_after {
+        if self.runs.as_ref().is_some_and(|runs| runs.add(1)) {
             self.due.notify_one();
         }
+    }
+
+    /// Takes note of values that are cached.
+    pub(crate) fn cached(&self, entries: &[CacheEntry]) {
+        if entries.is_empty() {
+            return;
+        }
+        let bytes = entries.iter().map(|entry| entry.bytes).sum();
+        if self.cached_values.add(entries.len() as u64) | self.cached_bytes.add(bytes) {
+            self.due.notify_one();
+        }
+    }
+
+    fn begin_anew(&self) {
+        let growths = self.runs.iter().chain([&self.cached_values, &self.cached_bytes]);
+        growths.for_each(|growth| growth.added.store(0, Ordering::Relaxed));
+    }
+}
+
+impl Growth {
+    fn of(most: u64, least: u64) -> Self {
+        Self { added: AtomicU64::new(0), due_at: (most / EXCESS_PART).max(least) }
+    }
+
+    /// Whether it has become time with this.
+    fn add(&self, more: u64) -> bool {
+        let before = self.added.fetch_add(more, Ordering::Relaxed);
+        before < self.due_at && before.saturating_add(more) >= self.due_at
     }
 }
 
 /// Removes old runs, and cached values that are no good any more, now and then.
 pub(crate) fn spawn(inner: &Arc<Inner>) {
     let (age, keep) = (inner.options.retention, inner.options.retention_runs);
-    let most_cached = inner.options.max_cached_values;
+    let room = CacheRoom { values: inner.options.max_cached_values, bytes: inner.options.max_cached_bytes };
     let (store, clock, stop) = (Arc::clone(&inner.store), Arc::clone(&inner.clock), inner.stop.clone());
     let pruning = Arc::clone(&inner.pruning);
     inner.tasks.spawn(async move {
@@ -55,7 +98,7 @@ pub(crate) fn spawn(inner: &Arc<Inner>) {
             if ended_before.is_some() || keep.is_some() {
                 prune_runs(store.as_ref(), Retention { ended_before, keep }).await;
             }
-            match store.prune_cache(clock.now(), most_cached).await {
+            match store.prune_cache(clock.now(), room).await {
                 Ok(0) => {}
                 Ok(values) => tracing::info!(values, "removed cached values"),
                 Err(error) => tracing::warn!(%error, "cached values could not be removed"),
@@ -65,7 +108,7 @@ pub(crate) fn spawn(inner: &Arc<Inner>) {
                 () = pruning.due.notified() => {}
                 () = stop.cancelled() => return,
             }
-            pruning.ended.store(0, Ordering::Relaxed);
+            pruning.begin_anew();
         }
     });
 }

@@ -23,10 +23,10 @@ use uuid::Uuid;
 pub use error::{BackupError, StoreError, WriteError};
 pub use memory::MemoryStore;
 pub use records::{
-    Append, Beside, CacheEntry, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryChange,
-    DeliveryFilter, DeliveryStats, Fence, Firing, FiringFilter, FiringOutcome, Origin, PipelineRecord,
-    Retention, RunFilter, RunRecord, RunRow, RunStatistics, RunSummary, RunWrite, ScheduleRecord,
-    SecurityChange, SecurityRecord, StepLog, Trigger, Written, json_length,
+    Append, Beside, CacheEntry, CacheRoom, CacheStats, DeadLetter, DeadLetterFilter, Delivery,
+    DeliveryChange, DeliveryFilter, DeliveryStats, Fence, Firing, FiringFilter, FiringOutcome, Origin,
+    PipelineRecord, Retention, RunFilter, RunRecord, RunRow, RunStatistics, RunSummary, RunWrite,
+    ScheduleRecord, SecurityChange, SecurityRecord, StepLog, Trigger, Written, json_length,
 };
 #[cfg(feature = "sqlite")]
 pub use sqlite::{Checked, Compacted, Durability, SqliteFile, SqliteOptions, SqliteStore};
@@ -162,15 +162,16 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     /// it may go before that.
     async fn cached(&self, key: &[u8], now: Timestamp) -> Result<Option<CacheEntry>, StoreError>;
 
-    /// Deletes what is cached of a pipeline, or of one of its tasks. How many values there were.
+    /// Deletes what is cached of a pipeline, or of one of its tasks. How many values there were. What is cached while this
+    /// goes on may stay; others write meanwhile, and a crash leaves some.
     async fn drop_cached(&self, pipeline: &PipelineId, task: Option<&str>) -> Result<u64, StoreError>;
 
     /// How much is cached of each task of a pipeline, by name.
     async fn cache_stats(&self, pipeline: &PipelineId) -> Result<Vec<CacheStats>, StoreError>;
 
-    /// Deletes cached values that have expired at `now`, and of the others the oldest beyond `keep`. How many there
-    /// were.
-    async fn prune_cache(&self, now: Timestamp, keep: usize) -> Result<u64, StoreError>;
+    /// Deletes cached values that have expired at `now`, and of the others the oldest for which `keep` has no room. How many
+    /// there were. Others write meanwhile, and a crash leaves some.
+    async fn prune_cache(&self, now: Timestamp, keep: CacheRoom) -> Result<u64, StoreError>;
 
     /// Changes deliveries, all of them or none. After return the changes are as durable as the store is, so that
     /// what is not [`DeliveryChange::Done`] is there after a crash.

@@ -453,6 +453,7 @@ fn engine_options(config: &TaskiqFlowConfig) -> EngineOptions {
         max_schedules: config.max_schedules_per_pipeline,
         retention_runs: config.retention_runs.filter(|runs| *runs > 0),
         max_cached_values: config.max_cached_values,
+        max_cached_bytes: config.max_cached_bytes as u64,
         retention: (days > 0).then(|| Duration::from_secs(days * 86_400)),
         drain: DRAIN_ATTEMPTS,
         ..defaults

@@ -122,6 +122,8 @@ impl Shard {
             let run = &driven.run;
             let (started_at, finished_at) = run.times();
             let ended = run.status().is_terminal();
+            let cache = kept(driven, events, self.retention);
+            self.pruning.cached(&cache);
             writes.push(RunWrite::Append(Box::new(Append {
                 run_id: *run_id,
                 fence: driven.fence,
@@ -135,11 +137,7 @@ impl Shard {
                     result: run.result().cloned(),
                 },
                 durations: if ended { run.measured_durations() } else { Vec::new() },
-                beside: Beside {
-                    dead_letters: letters(run, events),
-                    cache: kept(driven, events, self.retention),
-                    deliveries: deliveries.clone(),
-                },
+                beside: Beside { dead_letters: letters(run, events), cache, deliveries: deliveries.clone() },
             })));
         }
         writes

@@ -461,3 +461,23 @@ async fn an_expression_is_kept_where_it_says_so() {
     let view = fixture.run("p", json!({"x": 1})).await;
     assert_eq!((state(&view), &**view.result.as_ref().unwrap()), (StepStatus::Cached, &json!({"a": 2})));
 }
+
+#[tokio::test]
+async fn the_oldest_values_go_while_further_ones_come() {
+    let definition = json!({"id": "p", "tasks": [{"name": "a", "inputs": ["x"], "expression": "x", "cache": {}, "output": "y"}]});
+    let id = "p".parse().unwrap();
+    for (values, bytes, length, runs, most) in [(20, u64::MAX, 3, 110, 30), (9999, 300_000, 120_000, 12, 5)] {
+        let options =
+            EngineOptions { max_cached_values: values, max_cached_bytes: bytes, ..EngineOptions::default() };
+        let store = Arc::new(MemoryStore::new());
+        let fixture = start(store.clone(), InMemoryBroker::new(), definition.clone(), options).await;
+        for place in 0..runs {
+            fixture.run("p", json!({"x": format!("{place}{}", "x".repeat(length))})).await;
+        }
+        let begun = std::time::Instant::now();
+        while store.cache_stats(&id).await.unwrap()[0].entries > most {
+            assert!(begun.elapsed() < SOON, "{:?}", store.cache_stats(&id).await);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}

@@ -8,10 +8,10 @@ use taskiq_flow_core::id::{PipelineId, RunId};
 use taskiq_flow_core::run::Event;
 use taskiq_flow_core::time::Timestamp;
 use taskiq_flow_store::{
-    CacheEntry, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryChange, DeliveryFilter,
-    DeliveryStats, Fence, Firing, FiringFilter, MemoryStore, PipelineRecord, Retention, RunFilter, RunRecord,
-    RunRow, RunStatistics, RunWrite, ScheduleRecord, SecurityChange, SecurityRecord, StepLog, Store,
-    StoreError, WriteError, Written,
+    CacheEntry, CacheRoom, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryChange,
+    DeliveryFilter, DeliveryStats, Fence, Firing, FiringFilter, MemoryStore, PipelineRecord, Retention,
+    RunFilter, RunRecord, RunRow, RunStatistics, RunWrite, ScheduleRecord, SecurityChange, SecurityRecord,
+    StepLog, Store, StoreError, WriteError, Written,
 };
 use tokio::sync::Mutex;
 use uuid::Uuid;
@@ -245,7 +245,7 @@ impl Store for FaultyStore {
         self.inner.cache_stats(pipeline).await
     }
 
-    async fn prune_cache(&self, now: Timestamp, keep: usize) -> Result<u64, StoreError> {
+    async fn prune_cache(&self, now: Timestamp, keep: CacheRoom) -> Result<u64, StoreError> {
         self.inner.prune_cache(now, keep).await
     }
 

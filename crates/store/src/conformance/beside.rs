@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::{
-    CacheEntry, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryChange, DeliveryFilter,
-    DeliveryStats, Firing, FiringFilter, FiringOutcome,
+    CacheEntry, CacheRoom, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryChange,
+    DeliveryFilter, DeliveryStats, Firing, FiringFilter, FiringOutcome,
 };
 
 pub(super) async fn check<S: Subject>(subject: &S) {
@@ -271,6 +271,10 @@ fn entry(key: &str, pipeline_id: &str, task: &str, expires_at: Option<i64>) -> C
     }
 }
 
+const fn room(values: usize, bytes: u64) -> CacheRoom {
+    CacheRoom { values, bytes }
+}
+
 async fn cached_values<S: Subject>(subject: &S) {
     let store = subject.empty().await;
     let run = record("p", 0);
@@ -314,18 +318,22 @@ async fn cached_values<S: Subject>(subject: &S) {
     let expected = [stats("t", &[&entries[0], &entries[1]]), stats("u", &[&entries[2]])];
     assert_eq!(store.cache_stats(&pipeline("p")).await.unwrap(), expected);
     assert_eq!(store.cached(b"a", at(4)).await.unwrap().as_ref(), Some(&entries[0]));
-    assert_eq!(store.prune_cache(at(5), 100).await.unwrap(), 1, "what has expired");
-    assert_eq!(store.prune_cache(at(5), 2).await.unwrap(), 1, "the oldest beyond the bound");
+    assert_eq!(store.prune_cache(at(5), room(100, u64::MAX)).await.unwrap(), 1, "what has expired");
+    assert_eq!(store.prune_cache(at(5), room(2, u64::MAX)).await.unwrap(), 1, "the oldest beyond the bound");
     store = subject.restart(store).await;
     let left = async |key: &[u8]| store.cached(key, at(1)).await.unwrap().is_some();
     assert_eq!(
         (left(b"a").await, left(b"b").await, left(b"c").await, left(b"").await),
         (true, false, false, true)
     );
+    let bytes = entries[0].bytes + entries[3].bytes;
+    assert_eq!(store.prune_cache(at(5), room(9, bytes)).await.unwrap(), 0, "there is room for all bytes");
+    assert_eq!(store.prune_cache(at(5), room(9, bytes - 1)).await.unwrap(), 1, "the oldest, for its bytes");
+    assert_eq!((left(b"a").await, left(b"").await), (true, false));
     assert_eq!(store.drop_cached(&pipeline("p"), Some("u")).await.unwrap(), 0);
     assert_eq!(store.drop_cached(&pipeline("p"), Some("t")).await.unwrap(), 1);
-    assert_eq!(store.drop_cached(&pipeline("q"), None).await.unwrap(), 1);
-    assert_eq!(store.prune_cache(at(5), 0).await.unwrap(), 0, "nothing is left");
+    assert_eq!(store.drop_cached(&pipeline("q"), None).await.unwrap(), 0);
+    assert_eq!(store.prune_cache(at(5), room(0, 0)).await.unwrap(), 0, "nothing is left");
 
     // It goes with its pipeline.
     store.put_pipeline(catalog::definition("p", 1)).await.unwrap();

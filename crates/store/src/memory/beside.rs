@@ -9,8 +9,8 @@ use taskiq_flow_core::time::Timestamp;
 use uuid::Uuid;
 
 use crate::records::{
-    CacheEntry, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryChange, DeliveryFilter,
-    DeliveryStats, Firing, FiringFilter,
+    CacheEntry, CacheRoom, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryChange,
+    DeliveryFilter, DeliveryStats, Firing, FiringFilter,
 };
 use crate::rules::{KEPT_DEAD, KEPT_DEAD_BYTES, KEPT_FIRINGS};
 
@@ -141,6 +141,8 @@ impl DeadLetters {
 pub(super) struct Cache {
     by_key: HashMap<Vec<u8>, (u64, CacheEntry)>,
     by_age: BTreeMap<u64, Vec<u8>>,
+    /// Of all values together.
+    bytes: u64,
     last_place: u64,
 }
 
@@ -148,8 +150,10 @@ impl Cache {
     pub(super) fn put(&mut self, entry: CacheEntry) {
         self.last_place += 1;
         let key = entry.key.clone();
-        if let Some((earlier, _)) = self.by_key.insert(key.clone(), (self.last_place, entry)) {
-            self.by_age.remove(&earlier);
+        self.bytes += entry.bytes;
+        if let Some((place, earlier)) = self.by_key.insert(key.clone(), (self.last_place, entry)) {
+            self.by_age.remove(&place);
+            self.bytes -= earlier.bytes;
         }
         self.by_age.insert(self.last_place, key);
     }
@@ -165,12 +169,12 @@ impl Cache {
         })
     }
 
-    pub(super) fn prune(&mut self, now: Timestamp, keep: usize) -> u64 {
+    pub(super) fn prune(&mut self, now: Timestamp, keep: CacheRoom) -> u64 {
         let mut gone = self.drop_where(|entry| has_expired(entry, now));
-        while self.by_age.len() > keep
+        while (self.by_age.len() > keep.values || self.bytes > keep.bytes)
             && let Some((_, key)) = self.by_age.pop_first()
         {
-            self.by_key.remove(&key);
+            self.bytes -= self.by_key.remove(&key).map_or(0, |(_, entry)| entry.bytes);
             gone += 1;
         }
         gone
@@ -191,11 +195,12 @@ impl Cache {
 
     fn drop_where(&mut self, goes: impl Fn(&CacheEntry) -> bool) -> u64 {
         let before = self.by_key.len();
-        let by_age = &mut self.by_age;
+        let (by_age, bytes) = (&mut self.by_age, &mut self.bytes);
         self.by_key.retain(|_, (place, entry)| {
             let goes = goes(entry);
             if goes {
                 by_age.remove(place);
+                *bytes -= entry.bytes;
             }
             !goes
         });

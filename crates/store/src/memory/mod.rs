@@ -28,9 +28,10 @@ use self::shared::Shared;
 use crate::Store;
 use crate::error::{StoreError, WriteError};
 use crate::records::{
-    Append, CacheEntry, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryChange, DeliveryFilter,
-    DeliveryStats, Fence, Firing, FiringFilter, PipelineRecord, Retention, RunFilter, RunRecord, RunRow,
-    RunStatistics, RunWrite, ScheduleRecord, SecurityChange, SecurityRecord, StepLog, Written,
+    Append, CacheEntry, CacheRoom, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryChange,
+    DeliveryFilter, DeliveryStats, Fence, Firing, FiringFilter, PipelineRecord, Retention, RunFilter,
+    RunRecord, RunRow, RunStatistics, RunWrite, ScheduleRecord, SecurityChange, SecurityRecord, StepLog,
+    Written,
 };
 use crate::rules::{keep_duration, newest_durations};
 
@@ -346,7 +347,7 @@ impl Store for MemoryStore {
         Ok(self.shared.lock().cache.stats(pipeline))
     }
 
-    async fn prune_cache(&self, now: Timestamp, keep: usize) -> Result<u64, StoreError> {
+    async fn prune_cache(&self, now: Timestamp, keep: CacheRoom) -> Result<u64, StoreError> {
         Ok(self.shared()?.cache.prune(now, keep))
     }
 

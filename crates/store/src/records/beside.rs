@@ -141,6 +141,15 @@ pub struct CacheEntry {
     pub expires_at: Option<Timestamp>,
 }
 
+/// How much may be cached, of all pipelines together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CacheRoom {
+    /// Most values.
+    pub values: usize,
+    /// Most bytes of their JSON.
+    pub bytes: u64,
+}
+
 /// How much is cached of one task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CacheStats {

@@ -13,8 +13,8 @@ use taskiq_flow_core::time::Timestamp;
 use uuid::Uuid;
 
 pub use beside::{
-    Beside, CacheEntry, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryChange, DeliveryFilter,
-    DeliveryStats, Firing, FiringFilter, FiringOutcome, json_length,
+    Beside, CacheEntry, CacheRoom, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryChange,
+    DeliveryFilter, DeliveryStats, Firing, FiringFilter, FiringOutcome, json_length,
 };
 
 /// One version of a pipeline's definition.

@@ -415,7 +415,7 @@ impl<'a> Batch<'a> {
                 .prepare_cached("DELETE FROM durations WHERE pipeline = ?1")?
                 .execute([id.as_str()])?;
             self.memory.measured.remove(id);
-            self.drop_cached(id, None)?;
+            self.drop_last_cached(id)?;
         }
         Ok(there)
     }

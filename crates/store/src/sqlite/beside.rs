@@ -1,7 +1,6 @@
-//! What is kept beside runs: firings, dead letters, cached values, deliveries.
+//! What is kept beside runs: firings, dead letters, deliveries; cached values have a file of their own.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 use taskiq_flow_core::id::{PipelineId, RunId};
@@ -13,8 +12,8 @@ use super::codec::{self, from_json, integer, natural, to_json};
 use super::fault::Fault;
 use crate::error::WriteError;
 use crate::records::{
-    Beside, CacheEntry, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryFilter, DeliveryStats,
-    Firing, FiringFilter,
+    Beside, CacheEntry, DeadLetter, DeadLetterFilter, Delivery, DeliveryFilter, DeliveryStats, Firing,
+    FiringFilter,
 };
 use crate::rules::{KEPT_DEAD, KEPT_DEAD_BYTES, KEPT_FIRINGS};
 
@@ -90,18 +89,7 @@ impl Batch<'_> {
             put.execute(params![run_id.as_bytes(), step_run, pipeline.as_str(), document])?;
         }
         for (entry, value) in cache {
-            let mut put = self.connection.prepare_cached(
-                "INSERT OR REPLACE INTO cache (key, pipeline, task, created_at, expires_at, value)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            )?;
-            put.execute(params![
-                entry.key,
-                entry.pipeline_id.as_str(),
-                entry.task,
-                entry.created_at.as_millis(),
-                entry.expires_at.map(Timestamp::as_millis),
-                value
-            ])?;
+            self.put_cached(entry, value)?;
         }
         for delivery in deliveries {
             self.put_delivery(delivery)?;
@@ -161,28 +149,6 @@ impl Batch<'_> {
         let mut delete =
             self.connection.prepare_cached("DELETE FROM dead_letters WHERE run = ?1 AND step_run = ?2")?;
         Ok(delete.execute(params![run.as_bytes(), step_run])? > 0)
-    }
-
-    pub(super) fn drop_cached(&self, pipeline: &PipelineId, task: Option<&str>) -> Result<u64, Fault> {
-        let gone = match task {
-            None => self
-                .connection
-                .prepare_cached("DELETE FROM cache WHERE pipeline = ?1")?
-                .execute([pipeline.as_str()])?,
-            Some(task) => self
-                .connection
-                .prepare_cached("DELETE FROM cache WHERE pipeline = ?1 AND task = ?2")?
-                .execute([pipeline.as_str(), task])?,
-        };
-        Ok(gone as u64)
-    }
-
-    pub(super) fn prune_cache(&self, now: Timestamp, keep: usize) -> Result<u64, Fault> {
-        let mut expired = self.connection.prepare_cached("DELETE FROM cache WHERE expires_at <= ?1")?;
-        let mut oldest = self.connection.prepare_cached(
-            "DELETE FROM cache WHERE place IN (SELECT place FROM cache ORDER BY place DESC LIMIT -1 OFFSET ?1)",
-        )?;
-        Ok((expired.execute([now.as_millis()])? + oldest.execute([integer(keep as u64)])?) as u64)
     }
 
     pub(super) fn put_delivery(&self, put: &PreparedDelivery) -> Result<(), Fault> {
@@ -350,41 +316,6 @@ pub(super) fn dead_letter(
     let mut select = connection.prepare_cached(&format!("{DEAD_LETTER} WHERE run = ?1 AND step_run = ?2"))?;
     let mut rows = select.query(params![run.as_bytes(), step_run])?;
     rows.next()?.map(read_dead_letter).transpose()
-}
-
-/// The value under that key, unless it has expired.
-pub(super) fn cached(
-    connection: &Connection,
-    key: Vec<u8>,
-    now: Timestamp,
-) -> Result<Option<CacheEntry>, Fault> {
-    let mut select = connection.prepare_cached(
-        "SELECT pipeline, task, created_at, expires_at, value FROM cache
-         WHERE key = ?1 AND (expires_at IS NULL OR expires_at > ?2)",
-    )?;
-    let mut rows = select.query(params![key, now.as_millis()])?;
-    let Some(row) = rows.next()? else { return Ok(None) };
-    let task: Arc<str> = row.get(1)?;
-    Ok(Some(CacheEntry {
-        pipeline_id: codec::pipeline_id(row, 0)?,
-        created_at: Timestamp::from_millis(row.get(2)?),
-        expires_at: row.get::<_, Option<i64>>(3)?.map(Timestamp::from_millis),
-        bytes: codec::blob(row, 4)?.len() as u64,
-        value: from_json(codec::blob(row, 4)?, &|| format!("a cached value of `{task}`"))?,
-        task,
-        key,
-    }))
-}
-
-/// How much is cached of each task of a pipeline.
-pub(super) fn cache_stats(connection: &Connection, pipeline: &PipelineId) -> Result<Vec<CacheStats>, Fault> {
-    let mut select = connection.prepare_cached(
-        "SELECT task, count(*), sum(length(value)) FROM cache WHERE pipeline = ?1 GROUP BY task ORDER BY task",
-    )?;
-    let stats = select.query_map([pipeline.as_str()], |row| {
-        Ok(CacheStats { task: row.get(0)?, entries: natural(row.get(1)?), bytes: natural(row.get(2)?) })
-    })?;
-    Ok(stats.collect::<Result<_, _>>()?)
 }
 
 /// Deliveries that pass the filter.

@@ -6,6 +6,7 @@
 mod at_rest;
 mod batch;
 mod beside;
+mod cached;
 mod codec;
 mod copy;
 mod desk;
@@ -38,6 +39,7 @@ use uuid::Uuid;
 pub use self::at_rest::{Checked, Compacted, SqliteFile};
 use self::batch::Batch;
 use self::beside::{Earlier, PreparedDelivery};
+use self::cached::Goes;
 use self::codec::Prepared;
 use self::copy::Copying;
 use self::fault::Fault;
@@ -48,9 +50,10 @@ use self::writer::Writer;
 use crate::Store;
 use crate::error::{BackupError, StoreError, WriteError};
 use crate::records::{
-    CacheEntry, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryChange, DeliveryFilter,
-    DeliveryStats, Fence, Firing, FiringFilter, PipelineRecord, Retention, RunFilter, RunRecord, RunRow,
-    RunStatistics, RunWrite, ScheduleRecord, SecurityChange, SecurityRecord, StepLog, Written,
+    CacheEntry, CacheRoom, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryChange,
+    DeliveryFilter, DeliveryStats, Fence, Firing, FiringFilter, PipelineRecord, Retention, RunFilter,
+    RunRecord, RunRow, RunStatistics, RunWrite, ScheduleRecord, SecurityChange, SecurityRecord, StepLog,
+    Written,
 };
 use crate::rules::newest_durations;
 
@@ -148,6 +151,19 @@ impl SqliteStore {
             folded.unwrap_or(Err(Fault::Panic)).map_err(|fault| fault.at(&self.path))?;
         }
         Ok(())
+    }
+
+    /// Removes cached values, in steps between which others write. How many there were.
+    async fn drop_where(&self, goes: Goes) -> Result<u64, StoreError> {
+        let mut gone = 0;
+        loop {
+            let goes = goes.clone();
+            let (some, more) = self.writer.carry_out(move |batch| batch.drop_some_cached(&goes)).await?;
+            gone += some;
+            if !more {
+                return Ok(gone);
+            }
+        }
     }
 
     /// A document as it is stored. `what` names it should it be refused.
@@ -273,6 +289,8 @@ impl Store for SqliteStore {
     }
 
     async fn delete_pipeline(&self, id: &PipelineId) -> Result<bool, StoreError> {
+        // Most of it before, in steps; a crash in between costs cached values and nothing else.
+        self.drop_cached(id, None).await?;
         let id = id.clone();
         self.writer.carry_out(move |batch| batch.delete_pipeline(&id)).await
     }
@@ -335,21 +353,26 @@ impl Store for SqliteStore {
 
     async fn cached(&self, key: &[u8], now: Timestamp) -> Result<Option<CacheEntry>, StoreError> {
         let key = key.to_vec();
-        self.readers.read(move |connection| beside::cached(connection, key, now)).await
+        self.readers.read(move |connection| cached::cached(connection, key, now)).await
     }
 
     async fn drop_cached(&self, pipeline: &PipelineId, task: Option<&str>) -> Result<u64, StoreError> {
-        let (pipeline, task) = (pipeline.clone(), task.map(str::to_owned));
-        self.writer.carry_out(move |batch| batch.drop_cached(&pipeline, task.as_deref())).await
+        // What is cached from here on may stay: a pipeline that makes values as fast as they go would keep this going.
+        let newest = self.readers.read(cached::newest_place).await?;
+        self.drop_where(Goes::Of(pipeline.clone(), task.map(str::to_owned), newest)).await
     }
 
     async fn cache_stats(&self, pipeline: &PipelineId) -> Result<Vec<CacheStats>, StoreError> {
         let pipeline = pipeline.clone();
-        self.readers.read(move |connection| beside::cache_stats(connection, &pipeline)).await
+        self.readers.read(move |connection| cached::stats(connection, &pipeline)).await
     }
 
-    async fn prune_cache(&self, now: Timestamp, keep: usize) -> Result<u64, StoreError> {
-        self.writer.carry_out(move |batch| batch.prune_cache(now, keep)).await
+    async fn prune_cache(&self, now: Timestamp, keep: CacheRoom) -> Result<u64, StoreError> {
+        let expired = self.drop_where(Goes::Expired(now)).await?;
+        match self.readers.read(move |connection| cached::beyond(connection, keep)).await? {
+            Some(place) => Ok(expired + self.drop_where(Goes::UpTo(place)).await?),
+            None => Ok(expired),
+        }
     }
 
     async fn change_deliveries(&self, changes: Vec<DeliveryChange>) -> Result<(), StoreError> {

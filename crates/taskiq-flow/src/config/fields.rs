@@ -312,8 +312,12 @@ fields! {
         /// How many schedules one pipeline may have, those of a definition that came over the API included; a further one
         /// is answered 409.
         max_schedules_per_pipeline: usize = 100;
-        /// How many values of tasks with `cache` are kept at most; beyond this the oldest are removed, each hour.
+        /// How many values of tasks with `cache` are kept at most; beyond this the oldest are removed. There may be a tenth
+        /// more for a moment, or 100 more.
         max_cached_values: usize = 100_000;
+        /// How many bytes these values have at most, as JSON; beyond this the oldest are removed. There may be a tenth more
+        /// for a moment, or a MiB more.
+        max_cached_bytes: usize = 1 << 30;
         /// How many days a run is kept after its end; 0: for ever.
         retention_days: u32 = 30;
         /// How many runs that have ended are kept, those that ended last, for `retention_days` at most; 0: any number. Not

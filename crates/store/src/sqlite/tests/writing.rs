@@ -333,3 +333,59 @@ async fn what_many_attempts_printed_is_kept_in_rows_and_never_refused() {
         .unwrap();
     assert!(rows > 6 && longest < 2 << 20, "{rows} rows of up to {longest} bytes");
 }
+
+#[tokio::test]
+async fn others_write_while_what_is_cached_is_removed() {
+    let directory = TempDir::new().unwrap();
+    let store = relaxed(&directory);
+    let owner = Uuid::now_v7();
+    let run = record("p", 0);
+    let (id, fence) = (run.run_id, crate::records::Fence { owner, token: 1 });
+    let entry = |place: u32| CacheEntry {
+        key: place.to_be_bytes().to_vec(),
+        pipeline_id: "p".parse().unwrap(),
+        task: "t".into(),
+        value: Arc::new(json!(1)),
+        bytes: 1,
+        created_at: Timestamp::from_millis(0),
+        expires_at: Some(Timestamp::from_millis(9)),
+    };
+    let definition = PipelineRecord {
+        id: "p".parse().unwrap(),
+        version: 1,
+        origin: crate::Origin::Api,
+        created_at: Timestamp::from_millis(0),
+        source: Arc::new(json!({})),
+    };
+    store.put_pipeline(definition).await.unwrap();
+    store.write(vec![create(run, owner)]).await.unwrap();
+    let (pipeline, all) = ("p".parse().unwrap(), CacheRoom { values: 0, bytes: 0 });
+    let now = Timestamp::from_millis(1);
+    type Removing<'a> = std::pin::Pin<Box<dyn Future<Output = Result<u64, StoreError>> + Send + 'a>>;
+    let ways: [Removing<'_>; 5] = [
+        store.drop_cached(&pipeline, None),
+        store.drop_cached(&pipeline, Some("t")),
+        store.prune_cache(now, all),
+        store.prune_cache(Timestamp::from_millis(9), CacheRoom { values: 9999, bytes: 9999 }),
+        Box::pin(async { store.delete_pipeline(&pipeline).await.map(u64::from) }),
+    ];
+    for (turn, mut remove) in ways.into_iter().enumerate() {
+        let first = turn as u64 * 2 + 1;
+        let beside = crate::Beside { cache: (0..2000).map(entry).collect(), ..crate::Beside::default() };
+        store.write(vec![more(Append { beside, ..append(id, fence, [first]) })]).await.unwrap();
+        // It asks for what it wants, and is told what came of it only when it is looked at again.
+        for _ in 0..50 {
+            let looked = std::future::poll_fn(|cx| std::task::Poll::Ready(remove.as_mut().poll(cx)));
+            assert!(looked.await.is_pending(), "{turn}");
+            store.write(vec![more(append(id, fence, []))]).await.unwrap();
+            if store.cache_stats(&pipeline).await.unwrap()[0].entries < 2000 {
+                break;
+            }
+        }
+        let left = store.cache_stats(&pipeline).await.unwrap()[0].entries;
+        assert!((1500..2000).contains(&left), "{turn}: {left}");
+        store.write(vec![more(append(id, fence, [first + 1]))]).await.unwrap();
+        assert!([1, 2000].contains(&remove.await.unwrap()), "{turn}");
+        assert!(store.cache_stats(&pipeline).await.unwrap().is_empty(), "{turn}");
+    }
+}

@@ -30,7 +30,7 @@ fn the_defaults_are_those_of_the_contract() {
         "strict_forwarded_proto": false, "allow_remote_commands": false, "websocket_handshake_auth": "optional",
         "rate_limit_key": "both", "rate_limit_on_error": "local",
         "pipeline_quotas": {}, "max_queued_runs": 10000, "max_backups": 400, "max_priority": 9, "max_schedules_per_pipeline": 100,
-        "max_cached_values": 100000,
+        "max_cached_values": 100000, "max_cached_bytes": 1073741824,
         "max_concurrent_attempts": 256, "resources": {}, "webhooks": []
     }"#,
     )
