@@ -24,6 +24,8 @@ const STEP_PAGES: i32 = 1000;
 const PAUSE: Duration = Duration::from_millis(10);
 /// What SQLite and this program keep beside a file of ours, by the ends of their names.
 const BESIDE: [&str; 4] = ["-wal", "-shm", "-journal", LOCK_SUFFIX];
+/// Those of them that SQLite applies to the file when it opens it.
+const LOGS: [&str; 2] = ["-wal", "-journal"];
 /// Where the header of a file has its `application_id`, and how much of it is read for that.
 const APPLICATION_ID_AT: usize = 68;
 const HEADER: usize = APPLICATION_ID_AT + 4;
@@ -113,6 +115,8 @@ pub(super) fn copy(
         drop(backup);
         copy.close().map_err(|(_, error)| at_target(error.into()))?;
     }
+    // Somebody may have opened what was there meanwhile.
+    refuse_log(&target)?;
     keep(partial, &target, replace)
 }
 
@@ -152,7 +156,12 @@ fn refuse(
     if path.parent() == Some(directory) && (path.file_name() == Some(name) || beside()) {
         return refused("the store itself is there");
     }
-    let Ok(there) = std::fs::symlink_metadata(target) else { return Ok(()) };
+    if BESIDE.iter().any(|end| name.as_encoded_bytes().ends_with(end.as_bytes())) {
+        return refused(
+            "its name is one for what is kept beside a store (`-wal`, `-shm`, `-journal`, `.lock`)",
+        );
+    }
+    let Ok(there) = std::fs::symlink_metadata(target) else { return refuse_log(target) };
     if there.is_dir() {
         return refused("it is a directory");
     }
@@ -165,6 +174,17 @@ fn refuse(
     let lock = with_end(target, LOCK_SUFFIX);
     if lock.exists() && matches!(open::lock(target), Err(StoreError::Locked { .. })) {
         return refused("a process has it open as its store");
+    }
+    refuse_log(target)
+}
+
+/// Refuses a place beside which there is the log of an earlier file. To remove it would cost that file what it lacks.
+fn refuse_log(target: &Path) -> Result<(), BackupError> {
+    let has_some = |end| std::fs::metadata(with_end(target, end)).is_ok_and(|log| log.len() > 0);
+    if LOGS.into_iter().any(has_some) {
+        let why = "the log of its last use is beside it (`-wal` or `-journal`) and would be applied to the copy, unless \
+                   you remove both";
+        return Err(BackupError::Refused { path: target.to_owned(), why });
     }
     Ok(())
 }

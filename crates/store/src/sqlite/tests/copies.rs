@@ -121,6 +121,41 @@ async fn nothing_but_an_earlier_copy_makes_way() {
     store.check().await.unwrap();
 }
 
+/// SQLite applies a log to the file whose name it has, whichever that is.
+#[tokio::test]
+async fn the_log_of_an_earlier_file_is_never_applied_to_a_copy() {
+    let directory = TempDir::new().unwrap();
+    let store = relaxed(&directory);
+    let at = |name: &str| directory.path().join(name);
+    store.backup(&at("copy.db"), false).await.unwrap();
+    // What is left of a process that was killed, with a log that has not been folded into the file.
+    let left = at("left.db");
+    let copy = open(&at("copy.db"), Durability::Strict);
+    write_runs(&copy, 1).await;
+    fs::copy(at("copy.db"), &left).unwrap();
+    fs::copy(at("copy.db-wal"), at("left.db-wal")).unwrap();
+    drop(copy);
+    let before = (fs::read(&left).unwrap(), fs::read(at("left.db-wal")).unwrap());
+    let refused = store.backup(&left, true).await.unwrap_err().to_string();
+    assert!(refused.contains("the log of its last use is beside it"), "{refused}");
+    let after = (fs::read(&left).unwrap(), fs::read(at("left.db-wal")).unwrap());
+    assert_eq!(before, after, "nothing has changed");
+    // Also where the log alone is left.
+    fs::remove_file(&left).unwrap();
+    assert!(matches!(store.backup(&left, false).await, Err(BackupError::Refused { .. })));
+    fs::rename(at("left.db-wal"), at("left.db-journal")).unwrap();
+    assert!(matches!(store.backup(&left, false).await, Err(BackupError::Refused { .. })));
+    fs::write(at("left.db-journal"), "").unwrap();
+    fs::write(at("left.db-wal"), "").unwrap();
+    store.backup(&left, false).await.unwrap();
+    store.backup(&left, true).await.unwrap();
+    assert_eq!(SqliteFile::open(&left).unwrap().check().unwrap().problems, Vec::<String>::new());
+    for name in ["other.db-wal", "other.db-shm", "other.db-journal", "other.db.lock"] {
+        let error = store.backup(&at(name), true).await.unwrap_err();
+        assert!(error.to_string().contains("for what is kept beside a store"), "{name}: {error}");
+    }
+}
+
 #[tokio::test]
 async fn one_copy_is_made_at_a_time_and_none_after_the_end() {
     let directory = TempDir::new().unwrap();
