@@ -230,7 +230,13 @@ impl Shard {
         if answer.is_ok() {
             self.outbox.written(&deliveries);
         }
-        let Some(driven) = self.runs.get(&run_id) else { return };
+        let Some(driven) = self.runs.get(&run_id) else {
+            // A new run that was not to be: what it had decided was not written either.
+            if answer.is_err() {
+                self.outbox.not_written(&deliveries);
+            }
+            return;
+        };
         match answer {
             Ok(_) => {}
             // A write whose answer was lost had been made after all.

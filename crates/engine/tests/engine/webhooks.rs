@@ -9,12 +9,14 @@ use taskiq_flow_broker::InMemoryBroker;
 use taskiq_flow_core::load::load_json;
 use taskiq_flow_core::run::RunStatus;
 use taskiq_flow_core::time::Timestamp;
-use taskiq_flow_engine::{ControlError, EngineOptions, RegisterError, Webhook, WebhookSpec, WebhookView};
+use taskiq_flow_engine::{
+    ControlError, EngineOptions, RegisterError, Submission, Webhook, WebhookSpec, WebhookView,
+};
 use taskiq_flow_store::{Delivery, DeliveryChange, DeliveryFilter, MemoryStore, Origin, Store};
 use taskiq_flow_testkit::{Reaction, Receiver, until};
 use uuid::Uuid;
 
-use crate::support::{Fixture, SOON, start};
+use crate::support::{Fixture, SOON, request, start};
 
 const SECRET: &str = "a secret of some length";
 
@@ -173,6 +175,25 @@ async fn a_receiver_that_does_not_answer_delays_neither_runs_nor_another_webhook
         80,
         "all of it is left for the next start"
     );
+}
+
+#[tokio::test]
+async fn runs_that_are_there_already_leave_nothing_waiting() {
+    let receiver = Receiver::start().await;
+    let store = Arc::new(MemoryStore::new());
+    let hooks = vec![webhook("ops", &receiver, &["*"], &["*"])];
+    let fixture = with(&store, hooks, pipelines()[0].take()).await;
+    // Each would have told of two events or more; the share of one pipeline is 5,000.
+    let mut first = None;
+    for _ in 0..2_600 {
+        let again = Submission { idempotency_key: Some("once".into()), ..request("good", json!({"n": 1})) };
+        let run_id = fixture.engine.submit(again).await.unwrap().run_id;
+        assert_eq!(*first.get_or_insert(run_id), run_id);
+    }
+    fixture.run("good", json!({"n": 2})).await;
+    let view = view_when(&fixture, "ops", |view| view.delivered == 8 || view.dead > 0).await;
+    assert_eq!((view.delivered, view.dead), (8, 0));
+    fixture.engine.shutdown().await;
 }
 
 #[tokio::test]
