@@ -11,6 +11,7 @@ use taskiq_flow_core::time::Timestamp;
 use taskiq_flow_store::{
     Append, Beside, DeadLetter, Delivery, RunSummary, RunWrite, StepLog, StoreError, WriteError, Written,
 };
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::cached::kept;
@@ -25,7 +26,7 @@ use crate::measure::RunCounters;
 use crate::submission::Submitted;
 
 /// First and longest pause between attempts to write to a store that does not answer.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+pub(super) const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 /// Longest wait that one timer can hold; a later time is reached in several.
 const LONGEST_TIMER: Duration = Duration::from_secs(86_400 * 300);
 
@@ -160,23 +161,49 @@ impl Shard {
         changed: &mut Vec<Appended>,
     ) {
         tracing::error!(%error, runs = changed.len(), "the store does not take writes; runs stand still until it does");
-        for new in std::mem::take(created) {
-            let run_id = new.run_id;
-            let fence = self.runs.get(&run_id).map(|driven| driven.fence);
-            if let (Ok(Some(_)), Some(fence)) = (self.store.run(run_id).await, fence) {
-                self.created(new, Ok(Written::Created(fence)));
-                continue;
-            }
-            self.forget(run_id);
-            changed.retain(|changed| {
-                let stays = changed.run_id != run_id;
-                if !stays {
-                    self.outbox.not_written(&changed.deliveries);
+        // Whether a run is there is asked until the store says so: one that is, and was forgotten, would stand still.
+        let (mut unsure, mut pause) = (std::mem::take(created), PAUSES.0);
+        loop {
+            for new in std::mem::take(&mut unsure) {
+                match self.store.run(new.run_id).await {
+                    Ok(there) => self.is_there(new, there.is_some(), &error, changed),
+                    Err(_) => unsure.push(new),
                 }
-                stays
-            });
-            let _ = new.reply.send(Err(SubmitError::Store(error.clone())));
+            }
+            if unsure.is_empty() {
+                return;
+            }
+            if pause == PAUSES.1 {
+                // Nobody is kept waiting for longer. Who asked with an idempotency key can find out later.
+                for new in &mut unsure {
+                    let reply = std::mem::replace(&mut new.reply, oneshot::channel().0);
+                    let _ = reply.send(Err(SubmitError::Store(error.clone())));
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.stop.cancelled() => return,
+            }
+            pause = (pause * 2).min(PAUSES.1);
         }
+    }
+
+    /// The store says whether a new run is there whose write it did not answer.
+    fn is_there(&mut self, new: Created, there: bool, error: &StoreError, changed: &mut Vec<Appended>) {
+        let run_id = new.run_id;
+        let fence = self.runs.get(&run_id).map(|driven| driven.fence);
+        if let (true, Some(fence)) = (there, fence) {
+            return self.created(new, Ok(Written::Created(fence)));
+        }
+        self.forget(run_id);
+        changed.retain(|changed| {
+            let stays = changed.run_id != run_id;
+            if !stays {
+                self.outbox.not_written(&changed.deliveries);
+            }
+            stays
+        });
+        let _ = new.reply.send(Err(SubmitError::Store(error.clone())));
     }
 
     fn created(&mut self, created: Created, answer: Result<Written, WriteError>) {

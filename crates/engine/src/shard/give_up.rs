@@ -5,12 +5,16 @@
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use taskiq_flow_core::id::RunId;
 use taskiq_flow_core::run::{Effects, IllegalEvent, Input};
 use taskiq_flow_core::time::Timestamp;
+use taskiq_flow_store::{Fence, StoreError};
 
+use super::commit::PAUSES;
 use super::{Driven, Shard};
+use crate::error::ControlError;
 use crate::handle::Engine;
 
 /// Why a run did not take an input.
@@ -37,17 +41,39 @@ impl Shard {
         tracing::error!(%run_id, why, "the run is failed");
         let fence = driven.fence;
         let left_behind = contained(|| driven.run.left_behind()).unwrap_or_default();
-        if let Some(engine) = self.engine.upgrade().map(Engine) {
-            let failed = match engine.record(run_id).await {
-                Ok(record) => engine.fail_record(&record, fence, why, left_behind).await.map_err(Into::into),
-                Err(error) => Err(error),
-            };
-            if let Err(error) = failed {
+        let mut pause = PAUSES.0;
+        while let Err(error) = self.fail(run_id, fence, why, &left_behind).await {
+            // A store that does not answer holds up all runs, as for any other write; this one is not to be lost for it.
+            if !matches!(error, ControlError::Store(StoreError::Unavailable { .. } | StoreError::Io { .. })) {
                 tracing::error!(%run_id, %error, "the run could not be failed; it is taken up at the next start");
+                break;
             }
+            tracing::error!(%run_id, %error, "the run could not be failed yet");
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.stop.cancelled() => break,
+            }
+            pause = (pause * 2).min(PAUSES.1);
         }
         self.inflight.cancel_run(run_id);
         self.forget(run_id);
+    }
+
+    /// Ends a run in the store, unless the engine has gone.
+    async fn fail(
+        &self,
+        run_id: RunId,
+        fence: Fence,
+        why: &str,
+        left_behind: &[Arc<str>],
+    ) -> Result<(), ControlError> {
+        let Some(engine) = self.engine.upgrade().map(Engine) else { return Ok(()) };
+        let record = engine.record(run_id).await?;
+        // An answer that was lost need not be asked for once more.
+        if record.summary.status.is_terminal() {
+            return Ok(());
+        }
+        Ok(engine.fail_record(&record, fence, why, left_behind.to_vec()).await?)
     }
 }
 

@@ -28,8 +28,14 @@ pub(crate) struct FaultyStore {
     pub(crate) full: AtomicBool,
     /// What happens to runs is refused as long as it is set, as if another driver had them.
     pub(crate) fenced: AtomicBool,
+    /// What happens next to a run is refused as too much for the store.
+    pub(crate) too_large: AtomicBool,
     /// The next write of runs is made, and its answer lost.
     pub(crate) lost: AtomicBool,
+    /// Runs cannot be read as long as it is set.
+    pub(crate) unreadable: AtomicBool,
+    /// The log of this run cannot be read.
+    pub(crate) without_log: parking_lot::Mutex<Option<RunId>>,
     /// Logs of runs are read as long as nobody holds it.
     pub(crate) reading: Mutex<()>,
     /// Writes of runs wait as long as somebody holds it.
@@ -98,6 +104,11 @@ impl Store for FaultyStore {
             };
             return Ok(writes.into_iter().map(refused).collect());
         }
+        if let [RunWrite::Append(append)] = &writes[..]
+            && self.too_large.swap(false, Ordering::SeqCst)
+        {
+            return Ok(vec![Err(WriteError::TooLarge { run_id: append.run_id, unit: "bytes", limit: 1 })]);
+        }
         self.moment().await;
         let written = self.inner.write(writes).await;
         self.moment().await;
@@ -131,6 +142,9 @@ impl Store for FaultyStore {
     }
 
     async fn run(&self, id: RunId) -> Result<Option<RunRecord>, StoreError> {
+        if self.unreadable.load(Ordering::SeqCst) {
+            return Err(is_down());
+        }
         self.inner.run(id).await
     }
 
@@ -148,6 +162,9 @@ impl Store for FaultyStore {
 
     async fn events(&self, id: RunId, after_seq: u64, limit: usize) -> Result<Vec<Event>, StoreError> {
         self.reads.fetch_add(1, Ordering::SeqCst);
+        if *self.without_log.lock() == Some(id) {
+            return Err(is_down());
+        }
         drop(self.reading.lock().await);
         self.inner.events(id, after_seq, limit).await
     }

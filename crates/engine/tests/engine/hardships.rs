@@ -10,7 +10,7 @@ use taskiq_flow_core::definition::{ScheduleRules, Timing};
 use taskiq_flow_core::load::load_json;
 use taskiq_flow_core::run::{ItemFilter, RunStatus, StepStatus};
 use taskiq_flow_core::time::Timestamp;
-use taskiq_flow_engine::{EngineOptions, ScheduleRequest, Submission};
+use taskiq_flow_engine::{EngineOptions, ScheduleRequest, Submission, SubmitError};
 use taskiq_flow_store::{MemoryStore, Origin, RunFilter, Store, Trigger};
 
 use crate::faulty::FaultyStore;
@@ -88,6 +88,58 @@ async fn a_run_whose_first_write_was_made_without_an_answer_is_accepted() {
     let run_id = fixture.engine.submit(request("p", json!({}))).await.unwrap().run_id;
     assert_eq!(fixture.ended(run_id).await.status, RunStatus::Completed);
     assert_eq!(runs_of(store.as_ref()).await, 1);
+}
+
+#[tokio::test]
+async fn a_run_that_may_have_been_written_is_not_forgotten_while_the_store_does_not_say() {
+    let definition = json!({"id": "p", "tasks": [{"name": "a", "wait": {"duration": "20ms"}}]});
+    let store = Arc::new(FaultyStore::default());
+    let fixture = start(store.clone(), InMemoryBroker::new(), definition, one_shard()).await;
+    store.lost.store(true, Ordering::SeqCst);
+    store.unreadable.store(true, Ordering::SeqCst);
+    let engine = fixture.engine.clone();
+    let submitted = tokio::spawn(async move { engine.submit(request("p", json!({}))).await });
+    eventually("it is written", async || runs_of(store.as_ref()).await == 1).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    store.unreadable.store(false, Ordering::SeqCst);
+    let run_id = submitted.await.unwrap().unwrap().run_id;
+    assert_eq!(fixture.ended(run_id).await.status, RunStatus::Completed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_asked_for_a_run_is_answered_although_the_store_says_nothing() {
+    let definition = json!({"id": "p", "tasks": [{"name": "a", "wait": {"duration": "20ms"}}]});
+    let store = Arc::new(FaultyStore::default());
+    let fixture = start(store.clone(), InMemoryBroker::new(), definition, one_shard()).await;
+    store.lost.store(true, Ordering::SeqCst);
+    store.unreadable.store(true, Ordering::SeqCst);
+    let answer = fixture.engine.submit(request("p", json!({}))).await;
+    assert!(matches!(answer, Err(SubmitError::Store(_))), "{answer:?}");
+    store.unreadable.store(false, Ordering::SeqCst);
+    // It was written, so it goes on.
+    let run_id = store.runs(RunFilter { limit: 1, ..Default::default() }).await.unwrap()[0].run_id;
+    assert_eq!(fixture.ended(run_id).await.status, RunStatus::Completed);
+}
+
+#[tokio::test]
+async fn a_run_that_is_given_up_while_the_store_is_down_fails_when_it_is_back() {
+    let definition = json!({"id": "p", "tasks": [{"name": "ask", "wait": {"signal": "go"}}]});
+    let store = Arc::new(FaultyStore::default());
+    let fixture = start(store.clone(), InMemoryBroker::new(), definition, one_shard()).await;
+    let run_id = fixture.submit("p", json!({})).await;
+    fixture.until(run_id, |view| view.status == RunStatus::Running).await;
+    store.too_large.store(true, Ordering::SeqCst);
+    let held = store.gate.lock().await;
+    let engine = fixture.engine.clone();
+    let signal = tokio::spawn(async move { engine.signal(run_id, "go", json!(1), None).await });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    store.unreadable.store(true, Ordering::SeqCst);
+    drop(held);
+    eventually("it is given up", async || !store.too_large.load(Ordering::SeqCst)).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    store.unreadable.store(false, Ordering::SeqCst);
+    let _ = signal.await.unwrap();
+    assert_eq!(fixture.ended(run_id).await.status, RunStatus::Failed);
 }
 
 #[tokio::test(start_paused = true)]
