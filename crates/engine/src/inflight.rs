@@ -84,6 +84,13 @@ impl Inflight {
         lose(&mut self.part(run_id).lock(), |key| key.0 == run_id);
     }
 
+    /// As [`Self::lose_run`], of all runs of one shard.
+    pub(crate) fn lose_shard(&self, shard: usize) {
+        if let Some(part) = self.0.get(shard) {
+            lose(&mut part.lock(), |_| true);
+        }
+    }
+
     /// As [`Self::lose_run`], of all runs.
     pub(crate) fn lose_all(&self) {
         self.0.iter().for_each(|part| lose(&mut part.lock(), |_| true));
@@ -156,6 +163,11 @@ mod tests {
         assert!(inflight.is_stopped(&(other, 1, 1)), "nobody is to begin it");
         inflight.leave(&(other, 1, 1));
         inflight.enter(other, [(0, 2)]);
+        let third = (0..).map(|_| RunId::new()).find(|id| part_of(*id, 2) != part_of(other, 2)).unwrap();
+        inflight.enter(third, [(0, 1)]);
+        inflight.lose_shard(part_of(third, 2));
+        assert!(inflight.is_stopped(&(third, 0, 1)) && !inflight.is_stopped(&(other, 0, 2)));
+        inflight.leave(&(third, 0, 1));
         // One that has reported is not remembered, and stopping it is nothing.
         [0, 1, 2].iter().for_each(|step_run| inflight.leave(&(run, *step_run, 1)));
         inflight.cancel(&(run, 0, 1));

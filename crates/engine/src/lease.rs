@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::handle::{Engine, Inner};
+use crate::recovery::Left;
 
 /// Into how many parts a lease is cut: after one it is renewed; where that fails, again after a part of a part.
 const PARTS: u32 = 3;
@@ -24,7 +25,7 @@ pub(crate) fn spawn(engine: &Engine, begun: Instant) {
     }
     let (stop, lease) = (engine.0.stop.clone(), engine.0.options.lease);
     let weak = Arc::downgrade(&engine.0);
-    let mut keeper = Keeper { engine: weak, lease, lasts_until: Some(begun + lease) };
+    let mut keeper = Keeper { engine: weak, lease, lasts_until: Some(begun + lease), left: Vec::new() };
     engine.0.tasks.spawn(async move {
         let mut pause = lease / PARTS;
         loop {
@@ -62,6 +63,8 @@ struct Keeper {
     lease: Duration,
     /// At least until then nobody else takes over what this process drives; none: it has no lease.
     lasts_until: Option<Instant>,
+    /// Runs that are to be taken up still.
+    left: Vec<Left>,
 }
 
 impl Keeper {
@@ -93,18 +96,19 @@ impl Keeper {
     /// Lets go of all runs, and takes up as another owner what nobody holds.
     async fn begin_anew(&mut self, engine: &Engine) -> bool {
         self.lasts_until = None;
+        self.left.clear();
         // At once: a shard that waits for the store lets go of its runs when it answers.
         engine.0.inflight.lose_all();
         engine.0.shards.abandon(Uuid::now_v7()).await;
         self.take_over(engine).await
     }
 
-    /// Takes up what nobody holds, which has the lease last anew. Whether it does.
+    /// Takes up what nobody holds, which has the lease last anew. Whether it does, and nothing is left to be taken up.
     async fn take_over(&mut self, engine: &Engine) -> bool {
-        match engine.recover().await {
+        match engine.recover(&mut self.left).await {
             Ok(begun) => {
                 self.lasts_until = Some(begun + self.lease);
-                true
+                self.left.is_empty()
             }
             Err(error) => {
                 tracing::warn!(%error, "runs that nobody drives could not be taken up");

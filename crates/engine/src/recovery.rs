@@ -31,6 +31,15 @@ struct TakenUp {
     last: HashMap<usize, RunId>,
 }
 
+/// A run that this process holds and could not take up yet, since the store failed.
+#[derive(Debug)]
+pub(crate) struct Left {
+    record: RunRecord,
+    fence: Fence,
+    /// What the store said.
+    pub(crate) error: StoreError,
+}
+
 impl TakenUp {
     fn note(&mut self, candidate: &Candidate) {
         self.last.insert(candidate.shard, candidate.run_id);
@@ -45,24 +54,32 @@ impl TakenUp {
 }
 
 impl Engine {
-    /// Takes up the unfinished runs that nobody drives. From when on the lease on all runs lasts.
-    pub(crate) async fn recover(&self) -> Result<Instant, StoreError> {
+    /// Takes up the unfinished runs that nobody drives, and those that were `left` the last time. From when on the lease on
+    /// all runs lasts. A run that the store cannot show is left for the next time, and keeps no other from being taken up.
+    pub(crate) async fn recover(&self, left: &mut Vec<Left>) -> Result<Instant, StoreError> {
         let owner = self.0.shards.owner();
         let mut count = 0_usize;
         let mut taken_up = TakenUp::default();
+        let mut runs: Vec<_> =
+            std::mem::take(left).into_iter().map(|left| (left.record, left.fence)).collect();
         let begun = loop {
-            let (begun, now) = (Instant::now(), self.0.clock.now());
-            let claimed = self.0.store.claim(owner, now, self.lease_until(now), CLAIM).await?;
-            if claimed.is_empty() {
-                break begun;
+            for (record, fence) in runs {
+                match self.take_up(&record, fence, &mut taken_up).await {
+                    Ok(()) => count += 1,
+                    Err(error) => left.push(Left { record, fence, error }),
+                }
             }
-            for (record, fence) in claimed {
-                count += 1;
-                self.take_up(record, fence, &mut taken_up).await?;
+            let (begun, now) = (Instant::now(), self.0.clock.now());
+            runs = self.0.store.claim(owner, now, self.lease_until(now), CLAIM).await?;
+            if runs.is_empty() {
+                break begun;
             }
         };
         if count > 0 {
             tracing::info!(runs = count, "took up unfinished runs");
+        }
+        for Left { record, error, .. } in &*left {
+            tracing::error!(run_id = %record.run_id, %error, "an unfinished run could not be taken up yet");
         }
         self.make_way(taken_up).await;
         Ok(begun)
@@ -95,18 +112,18 @@ impl Engine {
 
     async fn take_up(
         &self,
-        record: RunRecord,
+        record: &RunRecord,
         fence: Fence,
         taken_up: &mut TakenUp,
     ) -> Result<(), StoreError> {
         let run_id = record.run_id;
         failpoint::pass("claim-before-rebuild");
-        let rebuilt = match self.plan_of(&record).await {
+        let rebuilt = match self.plan_of(record).await {
             Ok(plan) => {
                 let run_id = record.run_id;
                 let reason = "a defect of the server, which its log tells of".to_owned();
                 // One run must not keep the server from starting.
-                let rebuilt = AssertUnwindSafe(self.rebuild(&record, plan)).catch_unwind().await;
+                let rebuilt = AssertUnwindSafe(self.rebuild(record, plan)).catch_unwind().await;
                 rebuilt.unwrap_or(Err(ControlError::Damaged { run_id, reason }))
             }
             Err(error) => Err(error),
@@ -118,9 +135,10 @@ impl Engine {
                 // They had a value when the run was accepted, and are made of the same parameters.
                 let limits = Limit::of(run.plan(), &record.parameters).unwrap_or_default();
                 let RunRecord { reuse, priority, trigger, created_at, .. } = record;
+                let reuse = reuse.clone();
                 let shard = self.0.shards.of(run_id);
                 let candidate =
-                    Candidate::new(run_id, run.plan(), &trigger, priority, created_at, limits, shard);
+                    Candidate::new(run_id, run.plan(), trigger, *priority, *created_at, limits, shard);
                 taken_up.note(&candidate);
                 // Before its shard hears of it: nobody is to start in its place meanwhile.
                 let started = run.times().0.is_some();
@@ -138,7 +156,7 @@ impl Engine {
             Err(ControlError::Store(error)) => Err(error),
             Err(error) => {
                 tracing::error!(%run_id, %error, "an unfinished run cannot be taken up; it is failed");
-                self.fail_record(&record, fence, &error.to_string(), Vec::new()).await
+                self.fail_record(record, fence, &error.to_string(), Vec::new()).await
             }
         }
     }

@@ -88,7 +88,11 @@ impl Engine {
         shard::spawn(&engine.0, inboxes);
         worker::spawn(&engine.0, executors);
         webhooks::spawn(&engine.0);
-        let lease_begun = engine.recover().await?;
+        let mut left = Vec::new();
+        let lease_begun = engine.recover(&mut left).await?;
+        if let Some(left) = left.pop() {
+            return Err(left.error.into());
+        }
         engine.0.admission.open();
         if engine.0.options.schedules {
             schedule::spawn(&engine).await?;

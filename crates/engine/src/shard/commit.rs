@@ -389,8 +389,8 @@ impl Shard {
     /// Lets go of all runs, which may be another process's; from here on new ones are held as this owner.
     pub(super) fn abandon(&mut self, owner: Uuid) {
         let all: Vec<RunId> = self.runs.keys().copied().collect();
+        self.inflight.lose_shard(self.place);
         for run_id in all {
-            self.inflight.lose_run(run_id);
             self.forget(run_id);
         }
         self.starting.clear();

@@ -95,6 +95,24 @@ async fn a_process_that_renews_its_lease_keeps_its_runs() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_run_that_cannot_be_taken_up_keeps_no_other_from_it_and_is_tried_again() {
+    let (first, second) = both(LEASE * 100).await;
+    let bad = first.fixture.submit("p", json!({})).await;
+    let good = first.fixture.submit("p", json!({})).await;
+    *second.store.without_log.lock() = Some(bad);
+    first.store.set_down(true);
+    assert_eq!(
+        second.fixture.engine.wait(good, LEASE * 3).await.unwrap().unwrap().status,
+        RunStatus::Completed
+    );
+    *second.store.without_log.lock() = None;
+    assert_eq!(
+        second.fixture.engine.wait(bad, LEASE * 3).await.unwrap().unwrap().status,
+        RunStatus::Completed
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_process_that_cannot_renew_stops_its_attempts_before_others_make_them_again() {
     let (first, second) = both(LEASE * 100).await;
     let run_id = first.fixture.submit("p", json!({})).await;
