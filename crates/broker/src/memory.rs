@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -17,16 +17,38 @@ use crate::{Broker, BrokerError, Delivery, TaskRegistry};
 /// Nothing is kept: what is in the queue when the process ends is dispatched again by the run's owner from the
 /// run's log. The queue has no bound of its own, because all that is in it is part of a run in memory, and the
 /// engine bounds those.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct InMemoryBroker(Arc<Shared>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
-    queue: Mutex<VecDeque<Box<Work>>>,
-    /// There is something in the queue and somebody may wait for it.
+    /// One for each processor. A thread looks into its own first: what a run leads to stays where the run is.
+    queues: Box<[Queue]>,
+    /// There is something in a queue and somebody may wait for it.
     news: Notify,
-    tags: AtomicU64,
     registry: TaskRegistry,
+}
+
+/// On a cache line of its own.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Queue {
+    work: Mutex<VecDeque<Box<Work>>>,
+    /// How many are in it, as of a moment ago: so that others need not lock what is empty.
+    count: AtomicUsize,
+    /// Deliveries that threads of this queue have asked for.
+    asked: AtomicUsize,
+}
+
+/// After so many deliveries of its own queue a thread looks into the others first: theirs may be held up.
+const OWN_IN_A_ROW: usize = 16;
+
+impl Default for InMemoryBroker {
+    fn default() -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let queues = (0..processors).map(|_| Queue::default()).collect();
+        Self(Arc::new(Shared { queues, news: Notify::new(), registry: TaskRegistry::default() }))
+    }
 }
 
 impl InMemoryBroker {
@@ -36,25 +58,59 @@ impl InMemoryBroker {
     }
 }
 
+impl Shared {
+    /// The place of this thread's queue.
+    fn own(&self) -> usize {
+        static THREADS: AtomicUsize = AtomicUsize::new(0);
+        thread_local! {
+            static NUMBER: usize = THREADS.fetch_add(1, Ordering::Relaxed);
+        }
+        // There is at least one.
+        NUMBER.with(|number| number % self.queues.len())
+    }
+
+    /// The next attempt, and whether there may be more.
+    fn take(&self) -> Option<Box<Work>> {
+        let (own, count) = (self.own(), self.queues.len());
+        let asked = self.queues[own].asked.fetch_add(1, Ordering::Relaxed);
+        let first = usize::from(asked % OWN_IN_A_ROW == OWN_IN_A_ROW - 1);
+        (first..first + count).find_map(|step| self.queues[(own + step) % count].pop())
+    }
+}
+
+impl Queue {
+    fn pop(&self) -> Option<Box<Work>> {
+        if self.count.load(Ordering::SeqCst) == 0 {
+            return None;
+        }
+        let mut queue = self.work.lock();
+        let work = queue.pop_front();
+        self.count.store(queue.len(), Ordering::SeqCst);
+        work
+    }
+}
+
 #[async_trait]
 impl Broker for InMemoryBroker {
     async fn publish(&self, work: Vec<Box<Work>>) -> Vec<(Box<Work>, BrokerError)> {
-        self.0.queue.lock().extend(work);
+        let own = &self.0.queues[self.0.own()];
+        let mut queue = own.work.lock();
+        queue.extend(work);
+        own.count.store(queue.len(), Ordering::SeqCst);
+        drop(queue);
         self.0.news.notify_one();
         Vec::new()
     }
 
     fn try_receive(&self) -> Option<Delivery> {
-        let mut queue = self.0.queue.lock();
-        let work = queue.pop_front()?;
-        let more = !queue.is_empty();
-        drop(queue);
-        if more {
+        let work = self.0.take()?;
+        if self.0.queues.iter().any(|queue| queue.count.load(Ordering::SeqCst) > 0) {
             // Whoever waits is to have the next one. That none is forgotten needs no more: a worker that is not
-            // waiting looks into the queue before it does.
+            // waiting looks into the queues before it does.
             self.0.news.notify_one();
         }
-        Some(Delivery { work, tag: self.0.tags.fetch_add(1, Ordering::Relaxed) })
+        // Nothing is kept of what was delivered.
+        Some(Delivery { work, tag: 0 })
     }
 
     async fn receive(&self) -> Result<Delivery, BrokerError> {

@@ -1,13 +1,13 @@
 //! The tasks a process knows by name.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use parking_lot::RwLock;
+use arc_swap::ArcSwap;
 use serde_json::Value;
 use taskiq_flow_core::expr::Inputs;
 use taskiq_flow_core::id::{PipelineId, RunId};
@@ -23,7 +23,8 @@ pub struct TaskRegistry(Arc<Table>);
 
 #[derive(Default)]
 struct Table {
-    tasks: RwLock<HashMap<String, Callable>>,
+    /// Looked into for each call, by all processors at once, and seldom changed.
+    tasks: ArcSwap<BTreeMap<Arc<str>, Callable>>,
     /// How often it has changed.
     changes: AtomicU64,
 }
@@ -72,7 +73,12 @@ impl TaskRegistry {
         Fut: Future<Output = Result<Value, TaskError>> + Send + 'static,
     {
         let callable: Callable = Arc::new(move |call| Box::pin(task(call)));
-        self.0.tasks.write().insert(name.into(), callable);
+        let name: Arc<str> = name.into().into();
+        self.0.tasks.rcu(|tasks| {
+            let mut tasks = BTreeMap::clone(tasks);
+            tasks.insert(Arc::clone(&name), Arc::clone(&callable));
+            tasks
+        });
         self.0.changes.fetch_add(1, Ordering::Release);
     }
 
@@ -83,20 +89,18 @@ impl TaskRegistry {
 
     /// Whether a task of that name is known.
     pub fn contains(&self, name: &str) -> bool {
-        self.0.tasks.read().contains_key(name)
+        self.0.tasks.load().contains_key(name)
     }
 
     /// The names of all tasks, sorted.
     pub fn names(&self) -> Vec<String> {
-        let mut names: Vec<_> = self.0.tasks.read().keys().cloned().collect();
-        names.sort_unstable();
-        names
+        self.0.tasks.load().keys().map(|name| name.to_string()).collect()
     }
 
     /// Calls a task; none when there is none of that name.
     pub async fn call(&self, name: &str, call: TaskCall) -> Option<Result<Value, TaskError>> {
-        let task = self.0.tasks.read().get(name).cloned()?;
-        Some(task(call).await)
+        let called = self.0.tasks.load().get(name).map(|task| task(call))?;
+        Some(called.await)
     }
 }
 

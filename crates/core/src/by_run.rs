@@ -15,6 +15,18 @@ pub fn part_of(run_id: RunId, parts: usize) -> usize {
     (random_bits(run_id.as_bytes()) % (parts.max(1) as u64)) as usize
 }
 
+/// The id that differs from `run_id` in its last bits at most and belongs to that part of `parts`.
+pub fn in_part(run_id: RunId, part: usize, parts: usize) -> RunId {
+    let (part, parts) = (part as u64, parts.max(1) as u64);
+    let mut bytes = *run_id.as_bytes();
+    let bits = random_bits(&bytes);
+    let first = bits - bits % parts;
+    // The last one of the range may end before that part.
+    let bits = first.checked_add(part % parts).unwrap_or(first - parts + part % parts);
+    bytes[8..].copy_from_slice(&bits.to_be_bytes());
+    RunId::from_bytes(bytes)
+}
+
 /// The last eight bytes. The later they are in a UUID version 7, the more of them is random: it begins with the time, and
 /// then it counts.
 fn random_bits(id: &[u8]) -> u64 {
@@ -63,6 +75,14 @@ mod tests {
             runs.iter().for_each(|run| counts[part_of(*run, parts)] += 1);
             assert!(counts.iter().all(|count| count * parts > 3000), "{counts:?}");
         }
+        for (run, parts) in runs.iter().zip((1..=7).cycle()) {
+            let moved: HashSet<_> = (0..parts).map(|part| in_part(*run, part, parts)).collect();
+            assert!((0..parts).all(|part| part_of(in_part(*run, part, parts), parts) == part));
+            assert_eq!(moved.len(), parts);
+            assert!(moved.iter().all(|moved| moved.as_bytes()[..8] == run.as_bytes()[..8]));
+        }
+        let last = RunId::from_bytes([u8::MAX; 16]);
+        assert!((0..7).all(|part| part_of(in_part(last, part, 7), 7) == part));
         let hasher = BuildHasherDefault::<RunHasher>::default();
         // Tables take the lowest bits for the bucket and the highest to tell its entries apart.
         for bits in [|hash: u64| hash & 0xfff, |hash| hash >> 52] {

@@ -152,7 +152,7 @@ impl Engine {
                 SubmitError::TooManyOpen { pipeline: pipeline_id.clone(), most: most.unwrap_or_default() }
             })?),
         };
-        let (run_id, version, now) = (RunId::new(), registered.version, self.0.clock.now());
+        let (run_id, version, now) = (self.0.shards.new_run(), registered.version, self.0.clock.now());
         let record = RunRecord::queued(run_id, pipeline_id, version, parameters, trigger, now);
         let record = RunRecord { idempotency_key, priority, reuse, ..record };
         let (reply, answer) = oneshot::channel();

@@ -42,7 +42,7 @@ pub(crate) struct Inner {
     pub(crate) hub: EventHub,
     pub(crate) hooks: Hooks,
     pub(crate) outbox: Arc<Outbox>,
-    pub(crate) shards: Shards,
+    pub(crate) shards: Arc<Shards>,
     pub(crate) scheduler: Scheduler,
     pub(crate) inflight: Inflight,
     pub(crate) took: Arc<AttemptDurations>,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde_json::Value;
-use taskiq_flow_core::by_run::part_of;
+use taskiq_flow_core::by_run::{in_part, part_of};
 use taskiq_flow_core::id::RunId;
 use taskiq_flow_core::plan::Plan;
 use taskiq_flow_core::run::{Failure, Input, ItemFilter, ItemPage, Outcome, Run, RunView, Work};
@@ -18,11 +18,14 @@ use crate::admission::{Candidate, Limit, Place};
 use crate::cache::Looked;
 use crate::error::{ControlError, SubmitError};
 use crate::exec::Execution;
+use crate::homes::Homes;
 use crate::open::OpenRun;
 use crate::submission::Submitted;
 
 /// Messages that may wait for a shard.
 const INBOX: usize = 16_384;
+/// Messages that wait for a shard from which on new runs are given to any.
+const CROWDED: usize = 256;
 /// How long the last writes of a shutdown may take at least.
 const MIN_FLUSH: Duration = Duration::from_millis(500);
 
@@ -154,6 +157,7 @@ impl Finished {
 #[derive(Debug)]
 pub(crate) struct Shards {
     senders: Vec<mpsc::Sender<Message>>,
+    pub(crate) homes: Arc<Homes>,
     owner: Mutex<Uuid>,
     draining: AtomicBool,
 }
@@ -161,7 +165,8 @@ pub(crate) struct Shards {
 impl Shards {
     pub(crate) fn new(count: usize) -> (Self, Vec<mpsc::Receiver<Message>>) {
         let (senders, receivers) = (0..count).map(|_| mpsc::channel(INBOX)).unzip();
-        (Self { senders, owner: Mutex::new(Uuid::now_v7()), draining: AtomicBool::new(false) }, receivers)
+        let (homes, owner) = (Arc::new(Homes::new(count)), Mutex::new(Uuid::now_v7()));
+        (Self { senders, homes, owner, draining: AtomicBool::new(false) }, receivers)
     }
 
     /// Who this process is to the store.
@@ -178,6 +183,16 @@ impl Shards {
     /// The first shard that has ended.
     pub(crate) fn lost(&self) -> Option<usize> {
         self.senders.iter().position(mpsc::Sender::is_closed)
+    }
+
+    /// The id of a new run, which the shard drives that is near, unless too much waits for it.
+    pub(crate) fn new_run(&self) -> RunId {
+        let has_room = |shard: usize| {
+            let sender = &self.senders[shard];
+            sender.max_capacity() - sender.capacity() < CROWDED
+        };
+        let id = RunId::new();
+        self.homes.near(has_room).map_or(id, |shard| in_part(id, shard, self.senders.len()))
     }
 
     /// Which shard drives a run.

@@ -19,6 +19,7 @@ mod forecast;
 mod fork;
 mod gate;
 mod handle;
+mod homes;
 mod hooks;
 mod hub;
 mod inbox;

@@ -7,6 +7,7 @@
 mod cached;
 mod commit;
 mod evaluate;
+mod gather;
 mod give_up;
 mod turn;
 
@@ -31,6 +32,7 @@ use crate::admission::{Admission, Place};
 use crate::cache::{Digest, Flights, StepRun, Wanted};
 use crate::clock::Clock;
 use crate::handle::Inner;
+use crate::homes::Homes;
 use crate::hub::EventHub;
 use crate::inbox::{Message, Waiter};
 use crate::inflight::Inflight;
@@ -46,6 +48,7 @@ const BATCH: usize = 512;
 const COUNTED: usize = 1024;
 
 pub(crate) use self::commit::NEWER;
+use self::gather::{Gathering, let_others_go_first};
 
 /// Starts the shards.
 pub(crate) fn spawn(inner: &Arc<Inner>, inboxes: Vec<mpsc::Receiver<Message>>) {
@@ -64,6 +67,7 @@ pub(crate) fn spawn(inner: &Arc<Inner>, inboxes: Vec<mpsc::Receiver<Message>>) {
             owner: inner.shards.owner(),
             inbox,
             place,
+            homes: Arc::clone(&inner.shards.homes),
             runs: ByRun::default(),
             counters: HashMap::new(),
             starting: VecDeque::new(),
@@ -77,6 +81,7 @@ pub(crate) fn spawn(inner: &Arc<Inner>, inboxes: Vec<mpsc::Receiver<Message>>) {
             wanted: Vec::new(),
             missed: HashSet::new(),
             again: Vec::new(),
+            gathering: Gathering::default(),
             draining: false,
         };
         inner.tasks.spawn(shard.run());
@@ -99,6 +104,7 @@ struct Shard {
     inbox: mpsc::Receiver<Message>,
     /// Which of the shards this is.
     place: usize,
+    homes: Arc<Homes>,
     runs: ByRun<Driven>,
     /// Runs that have their place and have not started.
     starting: VecDeque<RunId>,
@@ -120,6 +126,7 @@ struct Shard {
     missed: HashSet<StepRun>,
     /// What the shard has to tell itself.
     again: Vec<Message>,
+    gathering: Gathering,
     draining: bool,
 }
 
@@ -167,17 +174,18 @@ impl Shard {
                 if self.stop.is_cancelled() {
                     return;
                 }
-                while batch.len() < BATCH
-                    && let Ok(message) = self.inbox.try_recv()
-                {
-                    batch.push(message);
-                }
+                self.take_what_is_there(&mut batch);
                 self.rung_by_now(&mut alarms);
             } else {
                 tokio::select! {
                     count = self.inbox.recv_many(&mut batch, BATCH) => {
                         if count == 0 {
                             return;
+                        }
+                        if self.gathering.is_worth_it() {
+                            let_others_go_first().await;
+                            self.take_what_is_there(&mut batch);
+                            self.gathering.learn(count, batch.len());
                         }
                     }
                     Some(expired) = self.timers.next(), if !self.timers.is_empty() => {
@@ -189,6 +197,14 @@ impl Shard {
                 }
             }
             self.turn(&mut batch, &mut alarms).await;
+        }
+    }
+
+    fn take_what_is_there(&mut self, batch: &mut Vec<Message>) {
+        while batch.len() < BATCH
+            && let Ok(message) = self.inbox.try_recv()
+        {
+            batch.push(message);
         }
     }
 

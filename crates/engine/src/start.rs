@@ -64,7 +64,7 @@ impl Engine {
             hub,
             hooks: Hooks::new(),
             outbox: Arc::new(outbox),
-            shards,
+            shards: Arc::new(shards),
             inflight,
             took: Arc::default(),
             pruning,

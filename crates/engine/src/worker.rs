@@ -23,7 +23,7 @@ use crate::exec::printed::{self, Printed};
 use crate::exec::{Execution, Executors, panicked};
 use crate::failpoint;
 use crate::handle::{Engine, Inner};
-use crate::inbox::{Finished, Message};
+use crate::inbox::{Finished, Message, Shards};
 use crate::inflight::{AttemptKey, Inflight};
 use crate::measure::AttemptDurations;
 use crate::resources::Machine;
@@ -40,6 +40,7 @@ const STOPPED: &str = "stopped";
 #[derive(Debug, Clone)]
 struct Worker {
     engine: Weak<Inner>,
+    shards: Arc<Shards>,
     broker: Arc<dyn Broker>,
     inflight: Inflight,
     stop: CancellationToken,
@@ -47,7 +48,8 @@ struct Worker {
     took: Arc<AttemptDurations>,
 }
 
-/// What attempts share: room for so many, the machine, and who carries them out.
+/// What attempts share: room for so many, the machine, and who carries them out. Each loop has one of its own, so that
+/// no two processors count who holds it.
 #[derive(Debug, Clone)]
 struct Workshop {
     room: Arc<Semaphore>,
@@ -74,7 +76,7 @@ pub(crate) fn spawn(inner: &Arc<Inner>, executors: Executors) {
     };
     let loops = std::thread::available_parallelism().map_or(1, usize::from);
     for _ in 0..loops {
-        inner.tasks.spawn(Worker::of(inner).serve(workshop.clone()));
+        inner.tasks.spawn(Worker::of(inner).serve(Arc::new(workshop.clone())));
     }
 }
 
@@ -82,6 +84,7 @@ impl Worker {
     fn of(inner: &Arc<Inner>) -> Self {
         Self {
             engine: Arc::downgrade(inner),
+            shards: Arc::clone(&inner.shards),
             broker: Arc::clone(&inner.broker),
             inflight: inner.inflight.clone(),
             stop: inner.stop.clone(),
@@ -90,7 +93,7 @@ impl Worker {
         }
     }
 
-    async fn serve(self, workshop: Workshop) {
+    async fn serve(self, workshop: Arc<Workshop>) {
         let stop = self.stop.clone();
         let mut stopped = pin!(stop.cancelled());
         // The room of an attempt that has ended is that of the next one. While there is none, others have it.
@@ -137,7 +140,7 @@ impl Worker {
     /// the room until it ends.
     async fn attempt(
         &self,
-        workshop: &Workshop,
+        workshop: &Arc<Workshop>,
         delivery: Delivery,
         room: OwnedSemaphorePermit,
     ) -> Option<OwnedSemaphorePermit> {
@@ -148,12 +151,12 @@ impl Worker {
             return Some(room);
         }
         if !work.resources().is_empty() {
-            let (worker, workshop) = (self.clone(), workshop.clone());
+            let (worker, workshop) = (self.clone(), Arc::clone(workshop));
             self.tasks.spawn(async move { worker.attempt_with_resources(workshop, work, tag).await });
             return Some(room);
         }
         let (at_once, limited) = (ends_at_once(&work), work.timeout().is_some());
-        let mut attempt = Box::pin(carry_out(Arc::clone(&workshop.executors), work));
+        let mut attempt = Box::pin(carry_out(Arc::clone(workshop), work));
         if at_once
             && let Poll::Ready(ended) =
                 std::future::poll_fn(|cx| Poll::Ready(attempt.as_mut().poll(cx))).await
@@ -176,7 +179,7 @@ impl Worker {
 
     /// Carries out an attempt that takes something of the machine, when there is enough. It takes no room while it waits:
     /// else those that wait would keep out those that could go on.
-    async fn attempt_with_resources(self, workshop: Workshop, work: Box<Work>, tag: u64) {
+    async fn attempt_with_resources(self, workshop: Arc<Workshop>, work: Box<Work>, tag: u64) {
         let key = (work.run_id, work.step_run, work.attempt);
         let token = self.inflight.watch(key);
         let limited = work.timeout().is_some();
@@ -187,7 +190,7 @@ impl Worker {
             if limited {
                 self.tell_begin(key).await;
             }
-            carry_out(Arc::clone(&workshop.executors), work).await
+            carry_out(Arc::clone(&workshop), work).await
         };
         let ended = self.unless_stopped(&token, attempt).await;
         self.end(key, tag, ended).await;
@@ -215,9 +218,7 @@ impl Worker {
 
     /// From now on the time limit of the attempt counts.
     async fn tell_begin(&self, (run_id, step_run, attempt): AttemptKey) {
-        let Some(inner) = self.engine.upgrade() else { return };
-        let _ = inner.shards.send(run_id, Message::Began { run_id, step_run, attempt }).await;
-        drop(inner);
+        let _ = self.shards.send(run_id, Message::Began { run_id, step_run, attempt }).await;
         // The shard, just woken, may stand in the slot that only this thread serves. A task that never lets go of the
         // thread would keep it there.
         tokio::task::yield_now().await;
@@ -249,10 +250,8 @@ impl Worker {
                 Message::ChunkFinished { run_id, ended: before }
             }
         };
-        // Without an engine, or with one that has stopped, the attempt is made again after the next start.
-        if let Some(inner) = self.engine.upgrade() {
-            let _ = inner.shards.send(run_id, message).await;
-        }
+        // Of an engine that has stopped the attempt is made again after the next start.
+        let _ = self.shards.send(run_id, message).await;
     }
 }
 
@@ -271,8 +270,9 @@ fn ends_at_once(work: &Work) -> bool {
 }
 
 /// Carries out an attempt, with all the items that it has.
-async fn carry_out(executors: Arc<Executors>, mut work: Box<Work>) -> Ended {
-    let (mut execution, mut duration) = carry_out_one(&executors, &mut work).await;
+async fn carry_out(workshop: Arc<Workshop>, mut work: Box<Work>) -> Ended {
+    let executors = &*workshop.executors;
+    let (mut execution, mut duration) = carry_out_one(executors, &mut work).await;
     let (mut before, mut printed) = (Vec::new(), Printed::default());
     while work.chunk.is_some() {
         let at_hand = (work.step_run, work.attempt, Arc::clone(&work.step));
@@ -290,7 +290,7 @@ async fn carry_out(executors: Arc<Executors>, mut work: Box<Work>) -> Ended {
         if full {
             printed::fit(before.iter_mut().filter_map(|item| item.log.as_mut()));
         }
-        (execution, duration) = carry_out_one(&executors, &mut work).await;
+        (execution, duration) = carry_out_one(executors, &mut work).await;
         // Items that wait for nothing are not to keep others from their turn.
         tokio::task::consume_budget().await;
     }
