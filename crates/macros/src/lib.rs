@@ -36,7 +36,7 @@ use proc_macro::TokenStream;
 /// | `delay = "1s"`, `backoff = 2.0`, `max_delay = "60s"`, `jitter = true` | the wait before another attempt |
 /// | `timeout = "30s"` | the longest an attempt may take |
 /// | `cache = "1h"`, `cache_version = "2"` | values are kept so long for later runs with the same inputs; another version makes those that were kept count no longer |
-/// | `compensate = undo_it` | the task that undoes it, when a run fails after it was completed: it sees the inputs and, as `result`, the value |
+/// | `compensate = undo_it` | the task that undoes it, when a run fails after it was completed: it sees the inputs and, as `result`, the value. Inside a map and the like, and as an `otherwise`, the builder refuses such a task, since nothing is undone there |
 /// | `on_error = "continue"` | what does not need this task's output goes on when it has failed; or `"fail"` |
 #[proc_macro_attribute]
 pub fn task(options: TokenStream, function: TokenStream) -> TokenStream {

@@ -346,19 +346,52 @@ fn a_task_brings_what_undoes_it() {
     let pipeline = Pipeline::dataflow("p")
         .task(charge)
         .task(TaskSpec::from(charge).named("other").compensate(expression("result")))
-        .task(map("amounts", charge).named("all"))
+        .task(map("amounts", charge).named("all").compensate(expression("result | length")))
         .build_with(&registry)
         .unwrap();
     let tasks = &pipeline.source["tasks"];
     let undo = json!({"task": "refund", "retry": {"max_attempts": 2}, "timeout": "3s"});
     same(&tasks[0]["compensate"], undo);
     same(&tasks[1]["compensate"], json!({"expression": "result"}));
-    assert!(tasks[2].get("compensate").is_none(), "that of an item is not that of the whole");
+    same(&tasks[2]["compensate"], json!({"expression": "result | length"}));
     assert_eq!(registry.names(), ["charge", "refund"]);
     // Registered alone, it brings it too.
     let registry = TaskRegistry::default();
     taskiq_flow::task::TaskDef::register(charge, &registry);
     assert_eq!(registry.names(), ["charge", "refund"]);
+}
+
+/// What would undo it would be dropped, and nobody would know.
+#[test]
+fn a_task_that_brings_what_undoes_it_is_refused_where_nothing_is_undone() {
+    let plain = || TaskSpec::from(charge).named("x").without_compensation();
+    for (spec, within) in [
+        (map("amounts", charge), "a `map`"),
+        (filter("amounts", charge), "a `filter`"),
+        (reduce("amounts", 0, charge), "a `reduce`"),
+        (group([TaskSpec::from(charge), expr("other", "1")]), "a `group`"),
+        (map("amounts", group([charge])), "a `group`"),
+    ] {
+        let pipeline = |spec: &TaskSpec| Pipeline::dataflow("p").task(spec.clone().named("all")).build();
+        let refused = pipeline(&spec).unwrap_err().to_string();
+        assert!(
+            refused.contains(&format!("`charge` (`compensate`) has no place inside {within}")),
+            "{refused}"
+        );
+        assert!(refused.contains("/tasks/0"), "{refused}");
+        pipeline(&spec.compensate(expression("result"))).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    }
+    let chain = |other: TaskSpec| {
+        let step = expression("value").when("value > 1").compensate(expression("result"));
+        Pipeline::chain("c").call(step.otherwise(other)).build()
+    };
+    let refused = chain(charge.into()).unwrap_err().to_string();
+    assert!(refused.contains("has no place inside an `otherwise`"), "{refused}");
+    let taken = chain(TaskSpec::from(charge).without_compensation());
+    taken.unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    let pipeline =
+        Pipeline::dataflow("p").task(map("amounts", plain()).named("all")).task(plain()).build().unwrap();
+    assert!(pipeline.tasks.iter().all(|task| task.compensate.is_none()));
 }
 
 #[test]

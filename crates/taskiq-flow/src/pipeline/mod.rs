@@ -76,6 +76,7 @@ pub use self::kinds::{
     command, expr, expression, filter, group, http, kind, map, reduce, sub_pipeline, wait_for,
     wait_for_signal,
 };
+use self::spec::LeftOut;
 pub use self::spec::TaskSpec;
 
 /// Where builders begin. What they make is a [`definition::Pipeline`].
@@ -232,6 +233,7 @@ impl<Style> PipelineBuilder<Style> {
 
     fn finish(&self, list: &str, tasks: Vec<Value>) -> Result<definition::Pipeline, Diagnostics> {
         self.check_names()?;
+        self.check_undoing(list)?;
         let mut source = Map::new();
         source.insert("id".to_owned(), Value::from(self.id.as_str()));
         if !self.inputs.is_empty() {
@@ -262,6 +264,24 @@ impl<Style> PipelineBuilder<Style> {
             }
         }
         Ok(())
+    }
+
+    /// What undoes a Rust task is part of its attribute, and must not be dropped where there is no place for it.
+    fn check_undoing(&self, list: &str) -> Result<(), Diagnostics> {
+        let left_out = self
+            .tasks
+            .iter()
+            .enumerate()
+            .flat_map(|(place, task)| task.left_out().map(move |left_out| (place, left_out)));
+        let mistakes = left_out.map(|(place, LeftOut { task, within })| {
+            let message = format!(
+                "what undoes the Rust task `{task}` (`compensate`) has no place inside {within}: nothing would undo it there"
+            );
+            let help = "make it a task of its own, say what undoes the whole by `.compensate(...)`, or that nothing does by \
+                        `.without_compensation()` of the inner one";
+            self.mistake(&format!("/{list}/{place}"), message, help)
+        });
+        Diagnostics::from_vec(mistakes.collect()).map_or(Ok(()), Err)
     }
 
     fn mistake(&self, pointer: &str, message: impl Into<String>, help: &str) -> Diagnostic {

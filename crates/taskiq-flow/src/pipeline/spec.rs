@@ -12,6 +12,9 @@ use crate::task::{TaskDef, TaskInfo};
 /// The name under which a step of the chained style is given what the step before it made.
 const CHAINED: &str = "value";
 
+/// Where what is done in place of a step stands.
+const OTHERWISE: &str = "an `otherwise`";
+
 /// A task of a pipeline: what it does, what it is given and what it makes.
 ///
 /// ```
@@ -46,6 +49,16 @@ pub struct TaskSpec {
     undoing: Vec<Arc<dyn TaskDef>>,
     /// The Rust tasks of what is done in its place.
     others: Vec<Arc<dyn TaskDef>>,
+    /// What would undo Rust tasks in it, if there were a place for that.
+    left_out: Vec<LeftOut>,
+}
+
+/// A Rust task that brings what undoes it to where nothing is undone.
+#[derive(Debug, Clone)]
+pub(super) struct LeftOut {
+    pub(super) task: &'static str,
+    /// Inside what.
+    pub(super) within: String,
 }
 
 #[derive(Debug, Clone)]
@@ -81,6 +94,7 @@ impl TaskSpec {
             rust: Vec::new(),
             undoing: Vec::new(),
             others: Vec::new(),
+            left_out: Vec::new(),
         }
     }
 
@@ -209,11 +223,20 @@ impl TaskSpec {
         self.set("compensate", fields)
     }
 
+    /// Does not have it undone by what its attribute says (`#[task(compensate = ...)]`): such as inside a map, where nothing
+    /// is undone item by item.
+    pub fn without_compensation(mut self) -> Self {
+        self.defaults.remove("compensate");
+        self.undoing.clear();
+        self
+    }
+
     /// What a step does in place of this where its condition ([`TaskSpec::when`]) is not true, in the chained style.
     pub fn otherwise(mut self, other: impl Into<Self>) -> Self {
         let other = other.into();
         let mut fields = Map::new();
         other.to_body(&mut fields);
+        self.leave_out(&other, OTHERWISE);
         self.others.extend(other.rust);
         self.set("otherwise", Value::Object(fields))
     }
@@ -297,6 +320,21 @@ impl TaskSpec {
         self.rust.iter().chain(&self.undoing).chain(&self.others)
     }
 
+    /// What would undo Rust tasks in it, and is dropped.
+    pub(super) fn left_out(&self) -> impl Iterator<Item = &LeftOut> {
+        let of_the_whole = self.settings.contains_key("compensate");
+        self.left_out.iter().filter(move |left_out| !of_the_whole || left_out.within == OTHERWISE)
+    }
+
+    /// Notes what would undo something in it. Where the whole of that is undone, so is what is in it.
+    fn leave_out(&mut self, inner: &Self, within: &str) {
+        self.left_out.extend(inner.left_out().cloned());
+        if inner.defaults.contains_key("compensate") {
+            let tasks = inner.rust.iter().map(|task| task.info().name());
+            self.left_out.extend(tasks.map(|task| LeftOut { task, within: within.to_owned() }));
+        }
+    }
+
     /// Takes over what the Rust tasks of a body need and are, but for the names that are bound around it.
     pub(super) fn around(mut self, body: &Self, bound: &[String], with_defaults: bool) -> Self {
         let free = body
@@ -308,6 +346,8 @@ impl TaskSpec {
                 self.needs.push(Need { first: need.first && bound.is_empty(), ..need.clone() });
             }
         }
+        let within = format!("a `{}`", self.kind);
+        self.leave_out(body, &within);
         self.rust.extend(body.rust.iter().cloned());
         if with_defaults {
             let of_the_whole = ["description", "compensate"];
