@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::items::has_failed;
 use super::state::{Run, Unit};
 use super::status::StepStatus;
+use crate::definition::OnItemError;
 use crate::plan::{Plan, PlanStep, Source, index};
 
 impl Run {
@@ -55,9 +56,14 @@ impl Run {
     fn is_done_again(&self, step: &Unit, errors_used: impl Fn() -> bool) -> bool {
         match step.status {
             StepStatus::Completed | StepStatus::Cached => {
-                // The errors of items are no part of the value.
-                let failed = self.items_of(step).iter().any(|item| has_failed(item.status));
-                failed && errors_used()
+                // The errors of items are no part of the value. Of items that were taken over nothing is known, except
+                // where somebody read the errors already: then they were taken over because none had failed.
+                let tolerant = self.item_rule(step.place) != OnItemError::Fail;
+                let failed = match step.items {
+                    Some(_) => self.items_of(step).iter().any(|item| has_failed(item.status)),
+                    None => !self.plan.uses_errors_of(step.place),
+                };
+                tolerant && failed && errors_used()
             }
             StepStatus::Skipped => false,
             _ => true,

@@ -7,7 +7,7 @@ use super::{expr, map, statuses};
 use crate::definition::{
     GroupMember, Input as TaskInput, MapSpec, OnError, OnItemError, Pipeline, RetryPolicy, Task, TaskKind,
 };
-use crate::run::{Failure, ItemFilter, RunStatus, StepStatus};
+use crate::run::{Failure, Input, ItemFilter, RunStatus, StepStatus};
 
 fn mapped(rule: OnItemError) -> Task {
     let spec = MapSpec { on_item_error: rule, ..map("list", "x", expr("10 // x")) };
@@ -143,8 +143,28 @@ fn a_later_version_that_reads_the_errors_does_the_map_again() {
         let plan = crate::plan::Plan::new(std::sync::Arc::new(version(report))).unwrap();
         world.run().taken_over(&plan, &[], |_| false).len()
     };
-    assert_eq!(taken("  - { name: other, expression: rows, inputs: [rows] }\n"), 1);
-    assert_eq!(taken("  - { name: other, expression: rows_errors, inputs: [rows_errors] }\n"), 0);
+    let (value, errors) = (
+        "  - { name: other, expression: rows, inputs: [rows] }\n",
+        "  - { name: other, expression: rows_errors, inputs: [rows_errors] }\n",
+    );
+    assert_eq!((taken(value), taken(errors)), (1, 0));
+
+    // A run that has taken it over has no items of it, and does not know what went wrong with them.
+    let takes_over = |report: &str, value: serde_json::Value| {
+        let mut later = World::new(version(report), json!({"list": [1, 0]}));
+        later.input(Input::Start { reuse: vec![(0, value.into())] }).unwrap();
+        later.finish_all();
+        later
+    };
+    let second = takes_over("", json!([10]));
+    let taken = |world: &World, report: &str| {
+        let plan = crate::plan::Plan::new(std::sync::Arc::new(version(report))).unwrap();
+        world.run().taken_over(&plan, &[], |_| false).len()
+    };
+    assert_eq!((taken(&second, value), taken(&second, errors)), (1, 0));
+    // Where they were read before it was taken over because nothing had gone wrong.
+    let third = takes_over(errors, json!([10]));
+    assert_eq!(taken(&third, errors), 2);
 }
 
 #[test]
