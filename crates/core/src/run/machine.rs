@@ -238,7 +238,7 @@ impl Turn<'_> {
             Input::Supersede { reason } => self.cancel(&reason),
             Input::Skip { reason } => self.only_from(RunStatus::Queued, Fact::PipelineSkip { reason }),
             Input::Pause => self.only_from(RunStatus::Running, Fact::PipelinePause),
-            Input::Resume => self.only_from(RunStatus::Paused, Fact::PipelineResume),
+            Input::Resume => self.resume(),
         }
     }
 

@@ -37,6 +37,9 @@ pub struct Run {
     /// Of the chunks that are under way, by the step run that was the first of their items: those of their items that are.
     /// A chunk takes the room of one attempt.
     pub(super) chunks: BTreeMap<u32, BTreeSet<u32>>,
+    /// The chunks whose attempt is over and left items that it had not come to, while the run is paused: they are begun anew
+    /// when it goes on. It is no fact: after a crash they are taken up as any other.
+    pub(super) left_over: BTreeSet<u32>,
     /// How many step runs look for a kept value. Each has the room for the attempt that may follow.
     pub(super) looking: u32,
     /// The step for which no kept value will do.
@@ -139,6 +142,7 @@ impl Run {
             ready_free: Line::default(),
             occupied: 0,
             chunks: BTreeMap::new(),
+            left_over: BTreeSet::new(),
             looking: 0,
             afresh: None,
             signals: HashMap::new(),

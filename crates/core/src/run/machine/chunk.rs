@@ -7,7 +7,9 @@ use super::{Command, ItemEnd, Turn};
 use crate::definition::OnItemError;
 use crate::plan::index;
 use crate::run::error::IllegalEvent;
+use crate::run::event::Fact;
 use crate::run::state::Run;
+use crate::run::status::RunStatus;
 use crate::run::work::{Failure, WorkChunk, WorkItem};
 
 impl Run {
@@ -61,8 +63,23 @@ impl Turn<'_> {
             self.finished(step_run, attempt, outcome, duration)?;
         }
         // What it has not come to is wanted no more where its map has failed. Otherwise it is begun anew.
-        let left = self.reported.take().map(|chunk| self.run.members(chunk)).unwrap_or_default();
+        let Some(chunk) = self.reported.take() else { return Ok(()) };
+        let left = self.run.members(chunk);
+        if self.run.status == RunStatus::Paused && !left.is_empty() {
+            self.run.left_over.insert(chunk);
+            return Ok(());
+        }
         self.go_together(&left)
+    }
+
+    /// The run goes on, and with it what chunks have left over meanwhile.
+    pub(super) fn resume(&mut self) -> Result<(), IllegalEvent> {
+        self.only_from(RunStatus::Paused, Fact::PipelineResume)?;
+        for chunk in std::mem::take(&mut self.run.left_over) {
+            let left = self.run.members(chunk);
+            self.go_together(&left)?;
+        }
+        Ok(())
     }
 
     /// Takes up a chunk again whose worker was lost: with the first of its items that is there.
@@ -79,6 +96,7 @@ impl Turn<'_> {
         let unit = &self.run.units[id as usize];
         let (step_run, attempt) = match unit.chunk {
             None => (id, unit.attempt),
+            Some(chunk) if self.run.left_over.contains(&chunk) => return,
             Some(chunk)
                 if self.reported == Some(chunk)
                     || self.run.chunks.get(&chunk).is_none_or(|members| members.len() != 1) =>

@@ -222,6 +222,32 @@ fn what_a_report_does_not_tell_is_begun_anew() {
 }
 
 #[test]
+fn what_a_report_does_not_tell_waits_while_the_run_is_paused() {
+    for crash in [false, true] {
+        let mut world = world(mapped(of(4)), 6);
+        finish(&mut world, "rows[4]");
+        let work = world.work("rows[0]");
+        world.input(Input::Pause).unwrap();
+        world.report_chunk(&work, values(&work).into_iter().take(2).collect());
+        assert_eq!(attempts(&world), [], "nothing new is started");
+        if crash {
+            world.crash();
+        }
+        world.input(Input::Resume).unwrap();
+        assert_eq!(attempts(&world), named(&[("rows[2]", 2)]));
+        finish(&mut world, "rows[2]");
+        assert_eq!(**world.run().result().unwrap(), json!({"rows": [0, 10, 20, 30, 40, 50]}));
+    }
+    let mut world = world(mapped(of(4)), 4);
+    let work = world.work("rows[0]");
+    world.input(Input::Pause).unwrap();
+    world.report_chunk(&work, values(&work).into_iter().take(2).collect());
+    world.input(Input::Cancel { reason: "enough".into() }).unwrap();
+    assert_eq!(world.cancelled(), [] as [&str; 0], "nothing is under way that could be stopped");
+    assert_eq!(world.run().status(), RunStatus::Cancelled);
+}
+
+#[test]
 fn a_chunk_is_taken_up_again_as_one() {
     let mut world = world(mapped(of(3)), 6);
     finish(&mut world, "rows[0]");

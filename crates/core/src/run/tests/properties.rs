@@ -524,7 +524,10 @@ fn check_units(world: &World) {
             }
             StepStatus::Running => {
                 let attempts = under_way(id);
-                assert_eq!(attempts, [unit.attempt], "{name} has one live attempt");
+                match unit.chunk.is_some_and(|chunk| run.left_over.contains(&chunk)) {
+                    true => assert!(attempts.is_empty() && run.status() == RunStatus::Paused, "{name} waits"),
+                    false => assert_eq!(attempts, [unit.attempt], "{name} has one live attempt"),
+                }
                 // Items of one chunk take the room of one.
                 let first = unit.chunk.is_none_or(|chunk| chunks.insert(chunk));
                 occupied += u32::from(run.needs_room(id) && first);
