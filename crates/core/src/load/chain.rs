@@ -15,6 +15,12 @@ const EITHER: &str = "-either";
 /// The name under which a step sees what the step before it made.
 pub(super) const VALUE: &str = "value";
 
+/// How many tasks are made of these steps.
+pub(super) fn count(nodes: &[Node]) -> usize {
+    let with_otherwise = nodes.iter().filter(|node| node.get("otherwise").is_some()).count();
+    nodes.len() + 2 * with_otherwise
+}
+
 impl Reader<'_> {
     /// The steps as tasks. The first is given the declared parameters, or one called `value` where none are declared. What
     /// a step with `keep` makes is dropped: the step behind it is given the same as it, and comes after it.

@@ -117,7 +117,7 @@ fn load_node(reader: &mut Reader<'_>, node: &Node) -> Option<Pipeline> {
     let plan = match Plan::new(Arc::clone(&pipeline)) {
         Ok(plan) => plan,
         Err(errors) => {
-            wiring::report(reader, node, errors);
+            wiring::report(reader, node, &pipeline.tasks, errors);
             return None;
         }
     };

@@ -7,8 +7,8 @@ use crate::definition::{InputSchema, OnError, Pipeline, Style, Task};
 use crate::document::Node;
 use crate::id::PipelineId;
 
-use super::MAX_TASKS;
 use super::reader::{Defaults, Fields, Reader};
+use super::{MAX_TASKS, chain};
 
 const PIPELINE_FIELDS: &[&str] = &[
     "id",
@@ -147,12 +147,12 @@ impl Reader<'_> {
             }
         };
         let nodes = self.sequence(list, "a list", "start each entry with `- `")?;
-        if nodes.len() > MAX_TASKS {
-            self.wrong(
-                list,
-                format!("a pipeline has at most {MAX_TASKS} tasks, this one has {}", nodes.len()),
-                "",
-            );
+        let tasks = match style {
+            Style::Dataflow => nodes.len(),
+            Style::Chained => chain::count(nodes),
+        };
+        if tasks > MAX_TASKS {
+            self.wrong(list, format!("a pipeline has at most {MAX_TASKS} tasks, this one has {tasks}"), "");
             return None;
         }
         if style == Style::Dataflow {

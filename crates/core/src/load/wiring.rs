@@ -1,28 +1,33 @@
 //! Mistakes of the wiring, at the names in the document that make them.
 
+use std::sync::Arc;
+
+use crate::definition::Task;
 use crate::document::{Node, NodeValue};
 use crate::plan::WiringError;
 
 use super::reader::Reader;
 
 /// Notes what the plan of the pipeline at `node` found.
-pub(super) fn report(reader: &mut Reader<'_>, node: &Node, errors: Vec<WiringError>) {
+pub(super) fn report(reader: &mut Reader<'_>, node: &Node, tasks: &[Arc<Task>], errors: Vec<WiringError>) {
     for error in errors {
         if reader.is_full() {
             return reader.count_only();
         }
-        let place = place_of(node, &error);
+        // Several tasks may be made of one entry of the list.
+        let entry = error.task.map(|index| tasks.get(index).map_or(index, |task| task.entry));
+        let place = place_of(node, entry, &error);
         reader.wrong(place, error.message, error.help);
     }
 }
 
-fn place_of<'n>(pipeline: &'n Node, error: &WiringError) -> &'n Node {
+fn place_of<'n>(pipeline: &'n Node, entry: Option<usize>, error: &WiringError) -> &'n Node {
     let tasks = pipeline.get("tasks").or_else(|| pipeline.get("steps"));
-    let Some(index) = error.task else {
+    let Some(entry) = entry else {
         let field = pipeline.get(error.field).or(tasks).unwrap_or(pipeline);
         return error.name.as_deref().and_then(|name| named(field, name)).unwrap_or(field);
     };
-    let Some(task) = tasks.and_then(|tasks| tasks.as_sequence()?.get(index)) else { return pipeline };
+    let Some(task) = tasks.and_then(|tasks| tasks.as_sequence()?.get(entry)) else { return pipeline };
     let fields: &[&str] = match error.field {
         "output" | "outputs" => &["output", "outputs", "name"],
         "inputs" | "optional_inputs" => &["inputs", "optional_inputs"],

@@ -113,3 +113,28 @@ fn what_makes_no_sense_is_refused_where_it_stands() {
     let task = "id: p\ntasks:\n  - { name: a, when: \"true\", expression: \"1\", otherwise: pass }\n";
     assert!(load_text("p.yaml", task, Format::Yaml).is_err(), "only a chain has one value that goes on");
 }
+
+#[test]
+fn a_mistake_behind_one_is_shown_at_its_step() {
+    let text = "id: p\nsteps:\n  - { name: first, when: \"value > 1\", expression: value, otherwise: pass }\n  \
+                - { name: twice, expression: value }\n  - { name: twice, expression: value }\n  \
+                - { name: last, expression: value }\n";
+    let errors = load_text("p.yaml", text, Format::Yaml).unwrap_err().to_string();
+    assert!(errors.contains("--> p.yaml:5:"), "{errors}");
+}
+
+#[test]
+fn what_one_makes_counts_as_tasks() {
+    let with = "{\"when\":\"true\",\"expression\":\"value\",\"otherwise\":\"pass\"},";
+    let load = |steps: usize| {
+        let text = format!("{{\"id\":\"p\",\"steps\":[{}{{\"expression\":\"value\"}}]}}", with.repeat(steps));
+        load_text("p.json", &text, Format::Json).map(|_| ())
+    };
+    let most = crate::load::MAX_TASKS;
+    let errors = load(most / 3 + 1).unwrap_err().to_string();
+    assert!(
+        errors.contains(&format!("a pipeline has at most {most} tasks, this one has {}", most + 3)),
+        "{errors}"
+    );
+    load(10).unwrap();
+}
