@@ -331,7 +331,9 @@ impl Turn<'_> {
         duration: Duration,
     ) -> Result<(), IllegalEvent> {
         let current = self.run.units.get(id as usize);
-        if !current.is_some_and(|unit| unit.status == StepStatus::Running && unit.attempt == attempt) {
+        let is_current =
+            current.is_some_and(|unit| unit.status == StepStatus::Running && unit.attempt == attempt);
+        if !is_current || self.run.is_left_over(id) {
             return Ok(());
         }
         match outcome {

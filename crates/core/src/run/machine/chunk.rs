@@ -17,6 +17,11 @@ impl Run {
     fn members(&self, chunk: u32) -> Vec<u32> {
         self.chunks.get(&chunk).map_or_else(Vec::new, |members| members.iter().copied().collect())
     }
+
+    /// Whether its attempt is over without having come to it, and the next one has not begun.
+    pub(super) fn is_left_over(&self, id: u32) -> bool {
+        self.units[id as usize].chunk.is_some_and(|chunk| self.left_over.contains(&chunk))
+    }
 }
 
 impl Turn<'_> {
@@ -96,7 +101,7 @@ impl Turn<'_> {
         let unit = &self.run.units[id as usize];
         let (step_run, attempt) = match unit.chunk {
             None => (id, unit.attempt),
-            Some(chunk) if self.run.left_over.contains(&chunk) => return,
+            Some(_) if self.run.is_left_over(id) => return,
             Some(chunk)
                 if self.reported == Some(chunk)
                     || self.run.chunks.get(&chunk).is_none_or(|members| members.len() != 1) =>

@@ -79,6 +79,9 @@ impl Turn<'_> {
     }
 
     fn attempt_timer(&mut self, id: u32, attempt: u32) -> Result<(), IllegalEvent> {
+        if self.run.is_left_over(id) {
+            return Ok(());
+        }
         let unit = &self.run.units[id as usize];
         let (Some(at), Some(limit)) = (unit.due_at, self.run.plan_body(id).timeout()) else { return Ok(()) };
         if at > self.now {

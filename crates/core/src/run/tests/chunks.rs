@@ -230,6 +230,9 @@ fn what_a_report_does_not_tell_waits_while_the_run_is_paused() {
         world.input(Input::Pause).unwrap();
         world.report_chunk(&work, values(&work).into_iter().take(2).collect());
         assert_eq!(attempts(&world), [], "nothing new is started");
+        let seq = world.run().seq();
+        world.report_chunk(&work, values(&work));
+        assert_eq!(world.run().seq(), seq, "a report that comes twice changes nothing");
         if crash {
             world.crash();
         }
