@@ -6,7 +6,8 @@
 //! not begin, the next one takes its place. So nobody waits for what may not come.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -24,7 +25,7 @@ use crate::handle::Engine;
 pub(crate) const MAX_BYTES: usize = 1 << 20;
 
 /// What is digested first: another way to digest gets another one, so that the keys of both never meet.
-const FORM: &str = "taskiq-flow cache 1";
+const FORM: &str = "taskiq-flow cache 2";
 
 /// What a task says that does not change what it makes, or is digested by itself.
 const BESIDE: &[&str] = &[
@@ -46,6 +47,21 @@ pub(crate) type StepRun = (RunId, u32);
 /// The key of a kept value: a digest of all that it depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Digest([u8; 32]);
+
+/// What of the digests of a run is the same for many of its step runs.
+#[derive(Debug, Default)]
+pub(crate) struct Parts {
+    /// By their address: values that several have, and their digests.
+    values: Mutex<HashMap<usize, Part>>,
+    /// By their step.
+    definitions: Mutex<HashMap<u32, [u8; 32]>>,
+}
+
+/// A value, which is not kept for this alone, and its digest.
+type Part = (Weak<Value>, [u8; 32]);
+
+/// Values of one run whose digests are known at once.
+const MOST_PARTS: usize = 256;
 
 /// Values that are being made, for all shards.
 #[derive(Debug, Clone, Default)]
@@ -77,8 +93,8 @@ pub(crate) struct Looked {
     pub(crate) found: Found,
 }
 
-/// What was found.
-#[derive(Debug, Clone)]
+/// What was found. Shown without its value.
+#[derive(Clone)]
 pub(crate) enum Found {
     /// A value that was kept.
     Kept(Arc<Value>),
@@ -109,15 +125,15 @@ impl Engine {
 
 impl Digest {
     /// What the value of `work` depends on: the pipeline, the task and what it does, and `key`, or where there is none the
-    /// inputs.
-    pub(crate) fn of(plan: &Plan, work: &Work, key: Option<&Value>) -> Self {
+    /// inputs. `parts` are those of its run.
+    pub(crate) fn of(plan: &Plan, work: &Work, key: Option<&Value>, parts: &Parts) -> Self {
         let mut digest = Sha256::new();
         text(&mut digest, FORM);
         text(&mut digest, work.pipeline_id.as_str());
         text(&mut digest, &work.task().name);
         length(&mut digest, work.plan_body.path().len());
         work.plan_body.path().iter().for_each(|place| digest.update(place.to_be_bytes()));
-        definition(&mut digest, plan.source_of(work.plan_body.step_index()));
+        digest.update(parts.definition(plan, work.plan_body.step_index()));
         match key {
             Some(key) => {
                 digest.update([1]);
@@ -130,7 +146,7 @@ impl Digest {
                 length(&mut digest, inputs.len());
                 for (name, input) in inputs {
                     text(&mut digest, name);
-                    value(&mut digest, input);
+                    digest.update(parts.value(input));
                 }
             }
         }
@@ -140,6 +156,43 @@ impl Digest {
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.0
     }
+}
+
+impl Parts {
+    /// The digest of a value. One that others hold too, such as an input of a whole map, is digested once for all of them.
+    fn value(&self, value: &Arc<Value>) -> [u8; 32] {
+        if Arc::strong_count(value) == 1 {
+            return digest_of(value);
+        }
+        // As long as it is known here, no other value gets its address.
+        let address = Arc::as_ptr(value) as usize;
+        if let Some((_, digest)) = self.values.lock().get(&address) {
+            return *digest;
+        }
+        let digest = digest_of(value);
+        let mut values = self.values.lock();
+        if values.len() >= MOST_PARTS {
+            values.clear();
+        }
+        values.insert(address, (Arc::downgrade(value), digest));
+        digest
+    }
+
+    /// The digest of the definition of a step's task.
+    fn definition(&self, plan: &Plan, step: u32) -> [u8; 32] {
+        let known = self.definitions.lock().get(&step).copied();
+        known.unwrap_or_else(|| {
+            let mut digest = Sha256::new();
+            definition(&mut digest, plan.source_of(step));
+            *self.definitions.lock().entry(step).or_insert(digest.finalize().into())
+        })
+    }
+}
+
+fn digest_of(json: &Value) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    value(&mut digest, json);
+    digest.finalize().into()
 }
 
 /// The part of a task's definition that its value depends on. How long values are good is none of it.
@@ -219,6 +272,16 @@ pub(crate) fn length_of(value: &Value) -> Option<usize> {
     }
     let mut room = Room(MAX_BYTES);
     serde_json::to_writer(&mut room, value).is_ok().then(|| MAX_BYTES - room.0)
+}
+
+impl fmt::Debug for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Kept(_) => "Kept",
+            Self::Made(_) => "Made",
+            Self::Nothing => "Nothing",
+        })
+    }
 }
 
 impl Flights {

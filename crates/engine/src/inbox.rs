@@ -20,6 +20,7 @@ use crate::error::{ControlError, SubmitError};
 use crate::exec::Execution;
 use crate::homes::Homes;
 use crate::open::OpenRun;
+use crate::shard::Keyed;
 use crate::submission::Submitted;
 
 /// Messages that may wait for a shard.
@@ -51,6 +52,8 @@ pub(crate) enum Message {
     Began { run_id: RunId, step_run: u32, attempt: u32 },
     /// What was found of the kept values that steps of these runs, all of this shard, look for.
     Looked(Vec<Looked>),
+    /// The keys are known under which step runs of this shard have their values kept.
+    Keyed(Vec<Keyed>),
     /// An attempt has ended.
     Finished(Finished),
     /// An attempt that carried out several items has ended.

@@ -9,6 +9,7 @@ mod commit;
 mod evaluate;
 mod gather;
 mod give_up;
+mod keys;
 mod turn;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -29,7 +30,7 @@ use tokio_util::time::delay_queue::{Expired, Key};
 use uuid::Uuid;
 
 use crate::admission::{Admission, Place};
-use crate::cache::{Digest, Flights, StepRun, Wanted};
+use crate::cache::{Digest, Flights, Parts, StepRun, Wanted};
 use crate::clock::Clock;
 use crate::handle::Inner;
 use crate::homes::Homes;
@@ -49,6 +50,8 @@ const COUNTED: usize = 1024;
 
 pub(crate) use self::commit::NEWER;
 use self::gather::{Gathering, let_others_go_first};
+pub(crate) use self::keys::Keyed;
+use self::keys::Unkeyed;
 
 /// Starts the shards.
 pub(crate) fn spawn(inner: &Arc<Inner>, inboxes: Vec<mpsc::Receiver<Message>>) {
@@ -78,6 +81,7 @@ pub(crate) fn spawn(inner: &Arc<Inner>, inboxes: Vec<mpsc::Receiver<Message>>) {
             pruning: Arc::clone(&inner.pruning),
             flights: inner.flights.clone(),
             retention: inner.options.retention,
+            unkeyed: Vec::new(),
             wanted: Vec::new(),
             missed: HashSet::new(),
             again: Vec::new(),
@@ -120,6 +124,8 @@ struct Shard {
     flights: Flights,
     /// How long runs are kept after their end.
     retention: Option<Duration>,
+    /// Step runs whose keys are to be found after this turn.
+    unkeyed: Vec<Unkeyed>,
     /// Kept values that are to be looked for after this turn.
     wanted: Vec<Wanted>,
     /// Step runs that were told in this turn what was found, and have not gone on yet.
@@ -137,6 +143,8 @@ struct Driven {
     reuse: Vec<(u32, Arc<Value>)>,
     /// Under which keys the values are kept of steps that look for theirs, or make them.
     digests: HashMap<u32, Digest>,
+    /// What many of those keys have in common.
+    parts: Arc<Parts>,
     /// Its place among the runs under way, or in line; none: it is not to be carried out.
     place: Option<Place>,
     /// That it is counted among the unfinished runs of its pipeline.

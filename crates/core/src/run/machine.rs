@@ -18,7 +18,7 @@ use super::error::{IllegalEvent, RunError};
 use super::event::{Event, Fact};
 use super::state::Run;
 use super::status::{RunStatus, StepStatus};
-use super::work::{Outcome, Work};
+use super::work::{Failure, Outcome, Work};
 use crate::definition::TaskKind;
 use crate::plan::index;
 use crate::time::Timestamp;
@@ -57,6 +57,13 @@ pub enum Input {
         step_run: u32,
         /// The value.
         value: Arc<Value>,
+    },
+    /// What a kept value depends on cannot be told ([`Work::cache_key`]): the step run fails, if it still looks for one.
+    NoKey {
+        /// The step run.
+        step_run: u32,
+        /// Why.
+        failure: Failure,
     },
     /// What was looked for is not kept, or no good: the step run is to be carried out.
     Missed {
@@ -130,12 +137,10 @@ pub enum Command {
     /// Carry out an attempt and report it with [`Input::Finished`].
     Dispatch(Box<Work>),
     /// Look for the value that a step run made before, or another with the same inputs, and say so with
-    /// [`Input::Cached`] or [`Input::Missed`].
+    /// [`Input::Cached`], [`Input::Missed`] or [`Input::NoKey`].
     Lookup {
-        /// What would be carried out, as attempt 0.
+        /// What would be carried out, as attempt 0. What the value depends on is its [`Work::cache_key`].
         work: Box<Work>,
-        /// What the value depends on; none: the inputs.
-        key: Option<Value>,
     },
     /// Stop an attempt; what it reports is ignored.
     Cancel {
@@ -225,6 +230,7 @@ impl Turn<'_> {
             }
             Input::ChunkFinished { ended } => self.chunk_finished(ended),
             Input::Cached { step_run, value } => self.found(step_run, value),
+            Input::NoKey { step_run, failure } => self.no_key(step_run, &failure),
             Input::Missed { step_run } => self.missed(step_run),
             Input::Began { step_run, attempt } => {
                 self.began(step_run, attempt);

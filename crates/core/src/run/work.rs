@@ -1,6 +1,7 @@
 //! Work: one attempt that is to be carried out, and what came of it.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,8 +65,8 @@ pub struct WorkItem {
     pub inputs: Inputs,
 }
 
-/// Items that are gone through one after another, each with what the one before has come to.
-#[derive(Debug, Clone)]
+/// Items that are gone through one after another, each with what the one before has come to. Shown without them.
+#[derive(Clone)]
 pub struct Fold {
     /// The name of the input that is the item.
     pub item: Arc<str>,
@@ -123,6 +124,17 @@ impl Work {
         true
     }
 
+    /// What the kept value depends on, by its task's `cache.key`; none: on the inputs.
+    ///
+    /// # Errors
+    /// The failure of the step run where that has no value. It would be the same with every further attempt.
+    pub fn cache_key(&self) -> Result<Option<Value>, Failure> {
+        let Some(key) = self.plan_body.cache().and_then(|cache| cache.key.as_ref()) else { return Ok(None) };
+        key.evaluate(&self.inputs).map(Some).map_err(|error| {
+            Failure::permanent(format!("`cache.key: {}`: {error}", key.source())).code("expression")
+        })
+    }
+
     /// Whether no other attempt is made after such a failure, as far as can be told here.
     fn fails_for_good(&self, failure: &Failure) -> bool {
         let (retry, permanent) = (self.plan_body.retry(), failure.kind == FailureKind::Permanent);
@@ -160,6 +172,14 @@ impl Work {
     /// The longest the attempt may take.
     pub fn timeout(&self) -> Option<Duration> {
         self.plan_body.timeout()
+    }
+}
+
+impl fmt::Debug for Fold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { item, accumulator, items } = self;
+        let mut shown = f.debug_struct("Fold");
+        shown.field("item", item).field("accumulator", accumulator).field("items", &items.len()).finish()
     }
 }
 

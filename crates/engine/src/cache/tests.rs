@@ -14,10 +14,12 @@ fn digests(definition: &Value, parameters: &Value) -> BTreeMap<String, Digest> {
     let parameters = plan.check_parameters(parameters.as_object().unwrap().clone()).unwrap();
     let now = Timestamp::from_millis(1_000_000);
     let mut run = Run::new(Arc::clone(&plan), RunId::new(), &parameters, now);
+    let parts = Parts::default();
     let effects = run.handle(Input::Start { reuse: Vec::new() }, now).unwrap();
     let lookup = |command: Command| match command {
-        Command::Lookup { work, key } => {
-            Some((work.step.to_string(), Digest::of(&plan, &work, key.as_ref())))
+        Command::Lookup { work } => {
+            let key = work.cache_key().unwrap();
+            Some((work.step.to_string(), Digest::of(&plan, &work, key.as_ref(), &parts)))
         }
         _ => None,
     };
@@ -64,6 +66,28 @@ fn a_key_is_what_the_value_depends_on() {
     let mut elsewhere = one(json!({}));
     elsewhere["id"] = json!("q");
     assert!(seen.insert(digest(&elsewhere, &inputs)), "another pipeline");
+}
+
+#[test]
+fn what_many_are_given_is_digested_once() {
+    let map = json!({"over": "list", "as": "x", "task": "double"});
+    let definition = json!({"id": "p", "tasks": [
+        {"name": "a", "map": map, "inputs": ["list", "big"], "cache": {}},
+    ]});
+    let pipeline = load_json(definition).unwrap().remove(0);
+    let plan = Arc::new(Plan::new(Arc::new(pipeline)).unwrap());
+    let parameters = json!({"list": [1, 2, 3], "big": [[0], [1]]});
+    let now = Timestamp::from_millis(1_000_000);
+    let mut run = Run::new(Arc::clone(&plan), RunId::new(), parameters.as_object().unwrap(), now);
+    let effects = run.handle(Input::Start { reuse: Vec::new() }, now).unwrap();
+    let parts = Parts::default();
+    let mut digests = HashSet::new();
+    for command in effects.commands {
+        let Command::Lookup { work } = command else { continue };
+        digests.insert(Digest::of(&plan, &work, None, &parts));
+        assert_eq!(parts.values.lock().len(), 1, "the items are each one's own");
+    }
+    assert_eq!(digests.len(), 3);
 }
 
 #[test]

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use serde_json::Value;
 use taskiq_flow_core::id::RunId;
 use taskiq_flow_core::run::{Event, Fact, Input, Work};
 use taskiq_flow_store::CacheEntry;
@@ -20,23 +19,15 @@ const TOLD_AT_ONCE: usize = 64;
 
 impl Shard {
     /// Somebody wants a kept value.
-    pub(super) fn want(&mut self, run_id: RunId, work: &Work, key: Option<&Value>) {
-        let who = (run_id, work.step_run);
-        self.missed.remove(&who);
+    pub(super) fn want(&mut self, run_id: RunId, work: Box<Work>) {
+        self.missed.remove(&(run_id, work.step_run));
         if self.draining {
             return;
         }
-        let Some(driven) = self.runs.get_mut(&run_id) else { return };
-        let digest = Digest::of(driven.run.plan(), work, key);
-        driven.digests.insert(work.step_run, digest);
-        if self.flights.ask(digest, who) {
-            self.wanted.push(Wanted {
-                who,
-                digest,
-                pipeline_id: work.pipeline_id.clone(),
-                task: work.task().name.as_str().into(),
-                ttl: work.plan_body.cache().and_then(|cache| cache.ttl),
-            });
+        let known = self.runs.get(&run_id).and_then(|driven| driven.digests.get(&work.step_run).copied());
+        match known {
+            Some(digest) => self.ask(&work, digest),
+            None => self.ask_key(run_id, work),
         }
     }
 
@@ -90,24 +81,25 @@ impl Shard {
         }
     }
 
-    /// A step run whose value is to be kept is carried out.
-    pub(super) fn make(&mut self, run_id: RunId, work: &Work) {
-        let Some(cache) = work.plan_body.cache() else { return };
+    /// A step run is carried out: if its value is to be kept, under its key. Gives back what is to be handed out; none: that
+    /// waits for its key, after a crash, or where no kept value would do.
+    pub(super) fn make(&mut self, run_id: RunId, work: Box<Work>) -> Option<Box<Work>> {
+        if work.plan_body.cache().is_none() {
+            return Some(work);
+        }
         let who = (run_id, work.step_run);
         self.missed.remove(&who);
-        let Some(driven) = self.runs.get_mut(&run_id) else { return };
-        let digest = match driven.digests.get(&work.step_run) {
-            Some(digest) => *digest,
-            // After a crash, or where no kept value would do.
-            None => {
-                let key = cache.key.as_ref().map(|key| key.evaluate(&work.inputs));
-                let Ok(key) = key.transpose() else { return };
-                let digest = Digest::of(driven.run.plan(), work, key.as_ref());
-                driven.digests.insert(work.step_run, digest);
-                digest
+        let driven = self.runs.get(&run_id);
+        match driven.and_then(|driven| driven.digests.get(&work.step_run).copied()) {
+            Some(digest) => {
+                self.flights.lead(digest, who);
+                Some(work)
             }
-        };
-        self.flights.lead(digest, who);
+            None => {
+                self.ask_key(run_id, work);
+                None
+            }
+        }
     }
 
     /// What is durable is told to those who wait for it.

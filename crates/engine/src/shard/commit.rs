@@ -6,7 +6,7 @@ use std::time::Duration;
 use taskiq_flow_core::definition::TaskKind;
 use taskiq_flow_core::id::{PipelineId, RunId};
 use taskiq_flow_core::plan::Plan;
-use taskiq_flow_core::run::{Command, Event, Fact, Failure, Run, RunStatus, StepRef};
+use taskiq_flow_core::run::{Command, Event, Fact, Failure, Run, RunStatus, StepRef, Work};
 use taskiq_flow_core::time::Timestamp;
 use taskiq_flow_store::{
     Append, Beside, DeadLetter, Delivery, RunSummary, RunWrite, StepLog, StoreError, WriteError, Written,
@@ -106,7 +106,6 @@ impl Shard {
         for (changed, answer) in changed.into_iter().zip(appended) {
             self.appended(changed, answer).await;
         }
-        self.dispatch().await;
         true
     }
 
@@ -344,14 +343,11 @@ impl Shard {
             Command::Dispatch(work) if self.draining => {
                 tracing::debug!(%run_id, step = %work.step, "left for the next start");
             }
-            Command::Lookup { work, key } => self.want(run_id, &work, key.as_ref()),
+            Command::Lookup { work } => self.want(run_id, work),
             Command::Dispatch(work) => {
-                self.make(run_id, &work);
                 self.inflight.enter(run_id, [(work.step_run, work.attempt)]);
-                if matches!(work.body().kind, TaskKind::Pipeline(_)) {
-                    crate::worker::spawn_inner_run(&self.engine, work);
-                } else {
-                    self.outgoing.push(work);
+                if let Some(work) = self.make(run_id, work) {
+                    self.hand_out(work);
                 }
             }
             Command::Cancel { step_run, attempt } => self.inflight.cancel(&(run_id, step_run, attempt)),
@@ -363,8 +359,17 @@ impl Shard {
         }
     }
 
+    /// Has an attempt carried out once all that was decided with it is durable.
+    pub(super) fn hand_out(&mut self, work: Box<Work>) {
+        if matches!(work.body().kind, TaskKind::Pipeline(_)) {
+            crate::worker::spawn_inner_run(&self.engine, work);
+        } else {
+            self.outgoing.push(work);
+        }
+    }
+
     /// Hands the attempts of all runs over together.
-    async fn dispatch(&mut self) {
+    pub(super) async fn dispatch(&mut self) {
         if self.outgoing.is_empty() {
             return;
         }
@@ -395,6 +400,7 @@ impl Shard {
         }
         self.starting.clear();
         self.unevaluated.clear();
+        self.unkeyed.clear();
         self.owner = owner;
     }
 

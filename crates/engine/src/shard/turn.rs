@@ -115,7 +115,9 @@ impl Shard {
             // Nobody is told what may never have been; whoever asked learns that the engine stops.
             return;
         }
+        self.dispatch().await;
         self.hand_on();
+        self.find_keys();
         self.look();
         for (reply, answer) in controls {
             // The only error is that the caller has gone.
@@ -160,6 +162,7 @@ impl Shard {
                 }
             }
             Message::Looked(looked) => self.looked(looked, turn),
+            Message::Keyed(keyed) => self.keyed(keyed, turn),
             Message::Finished(finished) => self.finished(finished, turn),
             Message::ChunkFinished { run_id, ended } => self.chunk_finished(run_id, ended, turn),
             Message::Drain { .. } => {
@@ -239,6 +242,7 @@ impl Shard {
             fence,
             reuse,
             digests: HashMap::new(),
+            parts: Arc::default(),
             place,
             _open: open,
             timers: HashSet::new(),

@@ -15,7 +15,7 @@ use taskiq_flow_store::{MemoryStore, Origin, Store};
 use tokio::sync::Semaphore;
 
 use crate::faulty::FaultyStore;
-use crate::support::{Fixture, SOON, start, start_at};
+use crate::support::{Fixture, SOON, request, start, start_at};
 
 /// A task `work` that counts how often it is carried out, and what it is to do.
 #[derive(Debug, Clone)]
@@ -480,4 +480,26 @@ async fn the_oldest_values_go_while_further_ones_come() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
+}
+
+#[tokio::test]
+async fn a_map_whose_keys_take_long_holds_up_no_other_run() {
+    let map = json!({"over": "list", "as": "x", "expression": "x"});
+    // All of its keys together take minutes.
+    let slow =
+        json!({"name": "rows", "map": map, "inputs": ["list"], "cache": {"key": "[x, range(100000) | sum]"}});
+    let definition = json!([
+        {"id": "slow", "tasks": [slow]},
+        {"id": "quick", "tasks": [{"name": "a", "expression": "1"}]},
+    ]);
+    let options = EngineOptions { shards: 1, drain: Duration::from_millis(10), ..EngineOptions::default() };
+    let fixture = start(Arc::new(MemoryStore::new()), InMemoryBroker::new(), definition, options).await;
+    let list: Vec<u32> = (0..20_000).collect();
+    let engine = fixture.engine.clone();
+    let slow = tokio::spawn(async move { engine.submit(request("slow", json!({"list": list}))).await });
+    let slow = tokio::time::timeout(SOON * 3, slow).await.expect("it is accepted").unwrap().unwrap().run_id;
+    assert_eq!(fixture.run("quick", json!({})).await.status, RunStatus::Completed);
+    fixture.engine.cancel(slow, "enough").await.unwrap();
+    assert_eq!(fixture.ended(slow).await.status, RunStatus::Cancelled);
+    fixture.engine.shutdown().await;
 }

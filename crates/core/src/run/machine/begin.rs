@@ -85,7 +85,7 @@ impl Turn<'_> {
             );
             return self.fail(id, &Failure::permanent(message).code("input"), Duration::ZERO);
         }
-        if items.is_none() && self.look_up(id)? {
+        if items.is_none() && self.look_up(id) {
             return Ok(());
         }
         self.go(id, attempt, items, None)

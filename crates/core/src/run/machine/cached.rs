@@ -11,36 +11,32 @@ use serde_json::Value;
 use super::{Command, Turn};
 use crate::run::error::IllegalEvent;
 use crate::run::event::{CacheOutcome, Fact};
+use crate::run::state::Run;
 use crate::run::status::RunStatus;
 use crate::run::work::Failure;
 
 impl Turn<'_> {
-    /// Asks for the kept value of a step run that is to start, if it may have one. Whether the start has to wait, or is
-    /// off since what the value depends on cannot be told.
-    pub(super) fn look_up(&mut self, id: u32) -> Result<bool, IllegalEvent> {
-        let plan_body = Arc::clone(self.run.plan_body(id));
+    /// Asks for the kept value of a step run that is to start, if it may have one. Whether the start has to wait.
+    pub(super) fn look_up(&mut self, id: u32) -> bool {
+        let plan_body = self.run.plan_body(id);
         let first = self.run.units[id as usize].attempt == 0;
-        let Some(cache) = plan_body.cache().filter(|_| first && self.run.afresh != Some(plan_body.step))
-        else {
-            return Ok(false);
-        };
+        if !first || plan_body.cache().is_none() || self.run.afresh == Some(plan_body.step) {
+            return false;
+        }
         let work = Box::new(self.work(id));
-        let key = match cache.key.as_ref().map(|key| (key, key.evaluate(&work.inputs))) {
-            None => None,
-            Some((_, Ok(value))) => Some(value),
-            Some((key, Err(error))) => {
-                let failure = Failure::permanent(format!("`cache.key: {}`: {error}", key.source()));
-                return self.fail(id, &failure.code("expression"), Duration::ZERO).map(|()| true);
-            }
-        };
         self.run.look(id);
-        self.effects.commands.push(Command::Lookup { work, key });
-        Ok(true)
+        self.effects.commands.push(Command::Lookup { work });
+        true
+    }
+
+    /// What its value depends on cannot be told. It would be the same with every further attempt.
+    pub(super) fn no_key(&mut self, id: u32, failure: &Failure) -> Result<(), IllegalEvent> {
+        if self.run.looks_for(id) { self.fail(id, failure, Duration::ZERO) } else { Ok(()) }
     }
 
     /// A value was found.
     pub(super) fn found(&mut self, id: u32, value: Arc<Value>) -> Result<(), IllegalEvent> {
-        if !self.looks(id) {
+        if !self.run.looks_for(id) {
             return Ok(());
         }
         // It may have been made by an earlier definition with fewer outputs.
@@ -54,7 +50,7 @@ impl Turn<'_> {
 
     /// No value was found.
     pub(super) fn missed(&mut self, id: u32) -> Result<(), IllegalEvent> {
-        if !self.looks(id) {
+        if !self.run.looks_for(id) {
             return Ok(());
         }
         if self.run.status == RunStatus::Running {
@@ -64,8 +60,11 @@ impl Turn<'_> {
         self.run.ready(id);
         Ok(())
     }
+}
 
-    fn looks(&self, id: u32) -> bool {
-        self.run.units.get(id as usize).is_some_and(|unit| unit.looking)
+impl Run {
+    /// Whether a step run waits to be told of a kept value.
+    pub fn looks_for(&self, step_run: u32) -> bool {
+        self.units.get(step_run as usize).is_some_and(|unit| unit.looking)
     }
 }

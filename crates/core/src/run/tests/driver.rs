@@ -275,15 +275,20 @@ impl World {
 
     fn take(&mut self, effects: Effects) {
         self.events.extend(effects.events);
+        let mut without_key = Vec::new();
         for command in effects.commands {
             match command {
                 Command::Dispatch(work) => {
                     let before = self.dispatched.insert(work.step_run, work);
                     assert!(before.is_none(), "one attempt of a step run at a time");
                 }
-                Command::Lookup { work, key } => {
+                Command::Lookup { work } => {
                     assert_eq!(work.attempt, 0, "nothing was carried out yet");
-                    self.lookups.insert(work.step_run, key);
+                    let step_run = work.step_run;
+                    match work.cache_key() {
+                        Ok(key) => drop(self.lookups.insert(step_run, key)),
+                        Err(failure) => without_key.push(Input::NoKey { step_run, failure }),
+                    }
                 }
                 Command::Cancel { step_run, attempt } => {
                     let Some(work) = self.dispatched.remove(&step_run) else {
@@ -301,5 +306,8 @@ impl World {
         }
         // Nobody tells the world of those whose steps have ended meanwhile.
         self.lookups.retain(|id, _| self.run.units[*id as usize].looking);
+        for input in without_key {
+            self.input(input).unwrap();
+        }
     }
 }
