@@ -31,6 +31,8 @@ const CONNECT: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(60);
 /// How much of a list is asked for at once: as much as there is.
 const PAGE: usize = 500;
+/// The status of a refusal because of a limit of requests.
+const TOO_MANY: u16 = 429;
 /// The largest answer that is read, in bytes.
 const MAX_ANSWER: usize = 64 << 20;
 
@@ -297,9 +299,8 @@ impl Answer {
         if let Some(help) = self.help() {
             message.push_str(&format!("\n  help: {help}"));
         }
-        let retry_after = self.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-        if let Some(seconds) = retry_after.filter(|_| self.status == 429) {
-            message.push_str(&format!(" ({} s)", escape_controls(seconds)));
+        if let Some(wait) = self.limited() {
+            message.push_str(&format!(" ({} s)", wait.as_secs()));
         }
         Err(match self.status {
             400 | 422 => Failure::wrong(message),
@@ -309,6 +310,12 @@ impl Answer {
 }
 
 impl Answer {
+    /// How long to wait before the same is asked again, where the server limits how often it is asked.
+    pub(crate) fn limited(&self) -> Option<Duration> {
+        let said = self.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        (self.status == TOO_MANY).then(|| Duration::from_secs(said.unwrap_or(1)))
+    }
+
     /// What somebody at a command line can do about a refusal: the detail speaks to those who send requests.
     fn help(&self) -> Option<String> {
         let kind = self.body["type"].as_str()?.rsplit('/').next()?;
