@@ -48,6 +48,28 @@ pub struct Received {
 struct Shared {
     reaction: Reaction,
     received: Vec<Received>,
+    /// Requests that are under way: not answered, and their connections are open.
+    open: usize,
+    /// The most that ever were.
+    most_open: usize,
+}
+
+/// Counts a request as under way as long as it is there.
+struct Open<'a>(&'a Mutex<Shared>);
+
+impl<'a> Open<'a> {
+    fn new(shared: &'a Mutex<Shared>) -> Self {
+        let mut counts = shared.lock();
+        counts.open += 1;
+        counts.most_open = counts.most_open.max(counts.open);
+        Self(shared)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.lock().open -= 1;
+    }
 }
 
 impl Receiver {
@@ -59,7 +81,7 @@ impl Receiver {
         let listener = TcpListener::bind("127.0.0.1:0").await;
         let listener = listener.unwrap_or_else(|error| panic!("no port: {error}"));
         let address = listener.local_addr().unwrap_or_else(|error| panic!("no address: {error}"));
-        let shared = Shared { reaction: Reaction::status(204), received: Vec::new() };
+        let shared = Shared { reaction: Reaction::status(204), received: Vec::new(), open: 0, most_open: 0 };
         let shared = Arc::new(Mutex::new(shared));
         let of_each = Arc::clone(&shared);
         let task = tokio::spawn(answer_each(listener, move |stream| {
@@ -82,6 +104,13 @@ impl Receiver {
     /// What has come so far.
     pub fn received(&self) -> Vec<Received> {
         self.shared.lock().received.clone()
+    }
+
+    /// How many requests are under way, and the most that ever were at once. One that the other side has given up counts
+    /// until that is noticed.
+    pub fn open(&self) -> (usize, usize) {
+        let shared = self.shared.lock();
+        (shared.open, shared.most_open)
     }
 
     /// What has come once it is `count` requests.
@@ -162,6 +191,7 @@ async fn answer(mut stream: TcpStream, shared: &Mutex<Shared>) -> std::io::Resul
             return Ok(());
         }
     }
+    let _open = Open::new(shared);
     let reaction = {
         let mut shared = shared.lock();
         let body = String::from_utf8_lossy(&body).into_owned();

@@ -69,6 +69,15 @@ fn a_key_is_what_the_value_depends_on() {
 }
 
 #[test]
+fn what_was_found_is_shown_without_its_value() {
+    let value = Arc::new(json!("a secret"));
+    for found in [Found::Kept(Arc::clone(&value)), Found::Made(value)] {
+        let looked = Looked { who: (RunId::new(), 0), found };
+        assert!(!format!("{looked:?}").contains("secret"), "{looked:?}");
+    }
+}
+
+#[test]
 fn what_many_are_given_is_digested_once() {
     let map = json!({"over": "list", "as": "x", "task": "double"});
     let definition = json!({"id": "p", "tasks": [

@@ -166,7 +166,10 @@ async fn a_receiver_that_does_not_answer_delays_neither_runs_nor_another_webhook
     let view = view_when(&fixture, "mute", |view| view.failed > 0).await;
     assert_eq!((view.delivered, view.waiting), (0, 80));
     assert_eq!(view.error.unwrap().1, "the request failed: it took too long");
-    assert_eq!(mute.received().len().min(8), 8, "so many at once");
+    let eight = until(SOON, async || Some(mute.open()).filter(|(open, _)| *open == 8));
+    let (_, most) = eight.await.unwrap_or_else(|| panic!("eight are under way at once: {:?}", mute.open()));
+    // Eight that were given up a moment ago may still count beside the next eight.
+    assert!(most <= 16, "{most} at once");
     let began = Instant::now();
     fixture.engine.shutdown().await;
     assert!(began.elapsed() < Duration::from_secs(4), "a shutdown does not wait for it");

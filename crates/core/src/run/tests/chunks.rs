@@ -319,6 +319,8 @@ fn a_reduction_takes_several_items_in_one_attempt() {
         let items: Vec<Value> = fold.items.iter().map(|item| Value::clone(item)).collect();
         (Value::clone(work.inputs.get("acc").unwrap()), items, (fold.item, fold.accumulator))
     };
+    let shown = format!("{:?}", world.work("sum[0]").fold.unwrap());
+    assert_eq!(shown, r#"Fold { item: "x", accumulator: "acc", items: 2 }"#, "without the items");
     let names = ("x".into(), "acc".into());
     assert_eq!(fold(&world, "sum[0]"), (json!(100), vec![json!(1), json!(2)], names));
     let work = world.work("sum[0]");
