@@ -38,7 +38,7 @@ pub struct EngineOptions {
     /// Runs that ended longer ago are removed; none: they are kept.
     pub retention: Option<Duration>,
     /// Of the runs that have ended so many are kept, those that ended last; none: any number. There may be a tenth more
-    /// for a moment.
+    /// for a moment, and up to 100 more where that is little.
     pub retention_runs: Option<usize>,
     /// Values of tasks with `cache` that are kept; beyond this the oldest are removed. There may be a tenth more for a
     /// moment, and up to 100 more where that is little.

@@ -127,3 +127,20 @@ async fn prune_runs(store: &dyn Store, retention: Retention) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_time_with_a_tenth_more_and_no_less_than_a_hundred() {
+        let ends = |keep: usize| {
+            let options = EngineOptions { retention_runs: Some(keep), ..EngineOptions::default() };
+            let runs = Pruning::new(&options).runs.unwrap();
+            (1..=10_000).find(|_| runs.add(1))
+        };
+        assert_eq!([10, 1000, 5000, 20_000].map(ends), [100, 100, 500, 2000].map(Some));
+        let growth = Growth::of(0, 10);
+        assert_eq!([9, 5, 5].map(|more| growth.add(more)), [false, true, false], "told once");
+    }
+}

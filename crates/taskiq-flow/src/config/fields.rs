@@ -320,8 +320,8 @@ fields! {
         max_cached_bytes: usize = 1 << 30;
         /// How many days a run is kept after its end; 0: for ever.
         retention_days: u32 = 30;
-        /// How many runs that have ended are kept, those that ended last, for `retention_days` at most; 0: any number. Not
-        /// set: 10000 in `memory:`, any number in a file.
+        /// How many runs that have ended are kept, those that ended last, for `retention_days` at most; 0: any number. There
+        /// may be a tenth more for a moment, or 100 more. Not set: 10000 in `memory:`, any number in a file.
         retention_runs: Option<usize>;
     }
     "Webhooks" {
