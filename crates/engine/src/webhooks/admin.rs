@@ -137,7 +137,7 @@ impl Engine {
 
     /// The webhooks as they are configured, without what may be secret.
     pub fn configured_webhooks(&self) -> Vec<Value> {
-        self.0.outbox.targets.iter().map(|target| target.webhook.redacted()).collect()
+        self.0.outbox.targets.iter().map(|target| target.webhook.redacted().clone()).collect()
     }
 
     /// A page of the deliveries of a webhook: those that were given up, or those that wait. `after` is

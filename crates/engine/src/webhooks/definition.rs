@@ -72,6 +72,7 @@ pub struct Webhook {
     pub(super) headers: HeaderMap,
     pub(super) reach: Reach,
     pub(super) timeout: Duration,
+    redacted: Value,
 }
 
 /// Why a webhook cannot be.
@@ -91,7 +92,9 @@ impl Webhook {
     ///
     /// # Errors
     /// The first field that cannot be.
-    pub fn new(spec: WebhookSpec) -> Result<Self, WebhookError> {
+    pub fn new(mut spec: WebhookSpec) -> Result<Self, WebhookError> {
+        spec.timeout.get_or_insert(TIMEOUT);
+        let redacted = spec.redacted("[redacted]");
         let WebhookSpec { name, url, secret, events, pipelines, headers, allow_internal, timeout } = spec;
         check_name(&name)?;
         let reach = if allow_internal { Reach::Internal } else { Reach::Internet };
@@ -110,7 +113,7 @@ impl Webhook {
         }
         let filter = check_filter(&events, &pipelines)?;
         let headers = check_headers(&headers)?;
-        Ok(Self { name, url, secret, filter, events, pipelines, headers, reach, timeout })
+        Ok(Self { name, url, secret, filter, events, pipelines, headers, reach, timeout, redacted })
     }
 
     /// Its name.
@@ -123,21 +126,9 @@ impl Webhook {
         self.url.origin().ascii_serialization()
     }
 
-    /// As its configuration would say it, without what may be secret.
-    pub fn redacted(&self) -> Value {
-        const REDACTED: &str = "[redacted]";
-        let headers: BTreeMap<&str, &str> =
-            self.headers.keys().map(|name| (name.as_str(), REDACTED)).collect();
-        json!({
-            "name": self.name,
-            "url": format!("{}/{REDACTED}", self.origin()),
-            "secret": REDACTED,
-            "events": self.events,
-            "pipelines": self.pipelines,
-            "headers": headers,
-            "allow_internal": self.reach == Reach::Internal,
-            "timeout": format_duration(self.timeout),
-        })
+    /// As [`WebhookSpec::redacted`], with `[redacted]` and the timeout that counts.
+    pub fn redacted(&self) -> &Value {
+        &self.redacted
     }
 
     /// Whether it is told of events of that type.
@@ -166,6 +157,22 @@ impl WebhookSpec {
     pub fn origin(&self) -> Option<String> {
         let url = Url::parse(self.url.expose_secret()).ok()?;
         Some(url.origin().ascii_serialization())
+    }
+
+    /// As its configuration would say it, with `mark` in place of what may be secret.
+    pub fn redacted(&self, mark: &str) -> Value {
+        let url = self.origin().map_or_else(|| mark.to_owned(), |origin| format!("{origin}/{mark}"));
+        let headers: BTreeMap<&str, &str> = self.headers.keys().map(|name| (name.as_str(), mark)).collect();
+        json!({
+            "name": self.name,
+            "url": url,
+            "secret": mark,
+            "events": self.events,
+            "pipelines": self.pipelines,
+            "headers": headers,
+            "allow_internal": self.allow_internal,
+            "timeout": self.timeout.map(format_duration),
+        })
     }
 }
 
@@ -311,9 +318,11 @@ mod tests {
         let header = BTreeMap::from([("Authorization".to_owned(), "Bearer hunter2".into())]);
         let spec = WebhookSpec { headers: header, ..spec() };
         let shown = format!("{spec:?}");
+        let said = WebhookSpec { timeout: Some(TIMEOUT), ..spec.clone() }.redacted("[redacted]");
         let webhook = Webhook::new(spec).unwrap();
+        assert_eq!((webhook.redacted(), &said["timeout"]), (&said, &json!("10s")));
         assert_eq!(webhook.origin(), "https://hooks.example.com");
-        for shown in [shown, format!("{webhook:?}"), format!("{:?}", webhook.headers)] {
+        for shown in [shown, format!("{webhook:?}"), format!("{:?}", webhook.headers), said.to_string()] {
             assert!(
                 ["T0", "hunter2", "0123456789abcdef"].iter().all(|secret| !shown.contains(secret)),
                 "{shown}"

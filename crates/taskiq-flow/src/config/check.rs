@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use taskiq_flow_api::routes::ROUTES;
 use taskiq_flow_core::definition::{Amount, Priority};
 use taskiq_flow_security::settings::{Settings, SettingsError};
 
@@ -12,26 +13,8 @@ use super::mistake::{Found, Mistake, Segment, at};
 use super::types::ResourceAmount;
 use super::webhooks::webhooks;
 
-/// Paths the server answers itself, by their first part.
-const OWN_PATHS: [&str; 16] = [
-    "",
-    "api",
-    "dag",
-    "dead-letters",
-    "docs",
-    "health",
-    "me",
-    "openapi.json",
-    "pipelines",
-    "ready",
-    "runs",
-    "schedules",
-    "security",
-    "ui",
-    "webhooks",
-    "ws",
-];
-
+/// Every path is also served behind this.
+const API: &str = "api";
 const MAX_RETENTION_DAYS: u32 = 36_500;
 
 impl TaskiqFlowConfig {
@@ -182,6 +165,12 @@ fn check_resources(resources: &BTreeMap<String, ResourceAmount>) -> Result<(), M
     Ok(())
 }
 
+/// What the paths that the server answers itself begin with.
+fn own_paths() -> impl Iterator<Item = &'static str> {
+    let others = ROUTES.iter().filter(|route| route.name != "metrics");
+    others.flat_map(|route| route.paths).filter_map(|path| path.split('/').nth(1))
+}
+
 fn check_metrics_path(path: &str) -> Result<(), Mistake> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'_' | b'.' | b'~');
     let Some(rest) = path.strip_prefix('/').filter(|rest| rest.bytes().all(allowed)) else {
@@ -191,7 +180,7 @@ fn check_metrics_path(path: &str) -> Result<(), Mistake> {
         return Err(Mistake::must(message));
     };
     let first = rest.split('/').next().unwrap_or_default();
-    if OWN_PATHS.contains(&first) {
+    if first.is_empty() || first == API || own_paths().any(|own| own == first) {
         return Err(Mistake::is(format!("is {path:?}, where the server answers something else"))
             .help("write \"/metrics\""));
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use secrecy::SecretString;
-use serde_json::{Value, json};
+use serde_json::Value;
 use taskiq_flow_core::time::{format_duration, parse_duration};
 use taskiq_flow_engine::{Webhook, WebhookSpec};
 
@@ -40,17 +40,7 @@ impl FieldValue for WebhookSpec {
     }
 
     fn show(&self) -> Value {
-        let url = self.origin().map_or_else(|| REDACTED.to_owned(), |origin| format!("{origin}/{REDACTED}"));
-        json!({
-            "name": self.name,
-            "url": url,
-            "secret": REDACTED,
-            "events": self.events,
-            "pipelines": self.pipelines,
-            "headers": Headers(self.headers.clone()).show(),
-            "allow_internal": self.allow_internal,
-            "timeout": self.timeout.as_ref().map(Duration::show),
-        })
+        self.redacted(REDACTED)
     }
 }
 

@@ -305,7 +305,11 @@ fn what_is_possible_and_what_is_not() {
             &["[]", r#"["::/0"]"#, r#"["10.1.2.3"]"#],
             &["10.0.0.0/8", r#"["10.0.0.0/33"]"#, r#"["proxy"]"#],
         ),
-        ("metrics_path", &["/m", "/internal/metrics"], &["", "metrics", "/", "/ws/x", "/a{b}", "/*", "/api"]),
+        (
+            "metrics_path",
+            &["/m", "/metrics/of/it", "/internal/metrics"],
+            &["", "metrics", "/", "/ws/x", "/store/x", "/dead-letters", "/a{b}", "/*", "/api"],
+        ),
         ("log_level", &["INFO", "warn,taskiq_flow_engine=debug"], &["", "loud", "info,", "a=b", "=info"]),
         ("audit_mode", &["required"], &["Required", ""]),
         (
