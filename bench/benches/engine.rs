@@ -1,6 +1,6 @@
 //! What runs cost the engine: three steps in a row, Rust tasks or expressions (W1), a map over 100 items and a join (W2), layered graphs (W3); in
-//! memory and in a file whose every commit waits for the disk. Beside them stands what the disk and SQLite do alone, in the same
-//! run. Prints one line for each figure. Run: `cargo bench -p taskiq-flow-bench --bench engine`; `SECONDS` sets how long a
+//! memory and in a file whose every commit waits for the disk. Beside them stands what the disk, SQLite and tokio do alone, in the
+//! same run. Prints one line for each figure. Run: `cargo bench -p taskiq-flow-bench --bench engine`; `SECONDS` sets how long a
 //! figure is measured, and words after `--` which are: those whose name has one of them, such as `-- 'W1 memory' W2`.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement that cannot go on has failed")]
@@ -25,6 +25,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Turns in which runs and the disk alone are measured.
 const TURNS: u32 = 10;
+/// Tasks of a wave where tokio is measured alone.
+const WAVE: u32 = 1000;
 /// Runs in flight where throughput is measured.
 const IN_FLIGHT: usize = 100;
 /// Tasks of a layer of W3, and what each needs of the layer before.
@@ -49,6 +51,7 @@ fn main() {
 
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
+        println!("tokio alone, tasks spawned and joined in waves of {WAVE}: {:.0} tasks/s", tokio_alone(long).await);
         let strict = || SqliteStore::open(SqliteOptions::new(folder.path().join("runs.db"))).unwrap();
         for (name, store) in
             [("memory", Arc::new(MemoryStore::new()) as Arc<dyn Store>), ("strict", Arc::new(strict()))]
@@ -61,9 +64,12 @@ fn main() {
                     println!("W1 {name}, {what}: one at a time p50 {latency:?} = {syncs:.1} fdatasyncs of {sync:?}");
                 }
                 if wanted(&format!("W1 {name}, {what}: {IN_FLIGHT} in flight")) {
+                    let tasks = tokio_alone(long / TURNS).await;
                     let rate = throughput(&engine, pipeline, long).await;
-                    let share = 100.0 * rate / alone;
-                    println!("W1 {name}, {what}: {IN_FLIGHT} in flight {rate:.0} runs/s = {share:.0} % of SQLite alone");
+                    let (of_sqlite, of_tokio) = (100.0 * rate / alone, 100.0 * rate / tasks);
+                    println!(
+                        "W1 {name}, {what}: {IN_FLIGHT} in flight {rate:.0} runs/s = {of_sqlite:.0} % of SQLite alone, {of_tokio:.1} % of the tasks of tokio alone"
+                    );
                 }
             }
             if wanted(&format!("W2 {name}")) {
@@ -76,8 +82,10 @@ fn main() {
         }
         for tasks in [10, 100, 1_000, 10_000, 100_000].into_iter().filter(|_| wanted("W3 memory")) {
             let engine = engine(Arc::new(MemoryStore::new())).await;
+            let rate = tokio_alone(long / TURNS).await;
             let took = layered(&engine, tasks).await;
-            println!("W3 memory: {tasks} tasks {took:?} = {:?} a task", took / u32::try_from(tasks).unwrap());
+            let (each, alone) = (took / u32::try_from(tasks).unwrap(), took.as_secs_f64() * rate / tasks as f64);
+            println!("W3 memory: {tasks} tasks {took:?} = {each:?} a task = {alone:.1} tasks of tokio alone");
             engine.shutdown().await;
         }
     });
@@ -182,6 +190,23 @@ async fn run(engine: &Engine, pipeline: &str) {
     let (_, mut ending) = engine.submit_to_end(submission, None).await.unwrap();
     let view = ending.wait(Duration::from_secs(60)).await.unwrap().unwrap();
     assert_eq!(view.status, RunStatus::Completed, "{:?}", view.error);
+}
+
+/// Tasks that do nothing, spawned and joined in waves, a second: the pace of this machine, and the most that an engine
+/// on tokio could do if all that it did were to spawn its tasks.
+async fn tokio_alone(long: Duration) -> f64 {
+    let waves = tokio::spawn(async move {
+        let (begun, mut tasks) = (Instant::now(), 0_u32);
+        while begun.elapsed() < long {
+            let wave: Vec<_> = (0..WAVE).map(|_| tokio::spawn(async {})).collect();
+            for task in wave {
+                task.await.unwrap();
+            }
+            tasks += WAVE;
+        }
+        f64::from(tasks) / begun.elapsed().as_secs_f64()
+    });
+    waves.await.unwrap()
 }
 
 /// The medians of runs one after the other and of the disk alone, in turns: a shared machine changes its pace from one second to the

@@ -1,8 +1,8 @@
 //! The pipelines that are registered, each with its plan.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 use serde_json::Value;
@@ -29,7 +29,22 @@ pub struct Registered {
     pub created_at: Timestamp,
     /// The state of pipelines and tasks in which it was last found runnable; 0: none. See [`Catalog::state`].
     pub(crate) runnable_in: AtomicU64,
+    copies: Copies,
 }
+
+/// Copies of a plan, one for each shard. All that a run says of its steps shares the names in its plan, and two
+/// processors that count by turns who holds a name are slower than one.
+#[derive(Debug, Default)]
+struct Copies {
+    /// Runs that were asked for, up to [`MANY_RUNS`].
+    runs: AtomicU32,
+    plans: OnceLock<Box<[OnceLock<Arc<Plan>>]>>,
+}
+
+/// Runs after which a pipeline's plan is copied for each shard that drives them, and the most steps of such a plan: others
+/// would cost more memory than they save time.
+const MANY_RUNS: u32 = 1000;
+const FEW_STEPS: usize = 32;
 
 /// All registered pipelines.
 #[derive(Debug, Default)]
@@ -174,6 +189,7 @@ impl Catalog {
             origin: record.origin,
             created_at: record.created_at,
             runnable_in: AtomicU64::new(0),
+            copies: Copies::default(),
         };
         self.current.write().insert(record.id.clone(), Arc::new(registered));
         self.changes.fetch_add(1, Ordering::Release);
@@ -188,6 +204,21 @@ impl Registered {
     /// The id.
     pub fn id(&self) -> &PipelineId {
         &self.plan.pipeline().id
+    }
+
+    /// The plan for a run that this one of so many shards is to drive.
+    pub(crate) fn plan_for(&self, shard: usize, shards: usize) -> Arc<Plan> {
+        let Copies { runs, plans } = &self.copies;
+        if self.plan.steps().len() > FEW_STEPS || shards < 2 {
+            return Arc::clone(&self.plan);
+        }
+        if runs.load(Ordering::Relaxed) < MANY_RUNS {
+            runs.fetch_add(1, Ordering::Relaxed);
+            return Arc::clone(&self.plan);
+        }
+        let plans = plans.get_or_init(|| (0..shards).map(|_| OnceLock::new()).collect());
+        let copy = || load_plan(&self.plan.pipeline().source).unwrap_or_else(|_| Arc::clone(&self.plan));
+        plans.get(shard).map_or_else(|| Arc::clone(&self.plan), |plan| Arc::clone(plan.get_or_init(copy)))
     }
 
     /// Whether a task of it, however deep, is of a kind.
@@ -209,8 +240,54 @@ pub(crate) fn any_kind(plan: &Plan, test: &impl Fn(&TaskKind) -> bool) -> bool {
 }
 
 fn plan_of(record: &PipelineRecord) -> Result<Arc<Plan>, String> {
-    let pipelines = load::load_json(Value::clone(&record.source)).map_err(|errors| errors.to_string())?;
+    load_plan(&record.source)
+}
+
+fn load_plan(source: &Value) -> Result<Arc<Plan>, String> {
+    let pipelines = load::load_json(Value::clone(source)).map_err(|errors| errors.to_string())?;
     let pipeline = pipelines.into_iter().next().ok_or_else(|| "its definition is empty".to_owned())?;
     let plan = Plan::new(Arc::new(pipeline));
     plan.map(Arc::new).map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn registered(tasks: usize) -> Registered {
+        let tasks: Vec<_> =
+            (0..tasks).map(|place| json!({"name": format!("t{place}"), "expression": "1"})).collect();
+        let plan = load_plan(&json!({"id": "p", "tasks": tasks})).unwrap();
+        Registered {
+            plan,
+            version: 1,
+            origin: Origin::Program,
+            created_at: Timestamp::from_millis(0),
+            runnable_in: AtomicU64::new(0),
+            copies: Copies::default(),
+        }
+    }
+
+    #[test]
+    fn shards_that_drive_many_runs_have_plans_of_their_own() {
+        let pipeline = registered(2);
+        for _ in 0..MANY_RUNS {
+            assert!(Arc::ptr_eq(&pipeline.plan_for(0, 2), &pipeline.plan));
+        }
+        let (first, second) = (pipeline.plan_for(0, 2), pipeline.plan_for(1, 2));
+        assert!(Arc::ptr_eq(&first, &pipeline.plan_for(0, 2)), "it is made once");
+        for copy in [&first, &second] {
+            assert!(!Arc::ptr_eq(copy, &pipeline.plan));
+            assert_eq!(copy.pipeline().source, pipeline.plan.pipeline().source);
+        }
+        let (name, other) = (&first.steps()[0].name, &second.steps()[0].name);
+        assert!(name == other && !Arc::ptr_eq(name, other), "names are what is counted");
+        let (alone, large) = (registered(2), registered(FEW_STEPS + 1));
+        for _ in 0..=MANY_RUNS {
+            assert!(Arc::ptr_eq(&alone.plan_for(0, 1), &alone.plan));
+            assert!(Arc::ptr_eq(&large.plan_for(0, 2), &large.plan));
+        }
+    }
 }

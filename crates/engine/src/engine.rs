@@ -153,12 +153,12 @@ impl Engine {
             })?),
         };
         let (run_id, version, now) = (self.0.shards.new_run(), registered.version, self.0.clock.now());
+        let plan = self.0.shards.plan_for(run_id, registered);
         let record = RunRecord::queued(run_id, pipeline_id, version, parameters, trigger, now);
         let record = RunRecord { idempotency_key, priority, reuse, ..record };
         let (reply, answer) = oneshot::channel();
         let occasion = Occasion { firing, replays };
-        let new =
-            NewRun { record, occasion, open, limits, plan: Arc::clone(&registered.plan), waiter, reply };
+        let new = NewRun { record, occasion, open, limits, plan, waiter, reply };
         self.send(run_id, Message::Submit(Box::new(new))).await.map_err(|()| SubmitError::ShuttingDown)?;
         answer.await.map_err(|_| SubmitError::ShuttingDown)?
     }

@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use crate::admission::{Candidate, Limit, Place};
 use crate::cache::Looked;
+use crate::catalog::Registered;
 use crate::error::{ControlError, SubmitError};
 use crate::exec::Execution;
 use crate::homes::Homes;
@@ -196,6 +197,11 @@ impl Shards {
         };
         let id = RunId::new();
         self.homes.near(has_room).map_or(id, |shard| in_part(id, shard, self.senders.len()))
+    }
+
+    /// The plan of a new run, as its shard has it.
+    pub(crate) fn plan_for(&self, run_id: RunId, registered: &Registered) -> Arc<Plan> {
+        registered.plan_for(self.of(run_id), self.senders.len())
     }
 
     /// Which shard drives a run.
