@@ -446,7 +446,9 @@ impl Run {
         }
         let (parent, place, value) = (unit.parent, unit.place, unit.value.clone());
         if let Some(mut items) = unit.items.take() {
-            items.chunks = None;
+            // The line that its items stand in goes with it; in the line of all their places are others'.
+            let in_line = items.chunks.take().map(|chunks| chunks.ready).unwrap_or_default();
+            in_line.iter().for_each(|item| self.units[*item as usize].in_line = None);
             self.close_items(&items, at);
             self.units[id as usize].items = Some(items);
         }

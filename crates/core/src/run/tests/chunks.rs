@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use super::driver::{World, expression, pipeline, task};
 use super::{expr, map};
 use crate::definition::{
-    Chunk, Input as TaskInput, MapSpec, OnItemError, Pipeline, ReduceSpec, RetryPolicy, Task, TaskKind,
+    Chunk, Input as TaskInput, MapSpec, OnError, OnItemError, Pipeline, ReduceSpec, RetryPolicy, Task,
+    TaskKind,
 };
 use crate::run::{Fact, Failure, Input, ItemFilter, Outcome, RunStatus, StepStatus, Work};
 
@@ -179,6 +180,23 @@ fn a_map_that_has_no_room_holds_nobody_up() {
     assert_eq!(attempts(&world), named(&[("first", 1), ("rows[0]", 2)]));
     world.finish("first");
     assert_eq!(attempts(&world), named(&[("other", 1), ("rows[0]", 2)]));
+}
+
+#[test]
+fn a_map_that_fails_takes_nobody_else_out_of_the_line() {
+    let other = Task { name: "other".into(), outputs: vec!["other".into()], ..rows(mapped(of(1))) };
+    let late = Task { total_timeout: Some(Duration::from_secs(1)), ..rows(mapped(of(1))) };
+    let mut definition = pipeline(vec![other, late]);
+    definition.max_parallel = NonZeroU32::new(1);
+    definition.on_error = OnError::Continue;
+    let mut world = World::new(definition, json!({"list": [1, 2, 3]}));
+    world.start();
+    assert_eq!(attempts(&world), named(&[("other[0]", 1)]));
+    world.advance_timers();
+    for step in ["other[0]", "other[1]", "other[2]"] {
+        world.finish(step);
+    }
+    assert!(world.run().status().is_terminal(), "{:?}", world.run().view());
 }
 
 #[test]
