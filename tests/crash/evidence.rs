@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 use serde_json::Value;
-use taskiq_flow_testkit::Client;
+use taskiq_flow_testkit::{Client, Received};
 
 /// How often each attempt of each step of each run was carried out.
 #[derive(Debug, Default)]
@@ -70,6 +70,16 @@ pub(crate) async fn check_run(client: &Client, run_id: &str, wanted: &str, effec
             assert!(carried_out.contains_key(&last), "`{step}` of {run_id} has a value that nobody made");
         }
     }
+}
+
+/// The ids under which the end of each run was told, by run.
+pub(crate) fn told(received: &[Received]) -> BTreeMap<String, BTreeSet<String>> {
+    let mut told: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for request in received {
+        let run_id = request.json()["event"]["run_id"].as_str().unwrap().to_owned();
+        told.entry(run_id).or_default().insert(request.header("x-taskiq-flow-delivery").to_owned());
+    }
+    told
 }
 
 /// Each step that is a run of that pipeline has one such run, and it has completed.

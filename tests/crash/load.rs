@@ -29,6 +29,10 @@ pub(crate) enum Load {
     Unfinished,
     /// Runs that ended so long ago that they are removed at the start.
     Aged,
+    /// Runs with a map whose items are carried out several at a time.
+    Chunked,
+    /// Runs of whose ends a webhook is told.
+    Told,
 }
 
 /// What clients asked for, and were told.
@@ -66,7 +70,12 @@ pub(crate) fn pipelines(load: Load, effects: &Path) -> Vec<String> {
     };
     let slow = script("sleep 600");
     match load {
-        Load::Work | Load::Aged => vec![work],
+        Load::Work | Load::Aged | Load::Told => vec![work],
+        Load::Chunked => vec![format!(
+            "id: chunks\ninputs:\n  list: {{ type: array, default: [1, 2, 3, 4, 5] }}\ntasks:\n  - name: each\n    \
+             inputs: [list]\n    map: {{ over: list, as: x, chunk: 2, max_parallel: 2, command: {one} }}\n  \
+             - {{ name: last, inputs: [each], command: {one} }}\n"
+        )],
         Load::Cancelled => vec![format!("id: slow\ntasks:\n  - {{ name: first, command: {slow} }}\n")],
         Load::Signalled | Load::Unfinished => vec![format!(
             "id: ask\ntasks:\n  - {{ name: first, command: {one} }}\n  \
@@ -108,6 +117,7 @@ pub(crate) async fn ask(load: Load, client: &Client, asked: &Mutex<Asked>) -> bo
         Load::Cancelled => "slow",
         Load::Signalled | Load::Unfinished => "ask",
         Load::Inner => "outer",
+        Load::Chunked => "chunks",
         _ => "work",
     };
     let key = {
@@ -172,6 +182,7 @@ pub(crate) async fn ask_again(client: &Client, asked: &mut Asked) {
             "/pipelines/slow/execute" => "slow",
             "/pipelines/ask/execute" => "ask",
             "/pipelines/outer/execute" => "outer",
+            "/pipelines/chunks/execute" => "chunks",
             _ => "work",
         };
         let keyed = client.clone().header("Idempotency-Key", &key);

@@ -47,4 +47,8 @@ killed_at! {
     while_runs_are_claimed: "claim-before-rebuild", Load::Unfinished, 3;
     while_runs_are_taken_up: "claim-after-rebuild", Load::Unfinished, 3;
     while_old_runs_are_removed: "prune", Load::Aged, 2;
+    before_the_end_of_a_chunk_is_written: "finish-before-write", Load::Chunked, 7;
+    after_the_end_of_a_chunk_is_written: "finish-after-write", Load::Chunked, 7;
+    before_it_is_noted_what_came_of_a_delivery: "delivery-before-note", Load::Told, 7;
+    after_it_is_noted_what_came_of_a_delivery: "delivery-after-note", Load::Told, 7;
 }

@@ -7,9 +7,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rusqlite::Connection;
 use serde_json::json;
-use taskiq_flow_testkit::{Client, Server, until};
+use taskiq_flow_testkit::{Client, Receiver, Server, until};
 
-use crate::evidence::{Effects, check_run, check_schedule, check_triggers};
+use crate::evidence::{Effects, check_run, check_schedule, check_triggers, told};
 use crate::load::{Asked, Load, ask, ask_again, ask_until_gone, pipelines};
 
 /// The built program.
@@ -37,6 +37,8 @@ struct Rounds {
     asked: Arc<Mutex<Asked>>,
     /// Runs that have been made to look old.
     aged: Vec<String>,
+    /// Who is told of the ends of runs.
+    receiver: Receiver,
 }
 
 impl Rounds {
@@ -45,11 +47,16 @@ impl Rounds {
         let effects = builder.dir().join("effects");
         std::fs::write(&effects, "").unwrap();
         let builder = builder.env("TASKIQ_FLOW_RETENTION_DAYS", "1").env("TASKIQ_FLOW_LOG_LEVEL", "warn");
+        let receiver = Receiver::start().await;
+        let builder = match load {
+            Load::Told => builder.env("TASKIQ_FLOW_WEBHOOKS", webhooks(&receiver)),
+            _ => builder,
+        };
         let pipelines = pipelines(load, &effects);
         let builder = pipelines.iter().fold(builder, |builder, yaml| builder.pipeline(yaml));
         let server = builder.start().await;
         let client = server.client().key("k");
-        Self { load, server, client, effects, asked: Arc::default(), aged: Vec::new() }
+        Self { load, server, client, effects, asked: Arc::default(), aged: Vec::new(), receiver }
     }
 
     async fn play(&mut self, place: &str, passing: usize) {
@@ -114,6 +121,9 @@ impl Rounds {
         }
         self.all_ended(&format!("after a death at passing {passing} of {place}")).await;
         let effects = Effects::read(&self.effects);
+        if self.load == Load::Told {
+            self.check_told(&asked).await;
+        }
         for (run_id, pipeline) in asked.accepted.drain(..) {
             let wanted = if pipeline == "slow" { "cancelled" } else { "completed" };
             check_run(&self.client, &run_id, wanted, &effects).await;
@@ -144,6 +154,19 @@ impl Rounds {
         assert!(ended.await.is_some(), "stuck {when}: {open:#?}\n{}", self.server.stderr());
     }
 
+    /// The end of each run is told, under one id however often.
+    async fn check_told(&self, asked: &Asked) {
+        let is_told = || {
+            let told = told(&self.receiver.received());
+            asked.accepted.iter().all(|(run_id, _)| told.contains_key(run_id))
+        };
+        let all = until(LIMIT, async || is_told().then_some(())).await;
+        assert!(all.is_some(), "not all ends were told: {:?} of {asked:?}", told(&self.receiver.received()));
+        let twice: Vec<_> =
+            told(&self.receiver.received()).into_iter().filter(|(_, ids)| ids.len() > 1).collect();
+        assert!(twice.is_empty(), "told under several ids: {twice:?}");
+    }
+
     /// What is old is gone wholly, and nothing else is.
     async fn check_removed(&mut self) {
         for run_id in self.aged.drain(..) {
@@ -159,4 +182,13 @@ impl Rounds {
             assert_eq!(left, 0, "rows of `{table}` have outlived their runs");
         }
     }
+}
+
+/// One webhook that is told of each run that completes.
+fn webhooks(receiver: &Receiver) -> String {
+    let webhook = json!({
+        "name": "ends", "url": receiver.url(), "secret": "a secret of the webhook", "pipelines": ["*"],
+        "events": ["PipelineCompleteEvent"], "allow_internal": true,
+    });
+    json!([webhook]).to_string()
 }

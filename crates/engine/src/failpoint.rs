@@ -45,7 +45,7 @@ mod armed {
     use super::When;
 
     /// Every place there is.
-    const PLACES: [&str; 22] = [
+    const PLACES: [&str; 24] = [
         "submit-before-write",
         "submit-after-write",
         "start-before-write",
@@ -68,6 +68,8 @@ mod armed {
         "claim-before-rebuild",
         "claim-after-rebuild",
         "prune",
+        "delivery-before-note",
+        "delivery-after-note",
     ];
 
     /// The place at which the process dies, and how many passings are left.

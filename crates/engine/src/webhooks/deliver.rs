@@ -18,6 +18,7 @@ use uuid::Uuid;
 use super::outbox::Target;
 use super::send::{NotTaken, send};
 use crate::clock::Clock;
+use crate::failpoint;
 use crate::handle::Inner;
 
 /// Deliveries of one webhook that are under way at once.
@@ -142,6 +143,7 @@ impl Deliverer {
         let now = self.clock.now();
         let changes: Vec<_> = all.iter().map(|tried| self.change(tried, now)).collect();
         let mut pause = PAUSES.0;
+        failpoint::pass("delivery-before-note");
         while let Err(error) = self.store.change_deliveries(changes.clone()).await {
             tracing::error!(webhook = self.target.webhook.name(), %error, "what came of a delivery cannot be kept");
             tokio::select! {
@@ -150,6 +152,7 @@ impl Deliverer {
             }
             pause = (pause * 2).min(PAUSES.1);
         }
+        failpoint::pass("delivery-after-note");
         for (tried, change) in all.iter().zip(&changes) {
             self.ids.remove(&tried.delivery.id);
             match (&tried.result, change) {
