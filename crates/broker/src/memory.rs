@@ -73,7 +73,9 @@ impl Shared {
     fn take(&self) -> Option<Box<Work>> {
         let (own, count) = (self.own(), self.queues.len());
         let asked = self.queues[own].asked.fetch_add(1, Ordering::Relaxed);
-        let first = usize::from(asked % OWN_IN_A_ROW == OWN_IN_A_ROW - 1);
+        // Each of the others in its turn.
+        let (rounds, place) = (asked / OWN_IN_A_ROW, asked % OWN_IN_A_ROW);
+        let first = if place == OWN_IN_A_ROW - 1 { 1 + rounds % (count - 1).max(1) } else { 0 };
         (first..first + count).find_map(|step| self.queues[(own + step) % count].pop())
     }
 }

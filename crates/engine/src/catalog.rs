@@ -36,15 +36,17 @@ pub struct Registered {
 /// processors that count by turns who holds a name are slower than one.
 #[derive(Debug, Default)]
 struct Copies {
+    /// Whether the plan is small enough for them.
+    is_small: bool,
     /// Runs that were asked for, up to [`MANY_RUNS`].
     runs: AtomicU32,
     plans: OnceLock<Box<[OnceLock<Arc<Plan>>]>>,
 }
 
-/// Runs after which a pipeline's plan is copied for each shard that drives them, and the most steps of such a plan: others
-/// would cost more memory than they save time.
+/// Runs after which a pipeline's plan is copied for each shard that drives them, and the most bodies and bytes of such a
+/// one: others would cost more memory than they save time.
 const MANY_RUNS: u32 = 1000;
-const FEW_STEPS: usize = 32;
+const SMALL: (usize, usize) = (64, 16 << 10);
 
 /// All registered pipelines.
 #[derive(Debug, Default)]
@@ -184,12 +186,12 @@ impl Catalog {
 
     fn put(&self, record: &PipelineRecord, plan: Arc<Plan>) {
         let registered = Registered {
+            copies: Copies::of(&plan),
             plan,
             version: record.version,
             origin: record.origin,
             created_at: record.created_at,
             runnable_in: AtomicU64::new(0),
-            copies: Copies::default(),
         };
         self.current.write().insert(record.id.clone(), Arc::new(registered));
         self.changes.fetch_add(1, Ordering::Release);
@@ -197,6 +199,14 @@ impl Catalog {
 
     fn expect(&self, id: &PipelineId) -> Result<Arc<Registered>, RegisterError> {
         self.get(id).ok_or_else(|| RegisterError::Unknown(id.clone()))
+    }
+}
+
+impl Copies {
+    /// None yet.
+    fn of(plan: &Plan) -> Self {
+        let source = serde_json::to_vec(&plan.pipeline().source).map_or(usize::MAX, |source| source.len());
+        Self { is_small: plan.bodies().len() <= SMALL.0 && source <= SMALL.1, ..Self::default() }
     }
 }
 
@@ -208,8 +218,8 @@ impl Registered {
 
     /// The plan for a run that this one of so many shards is to drive.
     pub(crate) fn plan_for(&self, shard: usize, shards: usize) -> Arc<Plan> {
-        let Copies { runs, plans } = &self.copies;
-        if self.plan.steps().len() > FEW_STEPS || shards < 2 {
+        let Copies { is_small, runs, plans } = &self.copies;
+        if !is_small || shards < 2 {
             return Arc::clone(&self.plan);
         }
         if runs.load(Ordering::Relaxed) < MANY_RUNS {
@@ -261,12 +271,12 @@ mod tests {
             (0..tasks).map(|place| json!({"name": format!("t{place}"), "expression": "1"})).collect();
         let plan = load_plan(&json!({"id": "p", "tasks": tasks})).unwrap();
         Registered {
+            copies: Copies::of(&plan),
             plan,
             version: 1,
             origin: Origin::Program,
             created_at: Timestamp::from_millis(0),
             runnable_in: AtomicU64::new(0),
-            copies: Copies::default(),
         }
     }
 
@@ -284,7 +294,7 @@ mod tests {
         }
         let (name, other) = (&first.steps()[0].name, &second.steps()[0].name);
         assert!(name == other && !Arc::ptr_eq(name, other), "names are what is counted");
-        let (alone, large) = (registered(2), registered(FEW_STEPS + 1));
+        let (alone, large) = (registered(2), registered(SMALL.0 + 1));
         for _ in 0..=MANY_RUNS {
             assert!(Arc::ptr_eq(&alone.plan_for(0, 1), &alone.plan));
             assert!(Arc::ptr_eq(&large.plan_for(0, 2), &large.plan));

@@ -193,10 +193,13 @@ impl Shards {
     pub(crate) fn new_run(&self) -> RunId {
         let has_room = |shard: usize| {
             let sender = &self.senders[shard];
-            sender.max_capacity() - sender.capacity() < CROWDED
+            !sender.is_closed() && sender.max_capacity() - sender.capacity() < CROWDED
         };
         let id = RunId::new();
-        self.homes.near(has_room).map_or(id, |shard| in_part(id, shard, self.senders.len()))
+        let is_gone = |shard: usize| self.senders[shard].is_closed();
+        // One that has failed drives nothing any more; the others go on.
+        let any = || (0..self.senders.len()).find(|shard| !is_gone(*shard)).filter(|_| is_gone(self.of(id)));
+        self.homes.near(has_room).or_else(any).map_or(id, |shard| in_part(id, shard, self.senders.len()))
     }
 
     /// The plan of a new run, as its shard has it.
@@ -263,5 +266,7 @@ mod tests {
         assert_eq!(shards.lost(), None);
         drop(inboxes.pop());
         assert_eq!(shards.lost(), Some(1));
+        shards.homes.note(1, 0);
+        assert!((0..100).all(|_| shards.of(shards.new_run()) == 0), "what it would drive goes to another");
     }
 }

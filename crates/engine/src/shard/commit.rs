@@ -166,7 +166,11 @@ impl Shard {
             for new in std::mem::take(&mut unsure) {
                 match self.store.run(new.run_id).await {
                     Ok(there) => self.is_there(new, there.is_some(), &error, changed),
-                    Err(_) => unsure.push(new),
+                    Err(unread) if unread.may_pass() => unsure.push(new),
+                    Err(unread) => {
+                        tracing::error!(run_id = %new.run_id, error = %unread, "whether a new run was kept cannot be read");
+                        self.is_there(new, false, &error, changed);
+                    }
                 }
             }
             if unsure.is_empty() {

@@ -5,17 +5,17 @@
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use taskiq_flow_core::id::RunId;
 use taskiq_flow_core::run::{Effects, IllegalEvent, Input};
 use taskiq_flow_core::time::Timestamp;
-use taskiq_flow_store::{Fence, StoreError};
+use taskiq_flow_store::Fence;
 
 use super::commit::PAUSES;
 use super::{Driven, Shard};
 use crate::error::ControlError;
-use crate::handle::Engine;
+use crate::handle::{Engine, Inner};
 
 /// Why a run did not take an input.
 #[derive(Debug)]
@@ -41,39 +41,67 @@ impl Shard {
         tracing::error!(%run_id, why, "the run is failed");
         let fence = driven.fence;
         let left_behind = contained(|| driven.run.left_behind()).unwrap_or_default();
-        let mut pause = PAUSES.0;
-        while let Err(error) = self.fail(run_id, fence, why, &left_behind).await {
-            // A store that does not answer holds up all runs, as for any other write; this one is not to be lost for it.
-            if !matches!(error, ControlError::Store(StoreError::Unavailable { .. } | StoreError::Io { .. })) {
-                tracing::error!(%run_id, %error, "the run could not be failed; it is taken up at the next start");
-                break;
+        if let Some(inner) = self.engine.upgrade() {
+            let (engine, why) = (Engine(Arc::clone(&inner)), why.to_owned());
+            match fail(&engine, run_id, fence, &why, &left_behind).await {
+                Ok(()) => {}
+                // Tried again beside the shard, whose other runs go on.
+                Err(ControlError::Store(error)) if error.may_pass() => {
+                    tracing::error!(%run_id, %error, "the run could not be failed yet");
+                    inner.tasks.spawn(fail_later(Arc::downgrade(&inner), run_id, fence, why, left_behind));
+                }
+                Err(error) => {
+                    tracing::error!(%run_id, %error, "the run could not be failed; it is taken up at the next start");
+                }
             }
-            tracing::error!(%run_id, %error, "the run could not be failed yet");
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                () = self.stop.cancelled() => break,
-            }
-            pause = (pause * 2).min(PAUSES.1);
         }
         self.inflight.cancel_run(run_id);
         self.forget(run_id);
     }
+}
 
-    /// Ends a run in the store, unless the engine has gone.
-    async fn fail(
-        &self,
-        run_id: RunId,
-        fence: Fence,
-        why: &str,
-        left_behind: &[Arc<str>],
-    ) -> Result<(), ControlError> {
-        let Some(engine) = self.engine.upgrade().map(Engine) else { return Ok(()) };
-        let record = engine.record(run_id).await?;
-        // An answer that was lost need not be asked for once more.
-        if record.summary.status.is_terminal() {
-            return Ok(());
+/// Ends a run in the store.
+async fn fail(
+    engine: &Engine,
+    run_id: RunId,
+    fence: Fence,
+    why: &str,
+    left_behind: &[Arc<str>],
+) -> Result<(), ControlError> {
+    let record = engine.record(run_id).await?;
+    // An answer that was lost need not be asked for once more.
+    if record.summary.status.is_terminal() {
+        return Ok(());
+    }
+    Ok(engine.fail_record(&record, fence, why, left_behind.to_vec()).await?)
+}
+
+/// As [`fail`], as often as it takes.
+async fn fail_later(
+    engine: Weak<Inner>,
+    run_id: RunId,
+    fence: Fence,
+    why: String,
+    left_behind: Vec<Arc<str>>,
+) {
+    let mut pause = PAUSES.0;
+    loop {
+        let Some(stop) = engine.upgrade().map(|inner| inner.stop.clone()) else { return };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = stop.cancelled() => return,
         }
-        Ok(engine.fail_record(&record, fence, why, left_behind.to_vec()).await?)
+        pause = (pause * 2).min(PAUSES.1);
+        let Some(engine) = engine.upgrade().map(Engine) else { return };
+        match fail(&engine, run_id, fence, &why, &left_behind).await {
+            Ok(()) => return,
+            Err(ControlError::Store(error)) if error.may_pass() => {
+                tracing::error!(%run_id, %error, "the run could not be failed yet");
+            }
+            Err(error) => {
+                return tracing::error!(%run_id, %error, "the run could not be failed; it is taken up at the next start");
+            }
+        }
     }
 }
 

@@ -101,7 +101,7 @@ impl Shard {
     pub(super) async fn turn(&mut self, batch: &mut Vec<Message>, alarms: &mut Vec<Rung>) {
         let mut turn = Turn { draining: self.draining, ..Turn::default() };
         turn.unevaluated = std::mem::take(&mut self.unevaluated);
-        self.homes.note(self.place);
+        self.homes.note(self.place, self.runs.len());
         for message in batch.drain(..) {
             self.take(message, &mut turn);
         }

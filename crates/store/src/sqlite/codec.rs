@@ -27,6 +27,9 @@ const MAX_BYTES: usize = 256 << 20;
 /// without optimisation. Values enter with at most 128 levels (the parser's limit) and can be wrapped on their way.
 pub(super) const MAX_DEPTH: usize = 256;
 
+/// Most durations, and most bytes, of a write that is [little](Prepared::is_little).
+const LITTLE: (usize, usize) = (32, 16 << 10);
+
 /// A write with everything that is slow already done, outside the writer.
 pub(super) enum Prepared {
     Create(NewRun),
@@ -151,16 +154,25 @@ impl Prepared {
         })))
     }
 
-    /// What it adds to the file, without what is kept beside runs: about so many bytes.
-    pub(super) fn bytes(&self) -> usize {
-        match self {
-            Self::Create(run) => run.inputs.len() + run.trigger.len(),
-            Self::Append(more) => {
-                let rows = more.events.iter().map(|row| row.body.len()).sum::<usize>();
-                let result = more.outline.result.as_ref().map_or(0, Vec::len);
-                rows + result + more.logs.iter().map(Vec::len).sum::<usize>()
+    /// Whether it is soon written: a few short rows, and nothing that has to be looked up or put in its place beside them.
+    pub(super) fn is_little(&self) -> bool {
+        let bytes = match self {
+            Self::Create(run) => {
+                if run.key.is_some() || run.firing.is_some() || run.replays.is_some() {
+                    return false;
+                }
+                run.inputs.len() + run.trigger.len()
             }
-        }
+            Self::Append(more) => {
+                if more.beside.is_some() || more.durations.len() > LITTLE.0 {
+                    return false;
+                }
+                let rows = more.events.iter().map(|row| row.body.len()).sum::<usize>();
+                let logs = more.logs.iter().map(Vec::len).sum::<usize>();
+                rows + more.outline.result.as_ref().map_or(0, Vec::len) + logs
+            }
+        };
+        bytes <= LITTLE.1
     }
 
     fn append(append: Append) -> Result<Result<Self, WriteError>, Fault> {

@@ -69,9 +69,10 @@ impl Desk {
     ) -> Result<(), Fault> {
         let begun = Instant::now();
         let Self { connection, memory, .. } = self;
+        // What has not begun, because another program holds a lock, leaves nothing to be forgotten.
+        connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let before = connection.total_changes();
         let attempt = || {
-            connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
             let mut batch = Batch::new(connection, memory);
             work(&mut batch)?;
             batch.flush()?;

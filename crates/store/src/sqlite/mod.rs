@@ -59,8 +59,8 @@ use crate::rules::newest_durations;
 
 /// Runs that are deleted in one transaction, so that writes of live runs get in between.
 const PRUNED_TOGETHER: usize = 64;
-/// Most bytes that a caller may write by itself, and most writes.
-const LITTLE: (usize, usize) = (64 << 10, 8);
+/// Most writes that a caller may make by itself.
+const FEW_WRITES: usize = 8;
 
 /// How a file is opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -196,8 +196,7 @@ impl Store for SqliteStore {
         }
         let prepared: Result<Vec<_>, _> = writes.into_iter().map(Prepared::new).collect();
         let prepared = prepared.map_err(|fault| fault.at(&self.path))?;
-        let bytes = || prepared.iter().flatten().map(Prepared::bytes).sum::<usize>();
-        let is_little = prepared.len() <= LITTLE.1 && bytes() <= LITTLE.0;
+        let is_little = prepared.len() <= FEW_WRITES && prepared.iter().flatten().all(Prepared::is_little);
         let work = move |batch: &mut Batch<'_>| batch.write(&prepared);
         if is_little { self.writer.carry_out_here(work).await } else { self.writer.carry_out(work).await }
     }

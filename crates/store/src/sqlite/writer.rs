@@ -3,6 +3,7 @@
 //! the number of writes. Where nobody waits and the disk is quick, a caller writes by itself: to wake the thread and
 //! be woken by it would cost as much as the commit.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -75,7 +76,10 @@ impl Writer {
         let thread = std::thread::Builder::new().name("sqlite-writer".to_owned()).stack_size(STACK).spawn({
             let shared = Arc::clone(&shared);
             move || {
-                shared.serve(&mut inbox);
+                if catch_unwind(AssertUnwindSafe(|| shared.serve(&mut inbox))).is_err() {
+                    // The file is closed before anybody else may open it.
+                    drop(shared.desk.lock().take());
+                }
                 drop(guard);
                 drop(end);
             }
