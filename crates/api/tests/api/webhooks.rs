@@ -55,7 +55,7 @@ async fn administrators_see_how_webhooks_fare_and_test_them() {
         (&shown["url"], &shown["secret"]),
         (&json!(format!("{origin}/[redacted]")), &json!("[redacted]"))
     );
-    assert_eq!(shown["headers"], json!({"authorization": "[redacted]"}));
+    assert_eq!(shown["headers"], json!({"Authorization": "[redacted]"}));
 
     let tested = server.post("/webhooks/ops/test", json!({})).await.json();
     assert_eq!(
