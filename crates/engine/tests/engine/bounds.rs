@@ -132,14 +132,19 @@ async fn no_more_runs_wait_than_may() {
     assert_eq!(runs.len(), 3, "what was refused is not kept");
 }
 
-#[tokio::test]
-async fn runs_that_wait_for_their_own_pipeline_leave_room_to_others() {
+/// Two pipelines of one run at a time each, `greedy` and `other`, and a line of twenty.
+async fn greedy_and_other() -> Fixture {
     let mut greedy = gate();
     (greedy["id"], greedy["concurrency"]) = (json!("greedy"), json!(1));
     let mut other = greedy.clone();
     other["id"] = json!("other");
     let options = EngineOptions { max_queued_runs: 20, ..EngineOptions::default() };
-    let fixture = started(json!([greedy, other]), options).await;
+    started(json!([greedy, other]), options).await
+}
+
+#[tokio::test]
+async fn runs_that_wait_for_their_own_pipeline_leave_room_to_others() {
+    let fixture = greedy_and_other().await;
     let submit = |pipeline| fixture.engine.submit(request(pipeline, json!({})));
     let mut waiting = 0;
     let refused = loop {
@@ -157,12 +162,7 @@ async fn runs_that_wait_for_their_own_pipeline_leave_room_to_others() {
 
 #[tokio::test]
 async fn a_backfill_leaves_room_to_others() {
-    let mut greedy = gate();
-    (greedy["id"], greedy["concurrency"]) = (json!("greedy"), json!(1));
-    let mut other = greedy.clone();
-    other["id"] = json!("other");
-    let options = EngineOptions { max_queued_runs: 20, ..EngineOptions::default() };
-    let fixture = started(json!([greedy, other]), options).await;
+    let fixture = greedy_and_other().await;
     let timing = Timing::Cron("0 * * * *".into());
     let schedule = ScheduleRequest { pipeline_id: id("greedy"), timing, ..hourly("hours") };
     fixture.engine.create_schedule(schedule).await.unwrap();

@@ -68,6 +68,8 @@ impl Desk {
         work: impl FnOnce(&mut Batch<'_>) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
         let begun = Instant::now();
+        // Of an earlier transaction that could not be rolled back then.
+        self.roll_back()?;
         let Self { connection, memory, .. } = self;
         // What has not begun, because another program holds a lock, leaves nothing to be forgotten.
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
@@ -83,9 +85,7 @@ impl Desk {
         let outcome = catch_unwind(AssertUnwindSafe(attempt)).unwrap_or(Err(Fault::Panic));
         if outcome.is_err() {
             self.memory.forget();
-            if !self.connection.is_autocommit()
-                && let Err(error) = self.connection.execute_batch("ROLLBACK")
-            {
+            if let Err(error) = self.roll_back() {
                 tracing::error!(path = %self.path.display(), %error, "a transaction could not be rolled back");
             }
         }
@@ -95,6 +95,11 @@ impl Desk {
         }
         self.average = (self.average * (SHARE - 1) + begun.elapsed()) / SHARE;
         outcome
+    }
+
+    /// Ends a transaction that is open, and keeps nothing of it.
+    fn roll_back(&self) -> rusqlite::Result<()> {
+        if self.connection.is_autocommit() { Ok(()) } else { self.connection.execute_batch("ROLLBACK") }
     }
 
     /// Whether the log is to be folded into the file.

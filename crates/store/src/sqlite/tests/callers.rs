@@ -100,3 +100,22 @@ async fn the_log_is_folded_into_the_file() {
     }
     assert!(longest < 24 << 20, "{longest} bytes of log for 50 MiB of runs");
 }
+
+#[test]
+fn a_transaction_that_was_left_open_is_in_the_way_of_none() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("t.db");
+    let connection = Connection::open(&path).unwrap();
+    connection
+        .execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (a); BEGIN; INSERT INTO t VALUES (1)")
+        .unwrap();
+    let mut desk = desk::Desk::new(path, connection, None).unwrap();
+    let mut found = None;
+    let count = |batch: &mut Batch<'_>| {
+        found = Some(batch.connection.query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0))?);
+        Ok(())
+    };
+    // What follows fails, for want of the tables of a store.
+    assert!(desk.commit(count).is_err());
+    assert_eq!(found, Some(0));
+}
