@@ -176,8 +176,10 @@ impl Rounds {
             assert!(gone.is_some(), "run {run_id} is old and still there");
         }
         let store = Connection::open(self.server.dir().join("state.db")).unwrap();
-        for table in ["events", "run_inputs", "logs"] {
-            let query = format!("SELECT count(*) FROM {table} WHERE run NOT IN (SELECT id FROM runs)");
+        let runs = "SELECT id, number FROM runs UNION ALL SELECT id, number FROM recent_runs";
+        for (table, run, of) in [("run_log", "place >> 26", "number"), ("logs", "run", "id")] {
+            let query =
+                format!("SELECT count(*) FROM {table} WHERE {run} NOT IN (SELECT {of} FROM ({runs}))");
             let left: i64 = store.query_row(&query, [], |row| row.get(0)).unwrap();
             assert_eq!(left, 0, "rows of `{table}` have outlived their runs");
         }

@@ -127,7 +127,7 @@ impl SqliteFile {
     /// # Errors
     /// [`StoreError`].
     pub fn count_to_go(&self, retention: &Retention) -> Result<u64, StoreError> {
-        room::count_to_go(&self.connection, retention).map_err(|fault| fault.at(&self.path))
+        room::count_to_go(&self.connection, self.found, retention).map_err(|fault| fault.at(&self.path))
     }
 
     /// Writes the file anew, without what is free in it, and so that it gives room back by itself from then on. Blocks.

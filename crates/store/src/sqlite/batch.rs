@@ -10,9 +10,11 @@ use taskiq_flow_core::time::Timestamp;
 use uuid::Uuid;
 
 use super::beside::Earlier;
-use super::codec::{self, More, NewRun, Outline, Prepared, integer, natural, status_code};
+use super::codec::{self, More, NewRun, Outline, Prepared, natural};
 use super::fault::Fault;
 use super::lookup;
+use super::places::{self, MOST_EVENTS, place};
+use super::recent::Counts;
 use crate::error::{StoreError, WriteError};
 use crate::records::{Fence, PipelineRecord, Written};
 use crate::rules::{check_fence, follow, keep_duration};
@@ -27,36 +29,55 @@ const MAX_MEASURED_TASKS: usize = 100_000;
 const MEASURED_TOGETHER: u32 = 16;
 const MEASURED_AFTER: Duration = Duration::from_secs(1);
 
+/// What [`load_head`] wants of a run, out of one of the two tables.
+macro_rules! head {
+    ($table:literal) => {
+        concat!(
+            "SELECT pipeline, owner, token, status, started_at, finished_at, outcome, error, result, number FROM ",
+            $table,
+            " WHERE id = ?1"
+        )
+    };
+}
+
 /// What the writer remembers from one transaction to the next, so that it need not read it again. The file has no other
 /// writer. After a failure it is forgotten.
 #[derive(Default)]
 pub(super) struct Memory {
-    heads: HashMap<RunId, Head>,
+    pub(super) heads: HashMap<RunId, Head>,
+    /// Of the rows of runs; none: to be counted.
+    pub(super) recent: Option<Counts>,
+    /// The number that was given to a run last; none: to be looked up.
+    pub(super) last_number: Option<i64>,
     measured: HashMap<PipelineId, OfPipeline>,
 }
 
 /// What must be known of a run to add to it.
-struct Head {
-    pipeline: PipelineId,
-    fence: Option<Fence>,
+pub(super) struct Head {
+    pub(super) pipeline: PipelineId,
+    pub(super) fence: Option<Fence>,
+    /// Which leads to its log.
+    pub(super) number: i64,
     last_seq: u64,
-    outline: Outline,
-    change: Change,
+    pub(super) outline: Outline,
+    /// Whether its row is in `recent_runs`.
+    pub(super) is_recent: bool,
+    pub(super) change: Change,
 }
 
-/// What its row in `runs` lacks.
-enum Change {
+/// What its row lacks.
+pub(super) enum Change {
     None,
     Changed,
     New(Box<Start>),
 }
 
-/// The columns of a row in `runs` that never change.
-struct Start {
-    version: u32,
-    key: Option<String>,
-    created_at: Timestamp,
-    trigger: Vec<u8>,
+/// The columns of a row that never change.
+pub(super) struct Start {
+    pub(super) version: u32,
+    pub(super) key: Option<String>,
+    pub(super) created_at: Timestamp,
+    pub(super) trigger: Vec<u8>,
 }
 
 /// What was measured of a pipeline. It is written now and then: for one run in many it would cost more than the run.
@@ -82,19 +103,18 @@ impl OfPipeline {
     }
 }
 
-/// A transaction under way. Rows in `runs` are written once, by [`Batch::flush`], however many writes are about them.
+/// A transaction under way. Rows of runs are written once, by [`Batch::flush`], however many writes are about them.
 pub(super) struct Batch<'a> {
     pub(super) connection: &'a Connection,
-    memory: &'a mut Memory,
-    touched: Vec<RunId>,
+    pub(super) memory: &'a mut Memory,
+    pub(super) touched: Vec<RunId>,
     new_keys: HashSet<(PipelineId, String)>,
     measured: BTreeSet<PipelineId>,
 }
 
 impl Memory {
     pub(super) fn forget(&mut self) {
-        self.heads.clear();
-        self.measured.clear();
+        *self = Self::default();
     }
 
     /// Keeps it within bounds; to be called when all has been written.
@@ -161,12 +181,10 @@ impl<'a> Batch<'a> {
                 Some(_) => {}
             }
         }
-        let mut insert = self.connection.prepare_cached(
-            "INSERT INTO run_inputs (run, document) VALUES (?1, ?2) ON CONFLICT (run) DO NOTHING",
-        )?;
-        if insert.execute(params![id.as_bytes(), run.inputs])? == 0 {
+        if self.knows(id)? {
             return self.existing(id).map(Ok);
         }
+        let number = self.begin_log(&run.inputs)?;
         if let Some(key) = &run.key {
             self.new_keys.insert((run.pipeline.clone(), key.clone()));
         }
@@ -185,8 +203,10 @@ impl<'a> Batch<'a> {
         let head = Head {
             pipeline: run.pipeline.clone(),
             fence: Some(run.fence),
+            number,
             last_seq: 0,
             outline: run.outline.clone(),
+            is_recent: true,
             change: Change::New(Box::new(start)),
         };
         self.memory.heads.insert(id, head);
@@ -196,8 +216,7 @@ impl<'a> Batch<'a> {
 
     /// Whether the run is there.
     fn knows(&self, id: RunId) -> Result<bool, Fault> {
-        let mut find = self.connection.prepare_cached("SELECT 1 FROM run_inputs WHERE run = ?1")?;
-        Ok(find.exists([id.as_bytes()])?)
+        Ok(self.memory.heads.contains_key(&id) || places::number_of(self.connection, id)?.is_some())
     }
 
     fn existing(&mut self, id: RunId) -> Result<Written, Fault> {
@@ -212,6 +231,10 @@ impl<'a> Batch<'a> {
         if !self.memory.heads.contains_key(&run_id)
             && let Some(head) = load_head(self.connection, run_id)?
         {
+            if head.outline.status.is_terminal() {
+                // It is let go of again: its row may move before it is wanted the next time.
+                self.touched.push(run_id);
+            }
             self.memory.heads.insert(run_id, head);
         }
         let Some(head) = self.memory.heads.get_mut(&run_id) else {
@@ -222,14 +245,18 @@ impl<'a> Batch<'a> {
             .and_then(|held| check_fence(run_id, held, more.fence))
             .and_then(|()| follow(run_id, head.last_seq, more.span));
         let last_seq = match checked {
+            Ok(last_seq) if last_seq > MOST_EVENTS => {
+                let limit = MOST_EVENTS as usize;
+                return Ok(Err(WriteError::TooLarge { run_id, unit: "events", limit }));
+            }
             Ok(last_seq) => last_seq,
             Err(error) => return Ok(Err(error)),
         };
         if !more.events.is_empty() {
             let mut insert =
-                self.connection.prepare_cached("INSERT INTO events (run, last, body) VALUES (?1, ?2, ?3)")?;
+                self.connection.prepare_cached("INSERT INTO run_log (place, body) VALUES (?1, ?2)")?;
             for row in &more.events {
-                insert.execute(params![run_id.as_bytes(), integer(row.last), row.body])?;
+                insert.execute(params![place(head.number, row.last), row.body])?;
             }
         }
         for body in &more.logs {
@@ -280,55 +307,7 @@ impl<'a> Batch<'a> {
 
     /// Writes what has been put off. After this the tables say all there is of runs.
     pub(super) fn flush(&mut self) -> Result<(), Fault> {
-        let mut insert = self.connection.prepare_cached(
-            "INSERT INTO runs (id, status, started_at, finished_at, error, result,
-                               pipeline, version, idempotency_key, created_at, owner, token, trigger)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
-        )?;
-        let mut update = self.connection.prepare_cached(
-            "UPDATE runs SET status = ?2, started_at = ?3, finished_at = ?4, outcome = NULL, error = ?5, result = ?6
-             WHERE id = ?1",
-        )?;
-        for id in self.touched.drain(..) {
-            let Some(head) = self.memory.heads.get_mut(&id) else { continue };
-            let Outline { status, started_at, finished_at, error, result } = &head.outline;
-            let (started_at, finished_at) =
-                (started_at.map(Timestamp::as_millis), finished_at.map(Timestamp::as_millis));
-            let status_code = status_code(*status);
-            match std::mem::replace(&mut head.change, Change::None) {
-                Change::None => {}
-                Change::Changed => {
-                    update.execute(params![
-                        id.as_bytes(),
-                        status_code,
-                        started_at,
-                        finished_at,
-                        error,
-                        result
-                    ])?;
-                }
-                Change::New(start) => {
-                    insert.execute(params![
-                        id.as_bytes(),
-                        status_code,
-                        started_at,
-                        finished_at,
-                        error,
-                        result,
-                        head.pipeline.as_str(),
-                        start.version,
-                        start.key,
-                        start.created_at.as_millis(),
-                        head.fence.map(|fence| fence.owner.into_bytes()),
-                        head.fence.map_or(0, |fence| integer(fence.token)),
-                        start.trigger,
-                    ])?;
-                }
-            }
-            if head.outline.status.is_terminal() {
-                self.memory.heads.remove(&id);
-            }
-        }
+        self.write_rows()?;
         self.new_keys.clear();
         self.flush_durations()
     }
@@ -422,22 +401,24 @@ impl<'a> Batch<'a> {
 }
 
 fn load_head(connection: &Connection, id: RunId) -> Result<Option<Head>, Fault> {
-    let mut select = connection.prepare_cached(
-        "SELECT pipeline, owner, token, status, started_at, finished_at, outcome, error, result,
-                (SELECT last FROM events WHERE run = ?1 ORDER BY last DESC LIMIT 1)
-         FROM runs WHERE id = ?1",
-    )?;
-    let mut rows = select.query([id.as_bytes()])?;
-    let Some(row) = rows.next()? else { return Ok(None) };
-    let owner: Option<[u8; 16]> = row.get(1)?;
-    let token = natural(row.get(2)?);
-    Ok(Some(Head {
-        pipeline: codec::pipeline_id(row, 0)?,
-        fence: owner.map(|owner| Fence { owner: Uuid::from_bytes(owner), token }),
-        outline: Outline::read(row, 3)?,
-        last_seq: row.get::<_, Option<i64>>(9)?.map_or(0, natural),
-        change: Change::None,
-    }))
+    for (is_recent, sql) in [(true, head!("recent_runs")), (false, head!("runs"))] {
+        let mut select = connection.prepare_cached(sql)?;
+        let mut rows = select.query([id.as_bytes()])?;
+        let Some(row) = rows.next()? else { continue };
+        let owner: Option<[u8; 16]> = row.get(1)?;
+        let token = natural(row.get(2)?);
+        let number = row.get(9)?;
+        return Ok(Some(Head {
+            pipeline: codec::pipeline_id(row, 0)?,
+            fence: owner.map(|owner| Fence { owner: Uuid::from_bytes(owner), token }),
+            number,
+            last_seq: places::last_event(connection, number)?,
+            outline: Outline::read(row, 3)?,
+            is_recent,
+            change: Change::None,
+        }));
+    }
+    Ok(None)
 }
 
 #[cfg(test)]

@@ -30,6 +30,33 @@ pub(super) const MAX_DEPTH: usize = 256;
 /// Most durations, and most bytes, of a write that is [little](Prepared::is_little).
 const LITTLE: (usize, usize) = (32, 16 << 10);
 
+macro_rules! record {
+    ($table:literal) => {
+        concat!(
+            "SELECT r.pipeline, r.version, r.idempotency_key, r.created_at, r.status, r.started_at, r.finished_at,
+                    r.outcome, r.error, r.result, r.trigger,
+                    (SELECT body FROM run_log WHERE place = r.number << 26),
+                    (SELECT place & 67108863 FROM run_log
+                     WHERE place BETWEEN r.number << 26 AND r.number << 26 | 67108863 ORDER BY place DESC LIMIT 1)
+             FROM ",
+            $table,
+            " r WHERE r.id = ?1"
+        )
+    };
+}
+
+macro_rules! row {
+    ($table:literal) => {
+        concat!(
+            "SELECT pipeline, version, created_at, status, started_at, finished_at, trigger, error, outcome,
+                    CASE WHEN trigger IS NULL THEN (SELECT body FROM run_log WHERE place = number << 26) END
+             FROM ",
+            $table,
+            " WHERE id = ?1"
+        )
+    };
+}
+
 /// A write with everything that is slow already done, outside the writer.
 pub(super) enum Prepared {
     Create(NewRun),
@@ -231,12 +258,9 @@ pub(super) fn firing_document(firing: Firing) -> Result<PreparedFiring, Fault> {
     Ok(PreparedFiring { schedule: firing.schedule, due: firing.due, document })
 }
 
-/// The columns that [`read_record`] wants; `?1` is the id.
-pub(super) const RECORD: &str = "
-    SELECT r.pipeline, r.version, r.idempotency_key, r.created_at, r.status, r.started_at, r.finished_at, r.outcome,
-           r.error, r.result, r.trigger, i.document,
-           (SELECT e.last FROM events e WHERE e.run = r.id ORDER BY e.last DESC LIMIT 1)
-    FROM runs r JOIN run_inputs i ON i.run = r.id WHERE r.id = ?1";
+/// What [`read_record`] wants, out of either table of runs; `?1` is the id. 26 and 67,108,863 are of a
+/// [place](super::places).
+pub(super) const RECORD: [&str; 2] = [record!("runs"), record!("recent_runs")];
 
 /// Makes a record of a row of [`RECORD`].
 pub(super) fn read_record(run_id: RunId, row: &Row<'_>) -> Result<RunRecord, Fault> {
@@ -272,11 +296,8 @@ pub(super) fn read_record(run_id: RunId, row: &Row<'_>) -> Result<RunRecord, Fau
     })
 }
 
-/// The columns that [`read_row`] wants; `?1` is the id.
-pub(super) const ROW: &str = "
-    SELECT pipeline, version, created_at, status, started_at, finished_at, trigger, error, outcome,
-           CASE WHEN trigger IS NULL THEN (SELECT document FROM run_inputs WHERE run = ?1) END
-    FROM runs WHERE id = ?1";
+/// What [`read_row`] wants, out of either table of runs; `?1` is the id.
+pub(super) const ROW: [&str; 2] = [row!("runs"), row!("recent_runs")];
 
 /// Makes a row of a list of a row of [`ROW`].
 pub(super) fn read_row(run_id: RunId, row: &Row<'_>) -> Result<RunRow, Fault> {
@@ -346,7 +367,8 @@ pub(super) fn status_code(status: RunStatus) -> i64 {
     }
 }
 
-fn status_of(code: i64) -> Result<RunStatus, Fault> {
+/// The status stored as that number.
+pub(super) fn status_of(code: i64) -> Result<RunStatus, Fault> {
     let status = RunStatus::ALL.into_iter().find(|status| status_code(*status) == code);
     status.ok_or_else(|| Fault::Corrupt(format!("{code} is not the code of a run status")))
 }

@@ -118,7 +118,12 @@ impl Desk {
 
     /// Writes what was put off, and leaves one file behind in place of two.
     pub(super) fn close(mut self) {
-        let written = self.be_patient(true).and_then(|()| self.commit(|batch| batch.write_all_durations()));
+        let written = self.be_patient(true).and_then(|()| {
+            self.commit(|batch| {
+                batch.write_all_durations()?;
+                batch.move_all()
+            })
+        });
         if let Err(fault) = written {
             let error = fault.at(&self.path);
             tracing::warn!(%error, "what was measured of the last runs could not be kept");

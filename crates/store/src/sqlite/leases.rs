@@ -21,6 +21,8 @@ impl Batch<'_> {
         limit: usize,
     ) -> Result<Vec<(RunRecord, Fence)>, Fault> {
         self.flush()?;
+        // The indexes lead to what nobody holds.
+        self.move_all()?;
         self.void_expired(owner, now)?;
         self.connection
             .prepare_cached("INSERT OR REPLACE INTO owners (owner, lease_until) VALUES (?1, ?2)")?

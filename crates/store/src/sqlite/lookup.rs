@@ -26,9 +26,14 @@ pub(super) fn durations(
 
 /// The run of that id.
 pub(super) fn record(connection: &Connection, id: RunId) -> Result<Option<RunRecord>, Fault> {
-    let mut select = connection.prepare_cached(codec::RECORD)?;
-    let mut rows = select.query([id.as_bytes()])?;
-    rows.next()?.map(|row| codec::read_record(id, row)).transpose()
+    for sql in codec::RECORD {
+        let mut select = connection.prepare_cached(sql)?;
+        let mut rows = select.query([id.as_bytes()])?;
+        if let Some(row) = rows.next()? {
+            return codec::read_record(id, row).map(Some);
+        }
+    }
+    Ok(None)
 }
 
 /// The id of the run of that pipeline with that idempotency key.
@@ -37,12 +42,15 @@ pub(super) fn run_of_key(
     pipeline: &PipelineId,
     key: &str,
 ) -> Result<Option<RunId>, Fault> {
-    let mut find = connection.prepare_cached(
-        "SELECT id FROM runs WHERE pipeline = ?1 AND idempotency_key = ?2 AND idempotency_key IS NOT NULL",
-    )?;
+    let mut find = connection.prepare_cached(RUN_OF_KEY)?;
     let found: Option<[u8; 16]> = find.query_row([pipeline.as_str(), key], |row| row.get(0)).optional()?;
     Ok(found.map(RunId::from_bytes))
 }
+
+pub(super) const RUN_OF_KEY: &str =
+    "SELECT id FROM runs WHERE pipeline = ?1 AND idempotency_key = ?2 AND idempotency_key IS NOT NULL
+     UNION ALL
+     SELECT id FROM recent_runs WHERE pipeline = ?1 AND idempotency_key = ?2 AND idempotency_key IS NOT NULL";
 
 /// The number of the newest version of a pipeline; 0: none.
 pub(super) fn newest_version(connection: &Connection, id: &PipelineId) -> Result<u32, Fault> {

@@ -16,7 +16,9 @@ mod log;
 mod logs;
 mod lookup;
 mod open;
+mod places;
 mod reader;
+mod recent;
 mod room;
 mod schema;
 mod statistics;
@@ -443,6 +445,8 @@ impl Store for SqliteStore {
     }
 
     async fn prune(&self, retention: Retention, limit: usize) -> Result<usize, StoreError> {
+        // Those that ended last are looked at too.
+        self.writer.carry_out(|batch| batch.move_ended()).await?;
         let last = self.readers.read(move |connection| room::last_to_go(connection, &retention)).await?;
         let mut pruned = 0;
         while let Some(last) = last

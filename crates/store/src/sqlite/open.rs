@@ -4,20 +4,20 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::copy::{self, with_end};
 use super::desk::PATIENCE;
 use super::fault::{Fault, io_at};
-use super::room;
 use super::schema::{self, Found};
 use super::{Durability, SqliteOptions};
+use super::{recent, room};
 use crate::error::{BackupError, StoreError};
 
 /// Largest file that is checked wholly when it is opened: some 100 ms. Damage in a larger one shows when it is read.
 const CHECKED_BYTES: u64 = 32 << 20;
 /// Statements that each connection keeps prepared; there are fewer.
-const STATEMENTS: usize = 64;
+const STATEMENTS: usize = 96;
 
 /// What the lock of a file is called: the file with this at its end.
 pub(super) const LOCK_SUFFIX: &str = ".lock";
@@ -66,6 +66,7 @@ pub(super) fn open(options: &SqliteOptions) -> Result<Opened, StoreError> {
     }
     keep_before_migration(&writer, &path, found)?;
     schema::migrate(&mut writer, found).map_err(at)?;
+    move_recent(&mut writer).map_err(at)?;
     void_leases(&writer).map_err(at)?;
     let readers = (0..options.readers.max(1)).map(|_| reader(&path)).collect::<Result<_, _>>().map_err(at)?;
     Ok(Opened { path, writer, readers, lock })
@@ -244,6 +245,13 @@ fn check(writer: &Connection, path: &Path) -> Result<(), StoreError> {
         }
         Err(error) => Err(Fault::from(error).at(path)),
     }
+}
+
+/// Moves the rows that a process left behind which did not come to its end, so that indexes lead to all of them.
+fn move_recent(writer: &mut Connection) -> Result<(), Fault> {
+    let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    recent::move_all(&transaction)?;
+    Ok(transaction.commit()?)
 }
 
 /// Nobody but this process has the file, and it has only begun: whoever held a run is gone.

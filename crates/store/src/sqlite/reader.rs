@@ -14,6 +14,8 @@ use tokio::sync::Semaphore;
 use super::codec::{self, from_json, integer, status_code};
 use super::fault::Fault;
 use super::log;
+use super::places::{self, MOST_EVENTS, place};
+use super::recent;
 use crate::error::StoreError;
 use crate::records::{PipelineRecord, RunFilter, RunRow, ScheduleRecord, SecurityRecord, StepLog};
 use crate::rules::id_range;
@@ -86,18 +88,35 @@ impl Drop for Borrowed {
 
 /// Runs that pass the filter, newest first.
 pub(super) fn runs(connection: &Connection, filter: &RunFilter) -> Result<Vec<RunRow>, Fault> {
-    let rows = newest(connection, filter)?.into_iter().map(|id| row(connection, RunId::from_bytes(id)));
-    rows.filter_map(Result::transpose).collect()
+    runs_with(connection, &recent::rows(connection)?, filter)
+}
+
+fn runs_with(
+    connection: &Connection,
+    recent: &[recent::Row],
+    filter: &RunFilter,
+) -> Result<Vec<RunRow>, Fault> {
+    let ids = newest(connection, recent, filter)?;
+    ids.into_iter().filter_map(|id| row(connection, RunId::from_bytes(id)).transpose()).collect()
 }
 
 fn row(connection: &Connection, id: RunId) -> Result<Option<RunRow>, Fault> {
-    let mut select = connection.prepare_cached(codec::ROW)?;
-    let mut rows = select.query([id.as_bytes()])?;
-    rows.next()?.map(|row| codec::read_row(id, row)).transpose()
+    for sql in codec::ROW {
+        let mut select = connection.prepare_cached(sql)?;
+        let mut rows = select.query([id.as_bytes()])?;
+        if let Some(row) = rows.next()? {
+            return codec::read_row(id, row).map(Some);
+        }
+    }
+    Ok(None)
 }
 
 /// Ids of the newest runs that pass the filter.
-fn newest(connection: &Connection, filter: &RunFilter) -> Result<Vec<[u8; 16]>, Fault> {
+fn newest(
+    connection: &Connection,
+    recent: &[recent::Row],
+    filter: &RunFilter,
+) -> Result<Vec<[u8; 16]>, Fault> {
     let (since, end) = id_range(filter);
     let mut list = Newest {
         connection,
@@ -107,11 +126,17 @@ fn newest(connection: &Connection, filter: &RunFilter) -> Result<Vec<[u8; 16]>, 
         limit: filter.limit,
         ids: Vec::new(),
     };
-    match (&filter.pipelines, filter.status) {
+    let pipelines: Option<BTreeSet<&str>> =
+        filter.pipelines.as_ref().map(|pipelines| pipelines.iter().map(PipelineId::as_str).collect());
+    list.add_recent(recent, |run| {
+        filter.status.is_none_or(|status| run.status == status)
+            && pipelines.as_ref().is_none_or(|pipelines| pipelines.contains(&*run.pipeline))
+    });
+    match (pipelines, filter.status) {
         (None, status) => list.add(None, status)?,
         (Some(pipelines), status) => {
             let statuses = status.map_or_else(|| RunStatus::ALL.to_vec(), |status| vec![status]);
-            for pipeline in pipelines.iter().collect::<BTreeSet<_>>() {
+            for pipeline in pipelines {
                 for status in &statuses {
                     list.add(Some(pipeline), Some(*status))?;
                 }
@@ -133,12 +158,12 @@ struct Newest<'a> {
 
 impl Newest<'_> {
     /// Adds those of one pipeline in one state, or of all.
-    fn add(&mut self, pipeline: Option<&PipelineId>, status: Option<RunStatus>) -> Result<(), Fault> {
+    fn add(&mut self, pipeline: Option<&str>, status: Option<RunStatus>) -> Result<(), Fault> {
         let limit = integer(self.limit as u64);
         let mut select = self.connection.prepare_cached(newest_sql(pipeline.is_some(), status))?;
         let mut rows = match (pipeline, status.map(status_code)) {
             (Some(pipeline), status) => {
-                select.query(params![self.end, self.since, limit, status, pipeline.as_str()])?
+                select.query(params![self.end, self.since, limit, status, pipeline])?
             }
             (None, Some(status)) => select.query(params![self.end, self.since, limit, status])?,
             (None, None) => select.query(params![self.end, self.since, limit])?,
@@ -146,13 +171,24 @@ impl Newest<'_> {
         while let Some(row) = rows.next()? {
             self.ids.push(row.get(0)?);
         }
+        self.cut();
+        Ok(())
+    }
+
+    /// Adds those that pass, out of the runs that no index leads to.
+    fn add_recent(&mut self, recent: &[recent::Row], passes: impl Fn(&recent::Row) -> bool) {
+        let within = recent.iter().filter(|run| run.id[..] < self.end[..] && run.id >= self.since);
+        self.ids.extend(within.filter(|run| passes(run)).map(|run| run.id));
+        self.cut();
+    }
+
+    fn cut(&mut self) {
         self.ids.sort_unstable_by(|a, b| b.cmp(a));
         self.ids.truncate(self.limit);
         // What is older than a full list is not wanted of the next ones.
         if let Some(oldest) = self.ids.get(self.limit.wrapping_sub(1)) {
             self.since = *oldest;
         }
-        Ok(())
     }
 }
 
@@ -182,13 +218,17 @@ pub(super) fn newest_sql(pipeline: bool, status: Option<RunStatus>) -> &'static 
 
 /// The newest run of each of these pipelines that has one.
 pub(super) fn last_runs(connection: &Connection, pipelines: &[PipelineId]) -> Result<Vec<RunRow>, Fault> {
+    let recent = recent::rows(connection)?;
     let mut rows = Vec::new();
     for pipeline in pipelines {
         let filter = RunFilter { pipelines: Some(vec![pipeline.clone()]), limit: 1, ..RunFilter::default() };
-        rows.extend(runs(connection, &filter)?);
+        rows.extend(runs_with(connection, &recent, &filter)?);
     }
     Ok(rows)
 }
+
+/// Rows of a log between two places.
+pub(super) const EVENTS: &str = "SELECT body FROM run_log WHERE place > ?1 AND place <= ?2 ORDER BY place";
 
 /// Events of a run with a number above `after_seq`.
 pub(super) fn events(
@@ -197,9 +237,9 @@ pub(super) fn events(
     after_seq: u64,
     limit: usize,
 ) -> Result<Vec<Event>, Fault> {
-    let mut select =
-        connection.prepare_cached("SELECT body FROM events WHERE run = ?1 AND last > ?2 ORDER BY last")?;
-    let mut rows = select.query(params![id.as_bytes(), integer(after_seq)])?;
+    let Some(number) = places::number_of(connection, id)? else { return Ok(Vec::new()) };
+    let mut select = connection.prepare_cached(EVENTS)?;
+    let mut rows = select.query([place(number, after_seq), place(number, MOST_EVENTS)])?;
     let mut events = Vec::new();
     while events.len() < limit
         && let Some(row) = rows.next()?

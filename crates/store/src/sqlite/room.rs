@@ -9,7 +9,7 @@ use taskiq_flow_core::id::RunId;
 use super::batch::Batch;
 use super::codec::{integer, natural};
 use super::fault::Fault;
-use super::open;
+use super::{open, recent, schema};
 use crate::records::Retention;
 
 /// The end and the id of the last run that goes, where runs are in the order of their ends.
@@ -40,8 +40,14 @@ pub(super) fn last_to_go(connection: &Connection, retention: &Retention) -> Resu
     Ok(by_age.max(by_count))
 }
 
-/// How many runs would go.
-pub(super) fn count_to_go(connection: &Connection, retention: &Retention) -> Result<u64, Fault> {
+/// How many runs would go. The file stays as it is.
+pub(super) fn count_to_go(connection: &Connection, schema: u32, retention: &Retention) -> Result<u64, Fault> {
+    let connection = connection.unchecked_transaction()?;
+    if schema >= schema::WITH_RECENT_RUNS {
+        // As they would be, and only until this transaction is rolled back.
+        recent::move_all(&connection)?;
+    }
+    let connection = &*connection;
     let Some((ended, id)) = last_to_go(connection, retention)? else { return Ok(0) };
     let mut count = connection.prepare(
         "SELECT count(*) FROM runs WHERE finished_at IS NOT NULL AND (finished_at, id) <= (?1, ?2) AND status >= 3",
@@ -53,8 +59,9 @@ impl Batch<'_> {
     /// Deletes runs up to the last one that goes, by their end.
     pub(super) fn prune(&mut self, last: &LastToGo, limit: usize) -> Result<usize, Fault> {
         self.flush()?;
+        self.move_ended()?;
         let mut ended = self.connection.prepare_cached(
-            "SELECT id, pipeline, version FROM runs
+            "SELECT id, pipeline, version, number FROM runs
              WHERE finished_at IS NOT NULL AND (finished_at, id) <= (?1, ?2) AND status >= 3
              ORDER BY finished_at, id LIMIT ?3",
         )?;
@@ -62,12 +69,11 @@ impl Batch<'_> {
         let (mut ids, mut followed) = (Vec::<[u8; 16]>::new(), BTreeSet::new());
         while let Some(row) = rows.next()? {
             ids.push(row.get(0)?);
+            self.delete_log(row.get(3)?)?;
             followed.insert((row.get::<_, String>(1)?, row.get::<_, u32>(2)?));
         }
         for sql in [
-            "DELETE FROM events WHERE run = ?1",
             "DELETE FROM logs WHERE run = ?1",
-            "DELETE FROM run_inputs WHERE run = ?1",
             "DELETE FROM dead_letters WHERE run = ?1",
             "DELETE FROM runs WHERE id = ?1",
         ] {
@@ -86,7 +92,8 @@ impl Batch<'_> {
              AND NOT EXISTS (SELECT 1 FROM runs INDEXED BY runs_live
                              WHERE pipeline = ?1 AND version = ?2 AND status < 3)
              AND NOT EXISTS (SELECT 1 FROM runs INDEXED BY runs_ended
-                             WHERE pipeline = ?1 AND version = ?2 AND status >= 3)",
+                             WHERE pipeline = ?1 AND version = ?2 AND status >= 3)
+             AND NOT EXISTS (SELECT 1 FROM recent_runs WHERE pipeline = ?1 AND version = ?2)",
         )?;
         for (pipeline, version) in followed {
             let_go.execute(params![pipeline, version])?;

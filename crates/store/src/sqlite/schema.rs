@@ -9,10 +9,14 @@ pub(super) const APPLICATION_ID: i32 = 0x5451_466c;
 
 /// What leads from each version of the schema to the next one; the first leads from an empty file to version 1. A
 /// released entry is never changed.
-pub(super) const MIGRATIONS: [&str; 6] = [VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6];
+pub(super) const MIGRATIONS: [&str; 7] =
+    [VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6, VERSION_7];
 
 /// The newest version of the schema that this program knows.
 pub(super) const NEWEST: u32 = MIGRATIONS.len() as u32;
+
+/// The first version that has `recent_runs`.
+pub(super) const WITH_RECENT_RUNS: u32 = 7;
 
 // - Ids of runs are the 16 bytes of their UUID, whose order is that of creation. Times are milliseconds since 1970.
 // - `runs` has only what is small or comes last, because each change writes the whole row anew. The parameters stand in
@@ -194,6 +198,48 @@ const VERSION_6: &str = "
             THEN coalesce(json_extract(CAST(document AS TEXT), '$.body.pipeline_id'), '') ELSE '' END,
         bytes = length(document);
     CREATE INDEX deliveries_by_pipeline ON deliveries (hook, dead, pipeline, id, bytes);
+";
+
+// A run that goes on writes one page, and one that begins or ends two: docs/adr/0012 has the figures.
+// - `run_log` has all rows of a run beside each other, at places that are made of the run's number and the number of the
+//   row's last event: no index leads to them. What went into the run is at 0.
+// - `recent_runs` has the columns of `runs`, to which its rows move together.
+const VERSION_7: &str = "
+    CREATE TABLE run_log (
+        place INTEGER PRIMARY KEY,
+        body BLOB NOT NULL
+    ) STRICT;
+    ALTER TABLE runs ADD COLUMN number INTEGER;
+    UPDATE runs SET number = counted.number
+        FROM (SELECT id, row_number() OVER (ORDER BY id) AS number FROM runs) AS counted
+        WHERE runs.id = counted.id;
+    INSERT INTO run_log (place, body)
+        SELECT r.number << 26 | e.last, e.body
+        FROM runs r CROSS JOIN events e INDEXED BY events_by_run ON e.run = r.id ORDER BY r.id, e.last;
+    INSERT INTO run_log (place, body)
+        SELECT r.number << 26, i.document FROM runs r CROSS JOIN run_inputs i ON i.run = r.id ORDER BY r.id;
+    DROP TABLE events;
+    DROP TABLE run_inputs;
+
+    CREATE TABLE recent_runs (
+        id BLOB PRIMARY KEY,
+        pipeline TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        idempotency_key TEXT,
+        created_at INTEGER NOT NULL,
+        owner BLOB,
+        token INTEGER NOT NULL,
+        status INTEGER NOT NULL,
+        started_at INTEGER,
+        finished_at INTEGER,
+        outcome BLOB,
+        trigger BLOB,
+        error BLOB,
+        result BLOB,
+        number INTEGER
+    ) STRICT, WITHOUT ROWID;
+    CREATE UNIQUE INDEX recent_runs_by_key ON recent_runs (pipeline, idempotency_key)
+        WHERE idempotency_key IS NOT NULL;
 ";
 
 /// What a file says of itself.

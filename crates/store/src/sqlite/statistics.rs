@@ -6,6 +6,7 @@ use taskiq_flow_core::run::RunStatus;
 
 use super::codec::{integer, natural, status_code};
 use super::fault::Fault;
+use super::recent;
 use crate::records::{RunFilter, RunStatistics};
 use crate::rules::{asked_at, id_range};
 
@@ -33,7 +34,11 @@ pub(super) fn of_runs(
     // 17 bytes of 255 come after every id.
     let end = end.map_or_else(|| vec![u8::MAX; 17], |id| id.as_bytes().to_vec());
     let most = filter.limit.max(1);
-    let mut all: Vec<Ended> = Vec::new();
+    let mut recent = recent::rows(connection)?;
+    recent.retain(|run| run.pipeline == pipeline.as_str() && run.id >= first && run.id[..] < end[..]);
+    let ended = recent.iter().filter(|run| run.status.is_terminal());
+    let mut all: Vec<Ended> =
+        ended.map(|run| Ended { id: run.id, status: run.status, took: run.took }).collect();
     let mut statistics = RunStatistics::default();
     for status in RunStatus::ALL.into_iter().filter(|status| status.is_terminal()) {
         let mut select = connection.prepare_cached(ENDED)?;
@@ -57,7 +62,8 @@ pub(super) fn of_runs(
             false => {
                 let mut count = connection.prepare_cached(LIVE)?;
                 let values = params![status_code(status), pipeline.as_str(), &first[..], end];
-                count.query_row(values, |row| row.get(0).map(natural))?
+                let count: u64 = count.query_row(values, |row| row.get(0).map(natural))?;
+                count + recent.iter().filter(|run| run.status == status && run.id >= first).count() as u64
             }
         };
         if count > 0 {

@@ -170,7 +170,7 @@ async fn a_row_that_makes_no_sense_is_told_apart() {
         }])
         .await
         .unwrap();
-    let spoil = "UPDATE run_inputs SET document = X'7b'";
+    let spoil = "UPDATE run_log SET body = X'7b'";
     store.writer.carry_out(move |batch| Ok(batch.connection.execute(spoil, [])?)).await.unwrap();
     let error = store.run(id).await.unwrap_err();
     assert!(matches!(&error, StoreError::Corrupt { what, .. } if what.contains(&id.to_string())), "{error}");

@@ -6,6 +6,7 @@ mod crash;
 mod files;
 mod model;
 mod old;
+mod recent;
 mod shrinking;
 mod writing;
 

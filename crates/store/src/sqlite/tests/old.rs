@@ -79,3 +79,78 @@ async fn runs_under_way_go_on() {
         assert_eq!(store.events(run.run_id, run.last_seq - 1, 2).await.unwrap().len(), 2, "across both");
     }
 }
+
+/// The last schema that had the log of a run among those of others, and what went in beside it.
+#[tokio::test]
+async fn logs_that_stand_among_others_are_brought_together() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("t.db");
+    let old = rusqlite::Connection::open(&path).unwrap();
+    for migration in &schema::MIGRATIONS[..6] {
+        old.execute_batch(migration).unwrap();
+    }
+    let owner = Uuid::now_v7();
+    let runs: Vec<_> = (0..20).map(|millis| crate::conformance::record("p", millis)).collect();
+    for (place, run) in runs.iter().enumerate() {
+        let (status, end) = if place % 2 == 0 { (3, Some(9)) } else { (1, None) };
+        old.execute(
+            "INSERT INTO runs (id, pipeline, version, created_at, owner, token, status, started_at, finished_at, trigger)
+             VALUES (?1, 'p', 1, ?2, ?3, 1, ?4, 5, ?5, ?6)",
+            params![
+                run.run_id.as_bytes(),
+                run.created_at.as_millis(),
+                owner.as_bytes(),
+                status,
+                end,
+                codec::to_json(&run.trigger).unwrap()
+            ],
+        )
+        .unwrap();
+        let inputs = codec::to_json(&serde_json::json!({"parameters": {"place": place}})).unwrap();
+        old.execute("INSERT INTO run_inputs VALUES (?1, ?2)", params![run.run_id.as_bytes(), inputs])
+            .unwrap();
+    }
+    let fence = crate::Fence { owner, token: 1 };
+    for first in [1, 3, 5] {
+        // A run in three has no event.
+        for run in runs.iter().enumerate().filter(|(place, _)| place % 3 > 0).map(|(_, run)| run) {
+            let events = crate::conformance::append(run.run_id, fence, [first, first + 1]).events;
+            let row = log::rows(run.run_id, &events).unwrap().unwrap().remove(0);
+            old.execute(
+                "INSERT INTO events (run, last, body) VALUES (?1, ?2, ?3)",
+                params![run.run_id.as_bytes(), codec::integer(row.last), row.body],
+            )
+            .unwrap();
+        }
+    }
+    old.pragma_update(None, "application_id", schema::APPLICATION_ID).unwrap();
+    old.pragma_update(None, "user_version", 6).unwrap();
+    drop(old);
+    let store = open(&path, Durability::Strict);
+    let found = store.runs(RunFilter { limit: 99, ..RunFilter::default() }).await.unwrap();
+    assert_eq!(found.len(), runs.len());
+    let claimed = store.claim(owner, Timestamp::now(), Timestamp::MAX, 99).await.unwrap();
+    assert_eq!(claimed.len(), 10);
+    for (place, run) in runs.iter().enumerate() {
+        let events = if place % 3 > 0 { 6 } else { 0 };
+        let now = store.run(run.run_id).await.unwrap().unwrap();
+        assert_eq!((now.parameters["place"].as_u64(), now.last_seq), (Some(place as u64), events));
+        let seqs: Vec<_> =
+            store.events(run.run_id, 1, 99).await.unwrap().iter().map(|event| event.seq).collect();
+        assert_eq!(seqs, (2..=events).collect::<Vec<_>>());
+    }
+    for (run, fence) in claimed {
+        let next = crate::conformance::ending(
+            run.run_id,
+            fence,
+            run.last_seq + 1,
+            taskiq_flow_core::run::RunStatus::Failed,
+        );
+        assert!(store.write(vec![RunWrite::Append(Box::new(next))]).await.unwrap()[0].is_ok());
+    }
+    assert_eq!(store.prune(Retention::keep(0), 99).await.unwrap(), 20);
+    store.close().await;
+    let checked = SqliteFile::open(&path).unwrap().check().unwrap();
+    assert_eq!(checked.problems, Vec::<String>::new());
+    assert!(checked.rows.contains(&("run_log".to_owned(), 0)), "{:?}", checked.rows);
+}

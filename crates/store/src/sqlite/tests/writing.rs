@@ -49,7 +49,7 @@ async fn what_waits_is_committed_together() {
     let looking = tokio::spawn({
         let store = Arc::clone(&store);
         async move {
-            let count = "SELECT count(*) FROM runs";
+            let count = "SELECT count(*) FROM recent_runs";
             let look = move |batch: &mut batch::Batch<'_>| {
                 batch.flush()?;
                 let outside = rusqlite::Connection::open(&path)?;
@@ -122,7 +122,7 @@ async fn a_panic_reaches_its_caller_alone() {
     let fence = Fence { owner, token: 1 };
     // All three are let in before the writer can take the second one.
     let half_done = |batch: &mut batch::Batch<'_>| -> Result<(), fault::Fault> {
-        batch.connection.execute("DELETE FROM runs", [])?;
+        batch.connection.execute("DELETE FROM recent_runs", [])?;
         panic!("on purpose");
     };
     let (first, panicked, other) = tokio::join!(
@@ -210,19 +210,22 @@ async fn queries_follow_an_index() {
         statuses.clone().into_iter().map(move |status| reader::newest_sql(pipeline, status).to_owned())
     });
     let others = [
-        codec::RECORD,
-        codec::ROW,
+        codec::RECORD[0],
+        codec::RECORD[1],
+        codec::ROW[0],
+        codec::ROW[1],
+        lookup::RUN_OF_KEY,
+        reader::EVENTS,
+        places::LAST,
+        places::NUMBER,
         "UPDATE runs INDEXED BY runs_live SET owner = NULL WHERE status < 3 AND owner IS NOT NULL",
         "SELECT id FROM runs WHERE owner IS NULL AND status < 3 ORDER BY id LIMIT ?1",
-        "SELECT id, pipeline, version FROM runs
+        "SELECT id, pipeline, version, number FROM runs
          WHERE finished_at IS NOT NULL AND (finished_at, id) <= (?1, ?2) AND status >= 3
          ORDER BY finished_at, id LIMIT ?3",
         room::LAST_BEYOND,
         statistics::ENDED,
         statistics::LIVE,
-        "SELECT id FROM runs WHERE pipeline = ?1 AND idempotency_key = ?2 AND idempotency_key IS NOT NULL",
-        "SELECT last FROM events WHERE run = ?1 ORDER BY last DESC LIMIT 1",
-        "SELECT body FROM events WHERE run = ?1 AND last > ?2 ORDER BY last",
         "SELECT body FROM logs WHERE run = ?1 ORDER BY place",
         "SELECT place, run, document FROM firings INDEXED BY firings_by_schedule
          WHERE schedule = ? AND place < ? AND due >= ? ORDER BY place DESC LIMIT ?",
