@@ -15,6 +15,7 @@ pub(super) async fn check<S: Subject>(subject: &S) {
     each_write_stands_by_itself(&subject.empty().await).await;
     events_follow_without_a_gap(&subject.empty().await).await;
     one_run_for_one_key(&subject.empty().await).await;
+    one_run_for_one_id(subject).await;
     pages_of_events(&subject.empty().await).await;
     odd_results(subject).await;
     unknown_run(&subject.empty().await).await;
@@ -189,14 +190,36 @@ async fn one_run_for_one_key(store: &impl Store) {
         "{answers:?}"
     );
     assert_eq!(*answers[3].as_ref().unwrap_err(), WriteError::NotFound { run_id: b_id });
+}
 
-    // The same run again, as after an answer that was lost.
-    let run = record("p", 0);
-    created(store, run.clone(), owner).await;
-    let again =
-        write_one(store, RunWrite::Create { run: Box::new(run.clone()), owner, firing: None, replays: None })
-            .await;
-    assert!(matches!(again, Ok(Written::Exists(there)) if there.run_id == run.run_id));
+/// A run that is asked for again, as after an answer that was lost, is there once, whatever has become of it.
+async fn one_run_for_one_id<S: Subject>(subject: &S) {
+    let mut store = subject.empty().await;
+    let owner = Uuid::now_v7();
+    let runs: Vec<RunRecord> = (0..6).map(|_| record("p", 0)).collect();
+    // Ids are not always written in their order.
+    for place in [3, 1, 5, 0, 4] {
+        created(&store, runs[place].clone(), owner).await;
+    }
+    for round in 0..3 {
+        match round {
+            0 => {}
+            1 => {
+                appended(&store, ending(runs[5].run_id, Fence { owner, token: 1 }, 1, RunStatus::Failed))
+                    .await
+            }
+            _ => store = subject.restart(store).await,
+        }
+        for place in [0, 1, 3, 4, 5] {
+            let run = Box::new(runs[place].clone());
+            let again = write_one(&store, RunWrite::Create { run, owner, firing: None, replays: None }).await;
+            let there = matches!(&again, Ok(Written::Exists(there)) if there.run_id == runs[place].run_id);
+            assert!(there, "{round}, {place}: {again:?}");
+        }
+    }
+    created(&store, runs[2].clone(), owner).await;
+    let all = store.runs(RunFilter { limit: 9, ..RunFilter::default() }).await.unwrap();
+    assert_eq!(all.len(), runs.len());
 }
 
 async fn pages_of_events(store: &impl Store) {

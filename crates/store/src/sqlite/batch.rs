@@ -49,6 +49,8 @@ pub(super) struct Memory {
     pub(super) recent: Option<Counts>,
     /// The number that was given to a run last; none: to be looked up.
     pub(super) last_number: Option<i64>,
+    /// The greatest id of a run, or a greater one; none: to be looked up.
+    greatest: Option<RunId>,
     measured: HashMap<PipelineId, OfPipeline>,
 }
 
@@ -181,7 +183,7 @@ impl<'a> Batch<'a> {
                 Some(_) => {}
             }
         }
-        if self.knows(id)? {
+        if !self.is_greatest(id)? && self.knows(id)? {
             return self.existing(id).map(Ok);
         }
         let number = self.begin_log(&run.inputs)?;
@@ -212,6 +214,23 @@ impl<'a> Batch<'a> {
         self.memory.heads.insert(id, head);
         self.touched.push(id);
         Ok(Ok(Written::Created(run.fence)))
+    }
+
+    /// Whether no run has an id as great, so that it need not be looked for: ids are made in the order of time.
+    fn is_greatest(&mut self, id: RunId) -> Result<bool, Fault> {
+        let before = match self.memory.greatest {
+            Some(before) => Some(before),
+            None => {
+                let mut greatest: Option<[u8; 16]> = None;
+                for sql in ["SELECT max(id) FROM runs", "SELECT max(id) FROM recent_runs"] {
+                    let found = self.connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
+                    greatest = greatest.max(found);
+                }
+                greatest.map(RunId::from_bytes)
+            }
+        };
+        self.memory.greatest = before.max(Some(id));
+        Ok(before.is_none_or(|before| id > before))
     }
 
     /// Whether the run is there.
