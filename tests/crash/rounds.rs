@@ -99,12 +99,11 @@ impl Rounds {
     /// Has all runs look as if they had ended long ago.
     fn age(&mut self) {
         let store = Connection::open(self.server.dir().join("state.db")).unwrap();
-        store
-            .execute(
-                "UPDATE runs SET finished_at = finished_at - ?1 WHERE finished_at IS NOT NULL",
-                [LONG_AGO],
-            )
-            .unwrap();
+        for table in ["runs", "recent_runs"] {
+            let age =
+                format!("UPDATE {table} SET finished_at = finished_at - ?1 WHERE finished_at IS NOT NULL");
+            store.execute(&age, [LONG_AGO]).unwrap();
+        }
         self.aged.extend(self.asked.lock().accepted.drain(..).map(|(run_id, _)| run_id));
     }
 
