@@ -3,6 +3,7 @@
 //! [`Store`] says, method by method, what holds after it returns and what holds after a crash. Whatever implements
 //! it passes the suite in [`conformance`].
 
+mod codec;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod error;
@@ -216,6 +217,11 @@ pub trait Store: Send + Sync + std::fmt::Debug + 'static {
     async fn backup(&self, target: &Path, replace: bool) -> Result<u64, BackupError> {
         let _ = (target, replace);
         Err(BackupError::Unsupported)
+    }
+
+    /// Whether what is written is there for another process: if not, nothing need be written before it is acted upon.
+    fn outlives_process(&self) -> bool {
+        true
     }
 
     /// Whether the store answers, for readiness probes.

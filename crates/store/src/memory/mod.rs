@@ -5,6 +5,7 @@
 //! those of two parts.
 
 mod beside;
+mod packed;
 mod runs;
 mod shared;
 mod statistics;
@@ -23,9 +24,10 @@ use taskiq_flow_core::run::Event;
 use taskiq_flow_core::time::Timestamp;
 use uuid::Uuid;
 
-use self::runs::{Kept, Part};
+use self::runs::{Gone, Kept, Part};
 use self::shared::Shared;
 use crate::Store;
+use crate::codec::Unreadable;
 use crate::error::{StoreError, WriteError};
 use crate::records::{
     Append, CacheEntry, CacheRoom, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryChange,
@@ -94,12 +96,16 @@ impl MemoryStore {
     }
 
     /// Looks at a run.
-    fn of_run<T>(&self, id: RunId, look: impl FnOnce(&Kept) -> T) -> Option<T> {
-        self.part(id).get(id).map(look)
+    fn of_run<T>(
+        &self,
+        id: RunId,
+        look: impl FnOnce(&Kept) -> Result<T, Unreadable>,
+    ) -> Result<Option<T>, StoreError> {
+        self.part(id).get(id).map(look).transpose().map_err(unreadable)
     }
 
-    fn record(&self, id: RunId) -> Option<RunRecord> {
-        self.of_run(id, |kept| RunRecord::clone(&kept.record))
+    fn record(&self, id: RunId) -> Result<Option<RunRecord>, StoreError> {
+        self.of_run(id, |kept| kept.record(id))
     }
 
     /// What is shared, to be changed.
@@ -120,13 +126,13 @@ impl MemoryStore {
             let mut part = self.part(record.run_id);
             let mut shared = self.shared.lock();
             let existing = shared.existing(&record, firing.as_deref(), replays, gone)?;
-            let existing = existing.or_else(|| part.get(record.run_id).map(|there| there.record.run_id));
+            let existing = existing.or_else(|| part.get(record.run_id).map(|_| record.run_id));
             let Some(id) = existing else {
                 shared.enter(&record, firing, replays);
                 return Ok(Written::Created(part.create(record, owner)));
             };
             drop((shared, part));
-            match self.record(id) {
+            match self.record(id).map_err(|_| WriteError::NotFound { run_id: id })? {
                 Some(there) => return Ok(Written::Exists(Box::new(there))),
                 // It went between two looks. Its key went with it; firings and dead letters still name it.
                 None => gone = Some(id),
@@ -149,7 +155,7 @@ impl MemoryStore {
             && let Some(kept) = part.get(id)
         {
             let mut of_all = self.durations.lock();
-            let of_pipeline = of_all.entry(kept.record.pipeline_id.clone()).or_default();
+            let of_pipeline = of_all.entry(kept.pipeline_id().clone()).or_default();
             for (task, millis) in durations {
                 keep_duration(of_pipeline.entry(task).or_default(), millis);
             }
@@ -158,12 +164,17 @@ impl MemoryStore {
     }
 
     /// Takes a run that is on no list any more out of everything.
-    fn remove(&self, id: RunId) -> Option<Kept> {
+    fn remove(&self, id: RunId) -> Option<Gone> {
         let mut part = self.part(id);
-        let kept = part.remove(id)?;
-        self.shared.lock().forget(&kept.record);
-        Some(kept)
+        let gone = part.remove(id)?;
+        self.shared.lock().forget(&gone);
+        Some(gone)
     }
+}
+
+/// What this process has packed it can read: this would be a mistake of the program.
+fn unreadable(Unreadable(what): Unreadable) -> StoreError {
+    StoreError::Corrupt { path: "memory".into(), what }
 }
 
 impl Default for MemoryStore {
@@ -217,16 +228,17 @@ impl Store for MemoryStore {
     }
 
     async fn run(&self, id: RunId) -> Result<Option<RunRecord>, StoreError> {
-        Ok(self.record(id))
+        self.record(id)
     }
 
     async fn run_by_key(&self, pipeline: &PipelineId, key: &str) -> Result<Option<RunRecord>, StoreError> {
         let id = self.shared.lock().of_key(pipeline, key);
-        Ok(id.and_then(|id| self.record(id)))
+        id.map_or(Ok(None), |id| self.record(id))
     }
 
     async fn runs(&self, filter: RunFilter) -> Result<Vec<RunRow>, StoreError> {
-        let mut rows: Vec<RunRow> = self.parts.iter().flat_map(|part| part.lock().list(&filter)).collect();
+        let of_parts = self.parts.iter().map(|part| part.lock().list(&filter).map_err(unreadable));
+        let mut rows: Vec<RunRow> = of_parts.collect::<Result<Vec<_>, _>>()?.concat();
         rows.sort_unstable_by_key(|row| Reverse(row.run_id));
         rows.truncate(filter.limit);
         Ok(rows)
@@ -234,11 +246,11 @@ impl Store for MemoryStore {
 
     async fn last_runs(&self, pipelines: &[PipelineId]) -> Result<Vec<RunRow>, StoreError> {
         let newest = |pipeline| {
-            let of_parts =
-                self.parts.iter().filter_map(|part| part.lock().last_of(pipeline).map(RunRow::from));
-            of_parts.max_by_key(|row| row.run_id)
+            let of_parts = self.parts.iter().map(|part| part.lock().last_of(pipeline).map_err(unreadable));
+            let of_parts: Vec<_> = of_parts.collect::<Result<_, _>>()?;
+            Ok(of_parts.into_iter().flatten().max_by_key(|row| row.run_id))
         };
-        Ok(pipelines.iter().filter_map(newest).collect())
+        pipelines.iter().filter_map(|pipeline| newest(pipeline).transpose()).collect()
     }
 
     async fn statistics(
@@ -249,16 +261,19 @@ impl Store for MemoryStore {
         most: usize,
     ) -> Result<RunStatistics, StoreError> {
         let filter = RunFilter { since, until, limit: most, ..RunFilter::default() };
-        let of_parts = self.parts.iter().flat_map(|part| part.lock().counted(pipeline, &filter));
-        Ok(statistics::of(of_parts.collect(), most))
+        let mut counted = Vec::new();
+        for part in self.parts.iter() {
+            counted.extend(part.lock().counted(pipeline, &filter).map_err(unreadable)?);
+        }
+        Ok(statistics::of(counted, most))
     }
 
     async fn events(&self, id: RunId, after_seq: u64, limit: usize) -> Result<Vec<Event>, StoreError> {
-        Ok(self.of_run(id, |kept| kept.events(after_seq, limit)).unwrap_or_default())
+        Ok(self.of_run(id, |kept| kept.events(id, after_seq, limit))?.unwrap_or_default())
     }
 
     async fn logs(&self, id: RunId) -> Result<Vec<StepLog>, StoreError> {
-        Ok(self.of_run(id, |kept| kept.logs.clone()).unwrap_or_default())
+        Ok(self.of_run(id, |kept| kept.logs(id))?.unwrap_or_default())
     }
 
     async fn durations(
@@ -385,6 +400,10 @@ impl Store for MemoryStore {
     async fn prune(&self, retention: Retention, limit: usize) -> Result<usize, StoreError> {
         let ended = self.shared()?.beyond(retention, limit);
         Ok(ended.into_iter().filter_map(|id| self.remove(id)).count())
+    }
+
+    fn outlives_process(&self) -> bool {
+        false
     }
 
     async fn check(&self) -> Result<(), StoreError> {

@@ -7,7 +7,7 @@ use taskiq_flow_core::time::Timestamp;
 use uuid::Uuid;
 
 use super::beside::{Cache, DeadLetters, Deliveries, Firings};
-use super::runs::Rest;
+use super::runs::{Gone, Rest};
 use crate::error::{StoreError, WriteError};
 use crate::records::{
     DeliveryChange, Firing, PipelineRecord, Retention, RunRecord, ScheduleRecord, SecurityRecord,
@@ -126,33 +126,33 @@ impl Shared {
     }
 
     /// Forgets a run that has been taken away, and was off the list of those that have ended.
-    pub(super) fn forget(&mut self, record: &RunRecord) {
-        self.dead_letters.forget(record.run_id);
-        if let Some(key) = &record.idempotency_key
-            && let Some(keys) = self.keys.get_mut(&record.pipeline_id)
-            && keys.get(key) == Some(&record.run_id)
+    pub(super) fn forget(&mut self, gone: &Gone) {
+        self.dead_letters.forget(gone.run_id);
+        if let Some(key) = &gone.key
+            && let Some(keys) = self.keys.get_mut(&gone.pipeline_id)
+            && keys.get(key) == Some(&gone.run_id)
         {
             keys.remove(key);
             if keys.is_empty() {
-                self.keys.remove(&record.pipeline_id);
+                self.keys.remove(&gone.pipeline_id);
             }
         }
-        let Some(followers) = self.followers.get_mut(&record.pipeline_id) else { return };
-        if let Some(count) = followers.get_mut(&record.version) {
+        let Some(followers) = self.followers.get_mut(&gone.pipeline_id) else { return };
+        if let Some(count) = followers.get_mut(&gone.version) {
             *count -= 1;
             if *count > 0 {
                 return;
             }
         }
-        followers.remove(&record.version);
+        followers.remove(&gone.version);
         if followers.is_empty() {
-            self.followers.remove(&record.pipeline_id);
+            self.followers.remove(&gone.pipeline_id);
         }
         // A version that was superseded or deleted goes with the last run that followed it.
-        if let Some(versions) = self.pipelines.get_mut(&record.pipeline_id)
-            && (versions.deleted || record.version < versions.newest)
+        if let Some(versions) = self.pipelines.get_mut(&gone.pipeline_id)
+            && (versions.deleted || gone.version < versions.newest)
         {
-            versions.kept.remove(&record.version);
+            versions.kept.remove(&gone.version);
         }
     }
 

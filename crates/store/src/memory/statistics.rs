@@ -2,6 +2,7 @@
 
 use taskiq_flow_core::id::RunId;
 use taskiq_flow_core::run::RunStatus;
+use taskiq_flow_core::time::Timestamp;
 
 use crate::records::{RunRecord, RunStatistics};
 use crate::rules::asked_at;
@@ -17,11 +18,22 @@ pub(super) struct Counted {
 impl From<&RunRecord> for Counted {
     fn from(record: &RunRecord) -> Self {
         let summary = &record.summary;
-        let took = (summary.status == RunStatus::Completed)
-            .then(|| Some(summary.finished_at?.since(summary.started_at?).as_millis()))
+        Self::of(record.run_id, summary.status, summary.started_at, summary.finished_at)
+    }
+}
+
+impl Counted {
+    pub(super) fn of(
+        run_id: RunId,
+        status: RunStatus,
+        started_at: Option<Timestamp>,
+        finished_at: Option<Timestamp>,
+    ) -> Self {
+        let took = (status == RunStatus::Completed)
+            .then(|| Some(finished_at?.since(started_at?).as_millis()))
             .flatten();
         let millis = took.map(|millis| u64::try_from(millis).unwrap_or(u64::MAX));
-        Self { run_id: record.run_id, status: summary.status, millis }
+        Self { run_id, status, millis }
     }
 }
 

@@ -16,16 +16,10 @@ use super::beside::{PreparedBeside, PreparedFiring};
 use super::fault::Fault;
 use super::log::{self, LogRow};
 use super::logs;
+use crate::codec::{MAX_BYTES, excess};
 use crate::error::WriteError;
 use crate::records::{Append, Fence, Firing, Origin, RunRecord, RunRow, RunSummary, RunWrite, Trigger};
 use crate::rules::Span;
-
-/// Largest document that is kept, in bytes: well below SQLite's own limit of 10^9.
-const MAX_BYTES: usize = 256 << 20;
-
-/// Deepest nesting that is kept: what the JSON parser builds on a stack of 2 MiB with room to spare, also when built
-/// without optimisation. Values enter with at most 128 levels (the parser's limit) and can be wrapped on their way.
-pub(super) const MAX_DEPTH: usize = 256;
 
 /// Most durations, and most bytes, of a write that is [little](Prepared::is_little).
 const LITTLE: (usize, usize) = (32, 16 << 10);
@@ -417,21 +411,12 @@ pub(super) fn natural(number: i64) -> u64 {
 
 /// Writes a value as JSON.
 pub(super) fn to_json<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, Fault> {
-    serde_json::to_vec(value).map_err(Fault::Json)
+    crate::codec::to_json(value).map_err(Fault::Json)
 }
 
 /// Reads what [`to_json`] wrote. `what` names it should it be damaged.
 pub(super) fn from_json<T: DeserializeOwned>(json: &[u8], what: &dyn Fn() -> String) -> Result<T, Fault> {
-    if is_too_deep(json) {
-        return Err(Fault::Corrupt(format!("{} is nested more than {MAX_DEPTH} levels deep", what())));
-    }
-    let mut parser = serde_json::Deserializer::from_slice(json);
-    // Its own limit is lower than what is written here.
-    parser.disable_recursion_limit();
-    let value = T::deserialize(&mut parser).and_then(|value| parser.end().map(|()| value));
-    // What the parser says may quote the value, which may be a secret.
-    value
-        .map_err(|error| Fault::Corrupt(format!("{} cannot be read from byte {} on", what(), error.column())))
+    Ok(crate::codec::from_json(json, what)?)
 }
 
 /// Refuses a write whose document is larger or deeper than what can be read back.
@@ -445,55 +430,9 @@ pub(super) fn check_bytes(run_id: RunId, row: &[u8]) -> Result<(), WriteError> {
     if large { Err(WriteError::TooLarge { run_id, unit: "bytes", limit: MAX_BYTES }) } else { Ok(()) }
 }
 
-/// Of what a document has too much, and how much is allowed.
-pub(super) fn excess(json: &[u8]) -> Option<(&'static str, usize)> {
-    if json.len() > MAX_BYTES {
-        Some(("bytes", MAX_BYTES))
-    } else {
-        is_too_deep(json).then_some(("levels", MAX_DEPTH))
-    }
-}
-
-fn is_too_deep(json: &[u8]) -> bool {
-    json.len() > MAX_DEPTH && depth(json) > MAX_DEPTH
-}
-
-/// How deeply arrays and objects are nested in well-formed JSON.
-fn depth(json: &[u8]) -> usize {
-    let (mut depth, mut deepest, mut in_text, mut escaped) = (0_usize, 0, false, false);
-    for byte in json {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = in_text,
-            b'"' => in_text = !in_text,
-            b'[' | b'{' if !in_text => {
-                depth += 1;
-                deepest = deepest.max(depth);
-            }
-            b']' | b'}' if !in_text => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    deepest
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
-
-    #[test]
-    fn depth_counts_brackets_outside_texts() {
-        for (value, levels) in [
-            (json!(1), 0),
-            (json!("[[\"{{\\"), 0),
-            (json!([[], {"[": [1]}, "\\\""]), 3),
-            (json!({"a\\": []}), 2),
-        ] {
-            assert_eq!(depth(&to_json(&value).unwrap()), levels, "{value}");
-        }
-    }
 
     #[test]
     fn codes_are_read_back() {

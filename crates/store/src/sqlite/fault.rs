@@ -5,6 +5,7 @@ use std::path::Path;
 
 use rusqlite::ErrorCode;
 
+use crate::codec::Unreadable;
 use crate::error::StoreError;
 
 /// Why something could not be done within a connection.
@@ -23,6 +24,12 @@ pub(super) enum Fault {
 impl From<rusqlite::Error> for Fault {
     fn from(error: rusqlite::Error) -> Self {
         Self::Sqlite(error)
+    }
+}
+
+impl From<Unreadable> for Fault {
+    fn from(Unreadable(what): Unreadable) -> Self {
+        Self::Corrupt(what)
     }
 }
 

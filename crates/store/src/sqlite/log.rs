@@ -1,47 +1,27 @@
 //! How the log of a run is stored: rows of many events each, in a form of their own that is small and quick to cut.
 //!
 //! The first byte of a row says its form. A row of an earlier program is a JSON array, which begins with `[`. Form 1 goes
-//! on with the number of the first event and the time that the others count from, and then has the events one after
-//! another: a byte that says what follows, the time since the one before, and the fields. Numbers have 7 bits a byte, the
-//! lowest first; texts and JSON values have their length before them. What has no form of its own, or a field that
-//! its form does not know, is stored as JSON, so that a new fact needs nothing here.
+//! on with the events as [`Writer::events`] writes them.
 
-use std::sync::Arc;
-
-use serde_json::Value;
 use taskiq_flow_core::id::RunId;
-use taskiq_flow_core::run::{Event, Fact, StepRef};
-use taskiq_flow_core::time::Timestamp;
+use taskiq_flow_core::run::Event;
 
-use super::codec::{self, from_json, to_json};
+use super::codec::{self, from_json};
 use super::fault::Fault;
+use crate::codec::{MAX_BYTES, Reader, Unwritable, Writer};
 use crate::error::WriteError;
 
 /// Most events of a row: a reader that wants one of them reads no more than these.
 const ROW_EVENTS: usize = 256;
 /// Bytes after which a row is full.
 const ROW_BYTES: usize = 1 << 20;
+/// Bytes of a row that are made ready for its first events, and for each.
+const AT_FIRST: (usize, usize) = (16, 48);
 
 /// The form that is written, and the first byte of a row in it.
 const FORM: u8 = 1;
 /// The first byte of a row of an earlier program.
 const JSON_ARRAY: u8 = b'[';
-
-/// What follows in a row.
-mod tag {
-    /// A fact as JSON.
-    pub(super) const JSON: u8 = 0;
-    pub(super) const PIPELINE_START: u8 = 1;
-    pub(super) const STEP_START: u8 = 2;
-    /// The start of a step that has items.
-    pub(super) const COMPOSITE_START: u8 = 3;
-    pub(super) const STEP_COMPLETE: u8 = 4;
-    /// The end of a step whose value is an earlier one.
-    pub(super) const STEP_CACHED: u8 = 5;
-    pub(super) const PIPELINE_COMPLETE: u8 = 6;
-    /// The start of an item that is carried out together with others.
-    pub(super) const CHUNK_START: u8 = 7;
-}
 
 /// A row of the log.
 pub(super) struct LogRow {
@@ -50,24 +30,21 @@ pub(super) struct LogRow {
     pub(super) body: Vec<u8>,
 }
 
-/// The rows for events that follow each other.
+/// The rows for events that follow each other. The inner error refuses a value that could not be read back.
 pub(super) fn rows(run_id: RunId, events: &[Event]) -> Result<Result<Vec<LogRow>, WriteError>, Fault> {
     let mut rows = Vec::with_capacity(events.len().div_ceil(ROW_EVENTS));
     let mut rest = events;
-    while let Some(first) = rest.first() {
-        let mut row = Writer { bytes: vec![FORM], before: first.timestamp };
-        row.number(first.seq);
-        row.number(u64::try_from(first.timestamp.as_millis()).unwrap_or(0));
-        let mut count = 0;
-        while count < ROW_EVENTS
-            && row.bytes.len() < ROW_BYTES
-            && let Some(event) = rest.get(count)
-        {
-            if let Err(error) = row.event(run_id, event)? {
-                return Ok(Err(error));
+    while !rest.is_empty() {
+        let mut bytes = Vec::with_capacity(AT_FIRST.0 + rest.len().min(ROW_EVENTS) * AT_FIRST.1);
+        bytes.push(FORM);
+        let mut row = Writer::new(bytes, MAX_BYTES);
+        let count = match row.events(rest, ROW_EVENTS, ROW_BYTES) {
+            Ok(count) => count,
+            Err(Unwritable::TooLarge(unit, limit)) => {
+                return Ok(Err(WriteError::TooLarge { run_id, unit, limit }));
             }
-            count += 1;
-        }
+            Err(Unwritable::Json(error)) => return Err(Fault::Json(error)),
+        };
         let (written, left) = rest.split_at(count);
         rest = left;
         if let Err(error) = codec::check_bytes(run_id, &row.bytes) {
@@ -96,9 +73,7 @@ pub(super) fn read(
         }
         Some((&FORM, rest)) => {
             let mut reader = Reader { rest, what: &what };
-            reader.events(after_seq, limit, events).map_err(|Broken(fault)| {
-                fault.unwrap_or_else(|| Fault::Corrupt(format!("{} is cut off", what())))
-            })
+            reader.events(after_seq, limit, events).map_err(|broken| broken.told(&what).into())
         }
         Some((form, _)) => {
             Err(Fault::Corrupt(format!("{} is in form {form}, which this program does not know", what())))
@@ -107,253 +82,15 @@ pub(super) fn read(
     }
 }
 
-struct Writer {
-    bytes: Vec<u8>,
-    /// The time of the event before.
-    before: Timestamp,
-}
-
-impl Writer {
-    /// The inner error refuses a value that could not be read back.
-    fn event(&mut self, run_id: RunId, event: &Event) -> Result<Result<(), WriteError>, Fault> {
-        let place = self.bytes.len();
-        self.bytes.push(tag::JSON);
-        self.signed(event.timestamp.as_millis().wrapping_sub(self.before.as_millis()));
-        self.before = event.timestamp;
-        // Fields are named one by one, so that one that is added is not forgotten here.
-        let (tag, value) = match &event.fact {
-            Fact::PipelineStart { task_count } => {
-                self.number((*task_count).into());
-                (tag::PIPELINE_START, None)
-            }
-            // What follows a search for a kept value is rare enough for JSON.
-            Fact::StepStart { step, attempt, max_attempts, wait_ms, items, cache: None, chunk: None } => {
-                self.step(step);
-                self.number((*attempt).into());
-                self.number((*max_attempts).into());
-                self.number(*wait_ms);
-                if let Some(items) = items {
-                    self.number((*items).into());
-                }
-                (if items.is_some() { tag::COMPOSITE_START } else { tag::STEP_START }, None)
-            }
-            Fact::StepStart {
-                step,
-                attempt,
-                max_attempts,
-                wait_ms,
-                items: None,
-                cache: None,
-                chunk: Some(chunk),
-            } => {
-                self.step(step);
-                self.number((*attempt).into());
-                self.number((*max_attempts).into());
-                self.number(*wait_ms);
-                self.number((*chunk).into());
-                (tag::CHUNK_START, None)
-            }
-            Fact::StepComplete { step, attempt, duration_ms, result, cached } => {
-                self.step(step);
-                self.number((*attempt).into());
-                self.number(*duration_ms);
-                (if *cached { tag::STEP_CACHED } else { tag::STEP_COMPLETE }, Some(to_json(result)?))
-            }
-            Fact::PipelineComplete { result, duration_ms } => {
-                self.number(*duration_ms);
-                (tag::PIPELINE_COMPLETE, Some(to_json(result)?))
-            }
-            other => (tag::JSON, Some(to_json(other)?)),
-        };
-        self.bytes[place] = tag;
-        if let Some(json) = value {
-            if let Err(error) = codec::check_size(run_id, &json) {
-                return Ok(Err(error));
-            }
-            self.text(&json);
-        }
-        Ok(Ok(()))
-    }
-
-    fn step(&mut self, step: &StepRef) {
-        let StepRef { step_run, step_index, step, task_name } = step;
-        let has_own_name = step != task_name;
-        self.number((u64::from(*step_run) << 1) | u64::from(has_own_name));
-        self.number((*step_index).into());
-        self.text(task_name.as_bytes());
-        if has_own_name {
-            self.text(step.as_bytes());
-        }
-    }
-
-    fn number(&mut self, mut number: u64) {
-        while number >= 0x80 {
-            self.bytes.push(number as u8 | 0x80);
-            number >>= 7;
-        }
-        self.bytes.push(number as u8);
-    }
-
-    /// A number that is mostly small, on either side of 0.
-    fn signed(&mut self, number: i64) {
-        self.number(((number << 1) ^ (number >> 63)) as u64);
-    }
-
-    fn text(&mut self, text: &[u8]) {
-        self.number(text.len() as u64);
-        self.bytes.extend_from_slice(text);
-    }
-}
-
-struct Reader<'a> {
-    rest: &'a [u8],
-    what: &'a dyn Fn() -> String,
-}
-
-/// Why a row cannot be read; none: it ends where it should not, or holds a number where none can be.
-struct Broken(Option<Fault>);
-
-impl From<Fault> for Broken {
-    fn from(fault: Fault) -> Self {
-        Self(Some(fault))
-    }
-}
-
-impl<'a> Reader<'a> {
-    fn events(&mut self, after_seq: u64, limit: usize, events: &mut Vec<Event>) -> Result<(), Broken> {
-        let mut seq = self.number()?;
-        let mut millis = i64::try_from(self.number()?).map_err(|_| Broken(None))?;
-        while !self.rest.is_empty() && events.len() < limit {
-            let (&tag, rest) = self.rest.split_first().ok_or(Broken(None))?;
-            self.rest = rest;
-            millis = millis.wrapping_add(self.signed()?);
-            if seq > after_seq {
-                let fact = self.fact(tag)?;
-                events.push(Event { seq, timestamp: Timestamp::from_millis(millis), fact });
-            } else {
-                self.skip(tag)?;
-            }
-            seq = seq.wrapping_add(1);
-        }
-        Ok(())
-    }
-
-    fn fact(&mut self, tag: u8) -> Result<Fact, Broken> {
-        Ok(match tag {
-            tag::JSON => from_json(self.text()?, self.what)?,
-            tag::PIPELINE_START => Fact::PipelineStart { task_count: self.small()? },
-            tag::STEP_START | tag::COMPOSITE_START | tag::CHUNK_START => Fact::StepStart {
-                step: self.step()?,
-                attempt: self.small()?,
-                max_attempts: self.small()?,
-                wait_ms: self.number()?,
-                items: if tag == tag::COMPOSITE_START { Some(self.small()?) } else { None },
-                cache: None,
-                chunk: if tag == tag::CHUNK_START { Some(self.small()?) } else { None },
-            },
-            tag::STEP_COMPLETE | tag::STEP_CACHED => Fact::StepComplete {
-                step: self.step()?,
-                attempt: self.small()?,
-                duration_ms: self.number()?,
-                result: self.value()?,
-                cached: tag == tag::STEP_CACHED,
-            },
-            tag::PIPELINE_COMPLETE => {
-                let duration_ms = self.number()?;
-                Fact::PipelineComplete { result: self.value()?, duration_ms }
-            }
-            _ => return Err(Broken(None)),
-        })
-    }
-
-    /// Passes over what [`Self::fact`] would read.
-    fn skip(&mut self, tag: u8) -> Result<(), Broken> {
-        let numbers = match tag {
-            tag::JSON => 0,
-            tag::PIPELINE_START | tag::PIPELINE_COMPLETE => 1,
-            tag::STEP_START => 3,
-            tag::COMPOSITE_START | tag::CHUNK_START => 4,
-            tag::STEP_COMPLETE | tag::STEP_CACHED => 2,
-            _ => return Err(Broken(None)),
-        };
-        let of_step = matches!(
-            tag,
-            tag::STEP_START | tag::COMPOSITE_START | tag::CHUNK_START | tag::STEP_COMPLETE | tag::STEP_CACHED
-        );
-        if of_step {
-            let has_own_name = self.number()? & 1 == 1;
-            self.number()?;
-            self.text()?;
-            if has_own_name {
-                self.text()?;
-            }
-        }
-        for _ in 0..numbers {
-            self.number()?;
-        }
-        if matches!(tag, tag::JSON | tag::STEP_COMPLETE | tag::STEP_CACHED | tag::PIPELINE_COMPLETE) {
-            self.text()?;
-        }
-        Ok(())
-    }
-
-    fn step(&mut self) -> Result<StepRef, Broken> {
-        let first = self.number()?;
-        let step_run = u32::try_from(first >> 1).map_err(|_| Broken(None))?;
-        let step_index = self.small()?;
-        let task_name = self.name()?;
-        let step = if first & 1 == 1 { self.name()? } else { Arc::clone(&task_name) };
-        Ok(StepRef { step_run, step_index, step, task_name })
-    }
-
-    fn name(&mut self) -> Result<Arc<str>, Broken> {
-        std::str::from_utf8(self.text()?).map(Arc::from).map_err(|_| Broken(None))
-    }
-
-    fn value(&mut self) -> Result<Arc<Value>, Broken> {
-        Ok(from_json(self.text()?, self.what)?)
-    }
-
-    fn small(&mut self) -> Result<u32, Broken> {
-        u32::try_from(self.number()?).map_err(|_| Broken(None))
-    }
-
-    fn number(&mut self) -> Result<u64, Broken> {
-        let mut number = 0;
-        for shift in (0..64).step_by(7) {
-            let (&byte, rest) = self.rest.split_first().ok_or(Broken(None))?;
-            self.rest = rest;
-            // The tenth byte has room for the highest bit alone.
-            if shift == 63 && byte > 1 {
-                break;
-            }
-            number |= u64::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                return Ok(number);
-            }
-        }
-        Err(Broken(None))
-    }
-
-    fn signed(&mut self) -> Result<i64, Broken> {
-        let number = self.number()?;
-        Ok((number >> 1) as i64 ^ -((number & 1) as i64))
-    }
-
-    fn text(&mut self) -> Result<&'a [u8], Broken> {
-        let length = usize::try_from(self.number()?).map_err(|_| Broken(None))?;
-        let (text, rest) = self.rest.split_at_checked(length).ok_or(Broken(None))?;
-        self.rest = rest;
-        Ok(text)
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use std::sync::Arc;
 
-    use taskiq_flow_core::run::CacheOutcome;
+    use serde_json::{Value, json};
+    use taskiq_flow_core::run::{CacheOutcome, Fact, StepRef};
+    use taskiq_flow_core::time::Timestamp;
 
+    use super::codec::to_json;
     use super::*;
     use crate::conformance::every_fact;
 
@@ -482,7 +219,7 @@ mod tests {
         assert!(matches!(&unknown, Fault::Corrupt(what) if what.contains("form 2")), "{unknown:?}");
         assert!(try_read(&[FORM, 1, 0, 99, 0], 0).is_err(), "an unknown tag");
         assert!(
-            try_read(&[FORM, 1, 0, tag::JSON, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1], 0)
+            try_read(&[FORM, 1, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1], 0)
                 .is_err()
         );
     }

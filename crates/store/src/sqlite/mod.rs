@@ -175,7 +175,7 @@ impl SqliteStore {
         what: impl Fn() -> String,
     ) -> Result<Vec<u8>, StoreError> {
         let json = codec::to_json(value).map_err(|fault| fault.at(&self.path))?;
-        match codec::excess(&json) {
+        match crate::codec::excess(&json) {
             Some((unit, limit)) => Err(StoreError::TooLarge { what: what(), unit, limit }),
             None => Ok(json),
         }

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use taskiq_flow_core::run::RunStatus;
 
 use super::*;
+use crate::codec::MAX_DEPTH;
 use crate::conformance::{append, ending, record};
 use crate::records::Append;
 
@@ -178,11 +179,11 @@ async fn values_too_deep_to_be_read_back_are_refused_alone() {
         append.summary.result = Some(Arc::new(value));
         more(append)
     };
-    let deepest = nested(codec::MAX_DEPTH);
-    let writes = vec![create(run, owner), with(nested(codec::MAX_DEPTH + 1), 1), with(deepest.clone(), 1)];
+    let deepest = nested(MAX_DEPTH);
+    let writes = vec![create(run, owner), with(nested(MAX_DEPTH + 1), 1), with(deepest.clone(), 1)];
     let answers = store.write(writes).await.unwrap();
     let refused = answers[1].as_ref().unwrap_err();
-    assert_eq!(*refused, WriteError::TooLarge { run_id: id, unit: "levels", limit: codec::MAX_DEPTH });
+    assert_eq!(*refused, WriteError::TooLarge { run_id: id, unit: "levels", limit: MAX_DEPTH });
     assert!(answers[2].is_ok());
     let result = store.run(id).await.unwrap().unwrap().summary.result.unwrap();
     assert_eq!(*result, deepest);
@@ -194,9 +195,9 @@ async fn values_too_deep_to_be_read_back_are_refused_alone() {
         origin: crate::Origin::Api,
         created_at: Timestamp::now(),
     };
-    let error = store.put_pipeline(definition(1, nested(codec::MAX_DEPTH + 1))).await.unwrap_err();
+    let error = store.put_pipeline(definition(1, nested(MAX_DEPTH + 1))).await.unwrap_err();
     assert!(matches!(&error, StoreError::TooLarge { what, .. } if what == "pipeline `p`"), "{error}");
-    store.put_pipeline(definition(1, nested(codec::MAX_DEPTH))).await.unwrap();
+    store.put_pipeline(definition(1, nested(MAX_DEPTH))).await.unwrap();
     assert_eq!(store.pipelines().await.unwrap().len(), 1);
 }
 
