@@ -54,7 +54,7 @@ fn main() {
         println!("tokio alone, tasks spawned and joined in waves of {WAVE}: {:.0} tasks/s", tokio_alone(long).await);
         let strict = || SqliteStore::open(SqliteOptions::new(folder.path().join("runs.db"))).unwrap();
         for (name, store) in
-            [("memory", Arc::new(MemoryStore::new()) as Arc<dyn Store>), ("strict", Arc::new(strict()))]
+            [("memory", Arc::new(MemoryStore::with_room(std::env::var("KEPT").ok().and_then(|k| k.parse().ok()).unwrap_or(10_000))) as Arc<dyn Store>), ("strict", Arc::new(strict()))]
         {
             let engine = engine(store).await;
             for (pipeline, what) in [("three", "Rust tasks"), ("sums", "expressions")] {

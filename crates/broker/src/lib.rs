@@ -40,6 +40,12 @@ pub trait Broker: Send + Sync + std::fmt::Debug + 'static {
     /// The tasks that were registered in this process.
     fn registry(&self) -> &TaskRegistry;
 
+    /// Whether attempts stay within this process, and nobody else waits for them: then whoever would publish one may carry
+    /// it out instead.
+    fn stays_here(&self) -> bool {
+        false
+    }
+
     /// Whether tasks of Python taskiq workers can be sent.
     fn reaches_taskiq(&self) -> bool;
 }

@@ -136,6 +136,10 @@ impl Broker for InMemoryBroker {
         &self.0.registry
     }
 
+    fn stays_here(&self) -> bool {
+        true
+    }
+
     fn reaches_taskiq(&self) -> bool {
         false
     }

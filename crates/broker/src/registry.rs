@@ -6,11 +6,13 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use serde_json::Value;
 use taskiq_flow_core::expr::Inputs;
 use taskiq_flow_core::id::{PipelineId, RunId};
+use taskiq_flow_core::pace::Pace;
 use taskiq_flow_core::run::TaskId;
 
 /// A task as the registry holds it.
@@ -24,9 +26,15 @@ pub struct TaskRegistry(Arc<Table>);
 #[derive(Default)]
 struct Table {
     /// Looked into for each call, by all processors at once, and seldom changed.
-    tasks: ArcSwap<BTreeMap<Arc<str>, Callable>>,
+    tasks: ArcSwap<BTreeMap<Arc<str>, Known>>,
     /// How often it has changed.
     changes: AtomicU64,
+}
+
+#[derive(Clone)]
+struct Known {
+    call: Callable,
+    pace: Arc<Pace>,
 }
 
 /// One call of a registered task.
@@ -72,11 +80,11 @@ impl TaskRegistry {
         F: Fn(TaskCall) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Value, TaskError>> + Send + 'static,
     {
-        let callable: Callable = Arc::new(move |call| Box::pin(task(call)));
+        let known = Known { call: Arc::new(move |call| Box::pin(task(call))), pace: Arc::default() };
         let name: Arc<str> = name.into().into();
         self.0.tasks.rcu(|tasks| {
             let mut tasks = BTreeMap::clone(tasks);
-            tasks.insert(Arc::clone(&name), Arc::clone(&callable));
+            tasks.insert(Arc::clone(&name), known.clone());
             tasks
         });
         self.0.changes.fetch_add(1, Ordering::Release);
@@ -97,9 +105,21 @@ impl TaskRegistry {
         self.0.tasks.load().keys().map(|name| name.to_string()).collect()
     }
 
+    /// Notes how long a call took of a task in a step that it was not known of. A hint, see [`Pace`].
+    pub fn note(&self, name: &str, took: Duration) {
+        if let Some(task) = self.0.tasks.load().get(name) {
+            task.pace.note(took);
+        }
+    }
+
+    /// Whether calls of a task usually take no longer than that; none: nothing is known.
+    pub fn is_within(&self, name: &str, limit: Duration) -> Option<bool> {
+        self.0.tasks.load().get(name).and_then(|task| task.pace.is_within(limit))
+    }
+
     /// Calls a task; none when there is none of that name.
     pub async fn call(&self, name: &str, call: TaskCall) -> Option<Result<Value, TaskError>> {
-        let called = self.0.tasks.load().get(name).map(|task| task(call))?;
+        let called = self.0.tasks.load().get(name).map(|task| (task.call)(call))?;
         Some(called.await)
     }
 }

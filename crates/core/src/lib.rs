@@ -12,6 +12,7 @@ pub mod expr;
 pub mod forecast;
 pub mod id;
 pub mod load;
+pub mod pace;
 pub mod pattern;
 pub mod plan;
 pub mod random;

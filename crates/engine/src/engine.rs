@@ -280,7 +280,8 @@ impl Engine {
         self.0.hub.watch(watched.into())
     }
 
-    /// Whether the engine can take work: the store answers, all its drivers of runs are there, and it is not shutting down.
+    /// Whether the engine can take work: the store answers, all its drivers of runs are there and none is held up by a Rust
+    /// task that blocks its thread, and it is not shutting down.
     ///
     /// # Errors
     /// What stands against it.
@@ -292,6 +293,14 @@ impl Engine {
             let count = self.0.options.shards.max(1);
             return Err(format!(
                 "driver {lost} of {count} has failed: its runs stand still until the next start"
+            ));
+        }
+        if let Some((driver, held)) = self.0.shards.held.too_long() {
+            let count = self.0.options.shards.max(1);
+            return Err(format!(
+                "driver {driver} of {count} has been held up for {} s by a Rust task that does not let go of its thread: its \
+                 runs stand still until it does; have what blocks run in `tokio::task::spawn_blocking`",
+                held.as_secs()
             ));
         }
         self.0.store.check().await.map_err(|error| error.to_string())

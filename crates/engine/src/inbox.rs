@@ -19,6 +19,7 @@ use crate::cache::Looked;
 use crate::catalog::Registered;
 use crate::error::{ControlError, SubmitError};
 use crate::exec::Execution;
+use crate::held::Held;
 use crate::homes::Homes;
 use crate::open::OpenRun;
 use crate::shard::Keyed;
@@ -162,6 +163,7 @@ impl Finished {
 pub(crate) struct Shards {
     senders: Vec<mpsc::Sender<Message>>,
     pub(crate) homes: Arc<Homes>,
+    pub(crate) held: Arc<Held>,
     owner: Mutex<Uuid>,
     draining: AtomicBool,
 }
@@ -169,8 +171,9 @@ pub(crate) struct Shards {
 impl Shards {
     pub(crate) fn new(count: usize) -> (Self, Vec<mpsc::Receiver<Message>>) {
         let (senders, receivers) = (0..count).map(|_| mpsc::channel(INBOX)).unzip();
-        let (homes, owner) = (Arc::new(Homes::new(count)), Mutex::new(Uuid::now_v7()));
-        (Self { senders, homes, owner, draining: AtomicBool::new(false) }, receivers)
+        let (homes, held) = (Arc::new(Homes::new(count)), Arc::new(Held::new(count)));
+        let owner = Mutex::new(Uuid::now_v7());
+        (Self { senders, homes, held, owner, draining: AtomicBool::new(false) }, receivers)
     }
 
     /// Who this process is to the store.

@@ -45,6 +45,11 @@ impl Inflight {
         );
     }
 
+    /// Notes an attempt that has begun, if it is not known yet.
+    pub(crate) fn hold(&self, key: AttemptKey) {
+        self.part(key.0).lock().entry(key).or_insert(Attempt::Dispatched);
+    }
+
     /// Whether an attempt was stopped before it began.
     pub(crate) fn is_stopped(&self, key: &AttemptKey) -> bool {
         matches!(self.part(key.0).lock().get(key), Some(Attempt::Stopped))

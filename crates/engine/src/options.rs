@@ -28,6 +28,10 @@ pub struct EngineOptions {
     pub resources: BTreeMap<Arc<str>, Amount>,
     /// Attempts under way at once in this process.
     pub max_concurrent_attempts: usize,
+    /// Rust tasks that usually take no longer are called by the driver of their run itself, where attempts do not leave
+    /// the process: to hand them to another thread would take longer (some 20 µs on most machines). One that blocks its
+    /// thread all the same holds up all runs of that driver. Zero: none are.
+    pub instant: Duration,
     /// Drivers of runs; each run has one.
     pub shards: usize,
     /// Events of one pipeline that a watcher may lag behind before it is told that it missed some.
@@ -69,6 +73,7 @@ impl Default for EngineOptions {
             max_schedules: 100,
             resources: this_machine(),
             max_concurrent_attempts: 256,
+            instant: Duration::from_micros(10),
             shards: std::thread::available_parallelism().map_or(1, usize::from),
             watcher_backlog: 4096,
             lease: Duration::from_secs(30),

@@ -9,6 +9,7 @@ mod commit;
 mod evaluate;
 mod gather;
 mod give_up;
+mod instant;
 mod keys;
 mod turn;
 
@@ -33,6 +34,7 @@ use crate::admission::{Admission, Place};
 use crate::cache::{Digest, Flights, Parts, StepRun, Wanted};
 use crate::clock::Clock;
 use crate::handle::Inner;
+use crate::held::Held;
 use crate::homes::Homes;
 use crate::hub::EventHub;
 use crate::inbox::{Message, Waiter};
@@ -41,6 +43,7 @@ use crate::measure::{AttemptDurations, RunCounters};
 use crate::open::{OpenRun, OpenRuns};
 use crate::pruning::Pruning;
 use crate::webhooks::Outbox;
+use crate::worker::{Worker, Workshop};
 
 /// Messages, or timers, that a shard takes at once.
 const BATCH: usize = 512;
@@ -50,16 +53,20 @@ const COUNTED: usize = 1024;
 
 pub(crate) use self::commit::NEWER;
 use self::gather::{Gathering, let_others_go_first};
+use self::instant::AtOnce;
 pub(crate) use self::keys::Keyed;
 use self::keys::Unkeyed;
 
 /// Starts the shards.
-pub(crate) fn spawn(inner: &Arc<Inner>, inboxes: Vec<mpsc::Receiver<Message>>) {
+pub(crate) fn spawn(inner: &Arc<Inner>, workshop: &Workshop, inboxes: Vec<mpsc::Receiver<Message>>) {
     for (place, inbox) in inboxes.into_iter().enumerate() {
         let shard = Shard {
             engine: Arc::downgrade(inner),
             store: Arc::clone(&inner.store),
             broker: Arc::clone(&inner.broker),
+            worker: Worker::of(inner),
+            workshop: Arc::new(workshop.clone()),
+            at_once: AtOnce::of(inner.broker.as_ref(), inner.options.instant),
             clock: Arc::clone(&inner.clock),
             hub: inner.hub.clone(),
             outbox: Arc::clone(&inner.outbox),
@@ -71,6 +78,7 @@ pub(crate) fn spawn(inner: &Arc<Inner>, inboxes: Vec<mpsc::Receiver<Message>>) {
             inbox,
             place,
             homes: Arc::clone(&inner.shards.homes),
+            held: Arc::clone(&inner.shards.held),
             runs: ByRun::default(),
             counters: HashMap::new(),
             starting: VecDeque::new(),
@@ -92,11 +100,18 @@ pub(crate) fn spawn(inner: &Arc<Inner>, inboxes: Vec<mpsc::Receiver<Message>>) {
     }
 }
 
+/// Attempts that are to be carried out.
+type Attempts = Vec<Box<Work>>;
+
 /// One driver of runs.
 struct Shard {
     engine: Weak<Inner>,
     store: Arc<dyn Store>,
     broker: Arc<dyn Broker>,
+    worker: Worker,
+    workshop: Arc<Workshop>,
+    /// Which Rust tasks it calls itself; none: none.
+    at_once: Option<AtOnce>,
     clock: Arc<dyn Clock>,
     hub: EventHub,
     outbox: Arc<Outbox>,
@@ -109,14 +124,14 @@ struct Shard {
     /// Which of the shards this is.
     place: usize,
     homes: Arc<Homes>,
+    held: Arc<Held>,
     runs: ByRun<Driven>,
     /// Runs that have their place and have not started.
     starting: VecDeque<RunId>,
     timers: DelayQueue<(RunId, Alarm)>,
     counters: HashMap<PipelineId, Arc<RunCounters>>,
     /// Attempts that are handed to the broker when all that was decided with them is durable.
-    #[expect(clippy::vec_box, reason = "so they come from the machine, and so they go on")]
-    outgoing: Vec<Box<Work>>,
+    outgoing: Attempts,
     /// Expressions that this shard is to evaluate and has not come to. That their steps have started is durable.
     unevaluated: VecDeque<Box<Work>>,
     took: Arc<AttemptDurations>,

@@ -26,6 +26,7 @@ use crate::replayed::Replayed;
 use crate::resources::Machine;
 use crate::schedule::Scheduler;
 use crate::webhooks::Outbox;
+use crate::worker::Workshop;
 use crate::{lease, pruning, schedule, shard, webhooks, worker};
 
 impl Engine {
@@ -85,8 +86,9 @@ impl Engine {
                 Err(error) => return Err(StartError::Pipeline { id, reason: error.to_string() }),
             }
         }
-        shard::spawn(&engine.0, inboxes);
-        worker::spawn(&engine.0, executors);
+        let workshop = Workshop::new(&engine.0, executors);
+        shard::spawn(&engine.0, &workshop, inboxes);
+        worker::spawn(&engine.0, &workshop);
         webhooks::spawn(&engine.0);
         let mut left = Vec::new();
         let lease_begun = engine.recover(&mut left).await?;

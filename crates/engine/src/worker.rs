@@ -1,79 +1,78 @@
 //! Carries out attempts.
 
 use std::panic::AssertUnwindSafe;
-use std::pin::pin;
-use std::sync::{Arc, Weak};
-use std::task::Poll;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use taskiq_flow_broker::{Broker, Delivery};
 use taskiq_flow_core::definition::TaskKind;
-use taskiq_flow_core::id::{PipelineId, RunId};
-use taskiq_flow_core::run::{Failure, Outcome, RunStatus, Work};
+use taskiq_flow_core::run::{Failure, Outcome, Work};
 use taskiq_flow_core::time::format_duration;
-use taskiq_flow_store::Trigger;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::ending::Ending;
-use crate::error::{ControlError, SubmitError};
 use crate::exec::printed::{self, Printed};
 use crate::exec::{Execution, Executors, panicked};
-use crate::failpoint;
-use crate::handle::{Engine, Inner};
+use crate::handle::Inner;
 use crate::inbox::{Finished, Message, Shards};
 use crate::inflight::{AttemptKey, Inflight};
 use crate::measure::AttemptDurations;
 use crate::resources::Machine;
-use crate::submission::{Submission, Submitted};
 
 /// Pause before a broker that failed is asked for work again.
 const BROKER_PAUSE: Duration = Duration::from_secs(1);
-/// Pause before a store that did not answer is asked again for an inner run.
-const STORE_PAUSE: Duration = Duration::from_millis(250);
-/// What is said of an inner run whose outer one was stopped; nobody hears it.
-const STOPPED: &str = "stopped";
 
 /// What an attempt needs of the engine. It does not keep the engine alive: one that everybody has let go of stops.
 #[derive(Debug, Clone)]
-struct Worker {
-    engine: Weak<Inner>,
+pub(crate) struct Worker {
     shards: Arc<Shards>,
     broker: Arc<dyn Broker>,
-    inflight: Inflight,
-    stop: CancellationToken,
+    pub(crate) inflight: Inflight,
+    pub(crate) stop: CancellationToken,
     tasks: TaskTracker,
     took: Arc<AttemptDurations>,
 }
 
-/// What attempts share: room for so many, the machine, and who carries them out. Each loop has one of its own, so that
-/// no two processors count who holds it.
+/// What attempts share: room for so many, the machine, and who carries them out. Each loop and each shard has one of
+/// its own, so that no two processors count who holds it.
 #[derive(Debug, Clone)]
-struct Workshop {
+pub(crate) struct Workshop {
     room: Arc<Semaphore>,
     machine: Machine,
     executors: Arc<Executors>,
 }
 
 /// An attempt that has ended.
-struct Ended {
-    work: Box<Work>,
-    execution: Execution,
-    duration: Duration,
+pub(crate) struct Ended {
+    pub(crate) work: Box<Work>,
+    pub(crate) execution: Execution,
+    pub(crate) duration: Duration,
     /// The items that it carried out before the last one.
-    before: Vec<Finished>,
+    pub(crate) before: Vec<Finished>,
+}
+
+impl Workshop {
+    pub(crate) fn new(inner: &Arc<Inner>, executors: Executors) -> Self {
+        Self {
+            room: Arc::new(Semaphore::new(inner.options.max_concurrent_attempts.max(1))),
+            machine: inner.machine.clone(),
+            executors: Arc::new(executors.tracked_by(inner.tasks.clone())),
+        }
+    }
+
+    /// Room for one attempt, if there is any now.
+    pub(crate) fn room(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.room).try_acquire_owned().ok()
+    }
 }
 
 /// Starts taking attempts from the broker: in as many loops as there are processors, each of which takes one attempt
 /// at a time. What ends without waiting for anything ends there; what has to wait goes on as a task of its own.
-pub(crate) fn spawn(inner: &Arc<Inner>, executors: Executors) {
-    let workshop = Workshop {
-        room: Arc::new(Semaphore::new(inner.options.max_concurrent_attempts.max(1))),
-        machine: inner.machine.clone(),
-        executors: Arc::new(executors.tracked_by(inner.tasks.clone())),
-    };
+pub(crate) fn spawn(inner: &Arc<Inner>, workshop: &Workshop) {
     let loops = std::thread::available_parallelism().map_or(1, usize::from);
     for _ in 0..loops {
         inner.tasks.spawn(Worker::of(inner).serve(Arc::new(workshop.clone())));
@@ -81,9 +80,8 @@ pub(crate) fn spawn(inner: &Arc<Inner>, executors: Executors) {
 }
 
 impl Worker {
-    fn of(inner: &Arc<Inner>) -> Self {
+    pub(crate) fn of(inner: &Arc<Inner>) -> Self {
         Self {
-            engine: Arc::downgrade(inner),
             shards: Arc::clone(&inner.shards),
             broker: Arc::clone(&inner.broker),
             inflight: inner.inflight.clone(),
@@ -147,7 +145,7 @@ impl Worker {
         let Delivery { work, tag } = delivery;
         let key = (work.run_id, work.step_run, work.attempt);
         if self.inflight.is_stopped(&key) {
-            self.leave(&key, tag).await;
+            self.leave(&key, Some(tag)).await;
             return Some(room);
         }
         if !work.resources().is_empty() {
@@ -155,16 +153,82 @@ impl Worker {
             self.tasks.spawn(async move { worker.attempt_with_resources(workshop, work, tag).await });
             return Some(room);
         }
-        let (at_once, limited) = (ends_at_once(&work), work.timeout().is_some());
-        let mut attempt = Box::pin(carry_out(Arc::clone(workshop), work));
-        if at_once
-            && let Poll::Ready(ended) =
-                std::future::poll_fn(|cx| Poll::Ready(attempt.as_mut().poll(cx))).await
-        {
+        if ends_at_once(&work) {
+            let (ended, room) = self.try_at_once(workshop, work, Some(tag), room)?;
             self.report(ended).await;
-            self.leave(&key, tag).await;
+            self.leave(&key, Some(tag)).await;
             return Some(room);
         }
+        let limited = work.timeout().is_some();
+        self.go_on(key, Some(tag), limited, Box::pin(carry_out(Arc::clone(workshop), work)), room);
+        None
+    }
+
+    /// Carries out an attempt that a shard has dispatched, which may be expected to end without waiting for anything. What is
+    /// to be told of it is none when it was stopped, or goes on; the room is none when that keeps it.
+    pub(crate) fn attempt_here(
+        &self,
+        workshop: &Arc<Workshop>,
+        work: Box<Work>,
+        room: OwnedSemaphorePermit,
+    ) -> (Option<Message>, Option<OwnedSemaphorePermit>) {
+        let key = (work.run_id, work.step_run, work.attempt);
+        if self.inflight.is_stopped(&key) {
+            self.inflight.leave(&key);
+            return (None, Some(room));
+        }
+        let (message, room) = self.attempt_at_once(workshop, work, room);
+        if message.is_some() {
+            self.inflight.leave(&key);
+        }
+        (message, room)
+    }
+
+    /// As [`Self::attempt_here`], of an attempt that nobody could have stopped yet.
+    pub(crate) fn attempt_at_once(
+        &self,
+        workshop: &Arc<Workshop>,
+        work: Box<Work>,
+        room: OwnedSemaphorePermit,
+    ) -> (Option<Message>, Option<OwnedSemaphorePermit>) {
+        match self.try_at_once(workshop, work, None, room) {
+            Some((ended, room)) => (Some(self.message(ended)), Some(room)),
+            None => (None, None),
+        }
+    }
+
+    /// Carries out what may be expected to end without waiting for anything. None: it does wait, and goes on as a task of
+    /// its own.
+    fn try_at_once(
+        &self,
+        workshop: &Arc<Workshop>,
+        work: Box<Work>,
+        tag: Option<u64>,
+        room: OwnedSemaphorePermit,
+    ) -> Option<(Ended, OwnedSemaphorePermit)> {
+        let key = (work.run_id, work.step_run, work.attempt);
+        let limited = work.timeout().is_some();
+        let mut attempt = Box::pin(carry_out(Arc::clone(workshop), work));
+        // Whom it is to wake is asked again when it goes on.
+        match attempt.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(ended) => Some((ended, room)),
+            Poll::Pending => {
+                self.inflight.hold(key);
+                self.go_on(key, tag, limited, attempt, room);
+                None
+            }
+        }
+    }
+
+    /// Has an attempt go on by itself until it ends.
+    fn go_on(
+        &self,
+        key: AttemptKey,
+        tag: Option<u64>,
+        limited: bool,
+        attempt: Pin<Box<impl Future<Output = Ended> + Send + 'static>>,
+        room: OwnedSemaphorePermit,
+    ) {
         let worker = self.clone();
         self.tasks.spawn(async move {
             if limited {
@@ -174,7 +238,6 @@ impl Worker {
             worker.end(key, tag, ended).await;
             drop(room);
         });
-        None
     }
 
     /// Carries out an attempt that takes something of the machine, when there is enough. It takes no room while it waits:
@@ -193,7 +256,7 @@ impl Worker {
             carry_out(Arc::clone(&workshop), work).await
         };
         let ended = self.unless_stopped(&token, attempt).await;
-        self.end(key, tag, ended).await;
+        self.end(key, Some(tag), ended).await;
     }
 
     async fn unless_stopped(
@@ -209,7 +272,7 @@ impl Worker {
         }
     }
 
-    async fn end(&self, key: AttemptKey, tag: u64, ended: Option<Ended>) {
+    async fn end(&self, key: AttemptKey, tag: Option<u64>, ended: Option<Ended>) {
         if let Some(ended) = ended {
             self.report(ended).await;
         }
@@ -224,34 +287,42 @@ impl Worker {
         tokio::task::yield_now().await;
     }
 
-    async fn leave(&self, key: &AttemptKey, tag: u64) {
+    /// Forgets an attempt, and ends its delivery if the broker had it.
+    async fn leave(&self, key: &AttemptKey, tag: Option<u64>) {
         self.inflight.leave(key);
+        let Some(tag) = tag else { return };
         if let Err(error) = self.broker.acknowledge(tag).await {
             tracing::warn!(%error, "a finished attempt could not be acknowledged; a second delivery of it is ignored");
         }
     }
 
-    async fn report(&self, ended: Ended) {
+    pub(crate) async fn report(&self, ended: Ended) {
+        let run_id = ended.work.run_id;
+        // Of an engine that has stopped the attempt is made again after the next start.
+        let _ = self.shards.send(run_id, self.message(ended)).await;
+    }
+
+    /// What the shard is told of an attempt. How long it took is noted.
+    fn message(&self, ended: Ended) -> Message {
         let Ended { work, execution, duration, mut before } = ended;
-        let run_id = work.run_id;
         let kind = &work.body().kind;
         let took = |outcome: &Outcome, duration: Duration| {
             self.took.record(kind, outcome, duration);
-            work.plan_body.note_duration(duration);
+            if work.plan_body.pace().note(duration)
+                && let TaskKind::Task(name) = kind
+            {
+                self.broker.registry().note(name, duration);
+            }
         };
         before.iter().for_each(|item| took(&item.outcome, item.duration));
         took(&execution.outcome, duration);
         let last = Finished::of(&work, execution, duration);
-        let message = match before.is_empty() && work.chunk.is_none() {
-            true => Message::Finished(last),
-            false => {
-                before.push(last);
-                printed::fit(before.iter_mut().filter_map(|item| item.log.as_mut()));
-                Message::ChunkFinished { run_id, ended: before }
-            }
-        };
-        // Of an engine that has stopped the attempt is made again after the next start.
-        let _ = self.shards.send(run_id, message).await;
+        if before.is_empty() && work.chunk.is_none() {
+            return Message::Finished(last);
+        }
+        before.push(last);
+        printed::fit(before.iter_mut().filter_map(|item| item.log.as_mut()));
+        Message::ChunkFinished { run_id: work.run_id, ended: before }
     }
 }
 
@@ -263,8 +334,8 @@ fn ends_at_once(work: &Work) -> bool {
         return false;
     }
     match &work.body().kind {
-        TaskKind::Expression(_) => work.plan_body.is_quick().unwrap_or(true),
-        TaskKind::Task(_) => work.timeout().is_none() && work.plan_body.is_quick().unwrap_or(false),
+        TaskKind::Expression(_) => work.plan_body.pace().is_quick().unwrap_or(true),
+        TaskKind::Task(_) => work.timeout().is_none() && work.plan_body.pace().is_quick().unwrap_or(false),
         _ => false,
     }
 }
@@ -314,111 +385,6 @@ async fn carry_out_one(executors: &Executors, work: &mut Work) -> (Execution, Du
     (execution, started.elapsed())
 }
 
-/// Carries out a step that is a run of another pipeline. It waits beside the workers, not in one of them: else
-/// runs could wait for each other.
-pub(crate) fn spawn_inner_run(engine: &Weak<Inner>, work: Box<Work>) {
-    let Some(inner) = engine.upgrade() else { return };
-    let worker = Worker::of(&inner);
-    let key = (work.run_id, work.step_run, work.attempt);
-    let token = inner.inflight.watch(key);
-    inner.tasks.spawn(async move {
-        let started = Instant::now();
-        let execution = tokio::select! {
-            biased;
-            () = worker.stop.cancelled() => None,
-            execution = inner_run(&worker.engine, &work, &token) => execution,
-        };
-        if let Some(execution) = execution {
-            let (duration, before) = (started.elapsed(), Vec::new());
-            worker.report(Ended { work, execution, duration, before }).await;
-        }
-        worker.inflight.leave(&key);
-    });
-}
-
-/// None: the engine stops, or has lost the run; the step is taken up again by whoever drives it next.
-async fn inner_run(engine: &Weak<Inner>, work: &Work, token: &CancellationToken) -> Option<Execution> {
-    let TaskKind::Pipeline(pipeline_id) = &work.body().kind else {
-        return Some(Execution::failed(Failure::permanent("is no sub-pipeline")));
-    };
-    let limit = work.timeout().unwrap_or(Duration::MAX);
-    let (run_id, mut ending) = match submit_inner(engine, work, pipeline_id, token).await? {
-        Ok((submitted, ending)) => (submitted.run_id, ending),
-        Err(failure) => return Some(Execution::failed(failure)),
-    };
-    failpoint::pass("inner-before-wait");
-    let ended = tokio::select! {
-        ended = tokio::time::timeout(limit, ending.come()) => ended,
-        () = token.cancelled() => {
-            let lost = engine.upgrade()?.inflight.is_lost(&(work.run_id, work.step_run, work.attempt));
-            if lost {
-                // Whoever drives the outer run now waits for the inner one.
-                return None;
-            }
-            cancel_inner(engine, run_id, "the run that started it was stopped").await;
-            return Some(Execution::failed(Failure::error(STOPPED)));
-        }
-    };
-    Some(match ended {
-        Ok(Ok(view)) if view.status == RunStatus::Completed => {
-            Execution { outcome: Outcome::Completed(view.result.unwrap_or_default()), log: None }
-        }
-        Ok(Ok(view)) => {
-            let reason = view.error.map_or_else(String::new, |error| format!(": {}", error.message));
-            let message = format!("run {run_id} of `{pipeline_id}` is {}{reason}", view.status);
-            Execution::failed(Failure::error(message).code(format!("run:{}", view.status)))
-        }
-        Ok(Err(ControlError::ShuttingDown)) => return None,
-        Ok(Err(error)) => Execution::failed(Failure::error(error.to_string())),
-        Err(_) => {
-            cancel_inner(engine, run_id, "the step that waits for it took too long").await;
-            Execution::failed(too_long(limit))
-        }
-    })
-}
-
-/// Asks for the inner run. A store that does not answer is waited for, as the run itself would.
-async fn submit_inner(
-    engine: &Weak<Inner>,
-    work: &Work,
-    pipeline_id: &PipelineId,
-    token: &CancellationToken,
-) -> Option<Result<(Submitted, Ending), Failure>> {
-    let submission = Submission {
-        pipeline_id: pipeline_id.clone(),
-        parameters: work.inputs.to_json_object(),
-        // An attempt that was lost in a crash finds the run it had started; a retry starts another.
-        idempotency_key: Some(format!("step:{}:{}:{}", work.run_id, work.step_run, work.failures)),
-        priority: None,
-        trigger: Trigger::Step { run_id: work.run_id, step_run: work.step_run },
-    };
-    loop {
-        let submitted = engine.upgrade().map(Engine)?.submit_to_end(submission.clone(), None).await;
-        return Some(match submitted {
-            Ok(submitted) => Ok(submitted),
-            Err(SubmitError::ShuttingDown) => return None,
-            Err(SubmitError::Store(error)) if error.may_pass() => {
-                tokio::select! {
-                    () = tokio::time::sleep(STORE_PAUSE) => continue,
-                    () = token.cancelled() => Err(Failure::error(STOPPED)),
-                }
-            }
-            Err(error @ (SubmitError::Store(_) | SubmitError::Busy)) => {
-                Err(Failure::error(error.to_string()).code("run:refused"))
-            }
-            Err(error) => Err(Failure::permanent(error.to_string()).code("run:refused")),
-        });
-    }
-}
-
-async fn cancel_inner(engine: &Weak<Inner>, run_id: RunId, reason: &str) {
-    let Some(engine) = engine.upgrade().map(Engine) else { return };
-    match engine.cancel(run_id, reason).await {
-        Ok(()) | Err(ControlError::Illegal { .. }) => {}
-        Err(error) => tracing::warn!(%run_id, %error, "an inner run could not be cancelled"),
-    }
-}
-
-fn too_long(limit: Duration) -> Failure {
+pub(crate) fn too_long(limit: Duration) -> Failure {
     Failure::timeout(format!("took longer than {}", format_duration(limit)))
 }

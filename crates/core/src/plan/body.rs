@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
 
 use super::{PlanStep, Wire, index};
 use crate::definition::{Body, Cache, RetryPolicy, Task, TaskKind};
+use crate::pace::Pace;
 
 /// A body of a pipeline: that of a task, or one inside a map, filter, reduce or group. A run knows it by its place in
 /// the plan's table; the bodies of the tasks come first, in the order of the steps.
@@ -30,13 +30,8 @@ pub struct PlanBody {
     pub(crate) constants: Box<[(Arc<str>, Arc<Value>)]>,
     /// Of a map, filter or reduce.
     pub(crate) iteration: Option<Iteration>,
-    /// What an attempt takes by experience, in microseconds: each new one counts an eighth. [`UNKNOWN`]: none was made.
-    usual: AtomicU32,
+    pace: Pace,
 }
-
-/// An attempt that usually takes no longer is quick.
-const QUICK: u32 = 200;
-const UNKNOWN: u32 = u32::MAX;
 
 /// The names of a map, filter or reduce.
 #[derive(Debug)]
@@ -75,24 +70,13 @@ impl PlanBody {
             task: Arc::clone(task),
             undo,
             path,
-            usual: AtomicU32::new(UNKNOWN),
+            pace: Pace::default(),
         }
     }
 
-    /// Notes how long an attempt took. A hint, not a part of any run: it decides where the next one is carried out.
-    pub fn note_duration(&self, took: Duration) {
-        let took = u32::try_from(took.as_micros()).unwrap_or(UNKNOWN).min(UNKNOWN - 1);
-        let usual = self.usual.load(Ordering::Relaxed);
-        let now = if usual == UNKNOWN { took } else { usual - usual / 8 + took / 8 };
-        if now != usual {
-            self.usual.store(now, Ordering::Relaxed);
-        }
-    }
-
-    /// Whether an attempt of it usually takes a moment at most; none: nothing is known.
-    pub fn is_quick(&self) -> Option<bool> {
-        let usual = self.usual.load(Ordering::Relaxed);
-        (usual != UNKNOWN).then_some(usual <= QUICK)
+    /// How long an attempt of it takes by experience.
+    pub fn pace(&self) -> &Pace {
+        &self.pace
     }
 
     /// What is to be done.
@@ -233,24 +217,4 @@ fn at<'a>(root: &'a Body, path: &[u32]) -> &'a Body {
         TaskKind::Group(members) => members.get(*place as usize).map_or(body, |member| &member.body),
         _ => body,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_body_is_quick_or_not_by_its_last_attempts() {
-        let task = Arc::new(Task::new("t", TaskKind::Task("t".into())));
-        let body = PlanBody::new(&task, 0, false, Box::default());
-        assert_eq!(body.is_quick(), None, "nothing is known");
-        (0..100).for_each(|_| body.note_duration(Duration::from_micros(150)));
-        assert_eq!(body.is_quick(), Some(true));
-        body.note_duration(Duration::from_millis(20));
-        assert_eq!(body.is_quick(), Some(false));
-        (0..40).for_each(|_| body.note_duration(Duration::from_micros(10)));
-        assert_eq!(body.is_quick(), Some(true));
-        body.note_duration(Duration::MAX);
-        assert_eq!(body.is_quick(), Some(false));
-    }
 }

@@ -195,6 +195,13 @@ impl Run {
         self.early_signals < MAX_WAITING_SIGNALS || self.waits_for(name).is_some()
     }
 
+    /// Whether what this attempt comes to would change the run: it has not been stopped, superseded or ended.
+    pub fn waits_for_attempt(&self, step_run: u32, attempt: u32) -> bool {
+        let unit = self.units.get(step_run as usize);
+        unit.is_some_and(|unit| unit.status == StepStatus::Running && unit.attempt == attempt)
+            && !self.is_left_over(step_run)
+    }
+
     /// The first step run that waits for a signal of that name now.
     fn waits_for(&self, name: &str) -> Option<u32> {
         self.awaited.get(name).and_then(BTreeSet::first).copied()
@@ -336,10 +343,7 @@ impl Turn<'_> {
         outcome: Outcome,
         duration: Duration,
     ) -> Result<(), IllegalEvent> {
-        let current = self.run.units.get(id as usize);
-        let is_current =
-            current.is_some_and(|unit| unit.status == StepStatus::Running && unit.attempt == attempt);
-        if !is_current || self.run.is_left_over(id) {
+        if !self.run.waits_for_attempt(id, attempt) {
             return Ok(());
         }
         match outcome {

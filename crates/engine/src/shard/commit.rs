@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::cached::kept;
 use super::turn::{Changed, Created, Turn};
-use super::{Alarm, COUNTED, Shard};
+use super::{Alarm, Attempts, COUNTED, Shard};
 use crate::admission::Place;
 use crate::error::{ControlError, SubmitError};
 use crate::failpoint::{self, When};
@@ -366,22 +366,32 @@ impl Shard {
     /// Has an attempt carried out once all that was decided with it is durable.
     pub(super) fn hand_out(&mut self, work: Box<Work>) {
         if matches!(work.body().kind, TaskKind::Pipeline(_)) {
-            crate::worker::spawn_inner_run(&self.engine, work);
+            crate::inner_run::spawn(&self.engine, work);
         } else {
             self.outgoing.push(work);
         }
     }
 
-    /// Hands the attempts of all runs over together.
+    /// Has the attempts of all runs carried out.
     pub(super) async fn dispatch(&mut self) {
         if self.outgoing.is_empty() {
             return;
         }
-        let outgoing = std::mem::take(&mut self.outgoing);
+        let mut outgoing = std::mem::take(&mut self.outgoing);
+        let instant = self.instant_ones(&mut outgoing);
         failpoint::pass("dispatch-before-publish");
-        let refused = self.broker.publish(outgoing).await;
+        // What others are to do, they may begin with meanwhile.
+        self.publish(outgoing).await;
+        let left = self.carry_out_here(instant);
+        self.publish(left).await;
         failpoint::pass("dispatch-after-publish");
-        for (work, error) in refused {
+    }
+
+    async fn publish(&mut self, attempts: Attempts) {
+        if attempts.is_empty() {
+            return;
+        }
+        for (work, error) in self.broker.publish(attempts).await {
             self.inflight.leave(&(work.run_id, work.step_run, work.attempt));
             let failure = Failure::error(error.to_string()).code("broker");
             self.again.push(Message::of_failed(&work, &failure));

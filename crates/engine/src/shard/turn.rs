@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use taskiq_flow_core::id::{PipelineId, RunId};
 use taskiq_flow_core::run::{Command, Effects, Event, Input, ItemEnd, Run, RunStatus, Work};
+use taskiq_flow_core::time::Timestamp;
 use taskiq_flow_store::{Fence, RunRecord, StepLog};
 use tokio::sync::oneshot;
 
 use super::evaluate::is_evaluated_here;
 use super::give_up::{Refusal, contained, decided};
+use super::instant::AtOnce;
 use super::{Alarm, Driven, Rung, Shard};
 use crate::admission::{Answer, Candidate, Place};
 use crate::error::{ControlError, SubmitError};
@@ -30,10 +32,12 @@ pub(super) struct Turn {
     pub(super) after: Vec<Message>,
     /// Runs that cannot go on, and why.
     pub(super) broken: Vec<(RunId, String)>,
-    /// Expressions to be evaluated within this turn, or the next one.
+    /// Expressions, and what else is carried out within this turn, or the next one.
     pub(super) unevaluated: VecDeque<Box<Work>>,
     /// Nothing new is to be begun.
     pub(super) draining: bool,
+    /// Which Rust tasks are called within the turn; none: none are.
+    pub(super) at_once: Option<AtOnce>,
 }
 
 /// A run that is to be created.
@@ -67,8 +71,9 @@ impl Turn {
 
     fn add(&mut self, run_id: RunId, driven: &mut Driven, mut effects: Effects) {
         if !self.draining {
-            let expressions = effects.commands.extract_if(.., |command| is_evaluated_here(command));
-            self.unevaluated.extend(expressions.filter_map(|command| match command {
+            let at_once = self.at_once.as_ref();
+            let here = effects.commands.extract_if(.., |command| is_evaluated_here(command, at_once));
+            self.unevaluated.extend(here.filter_map(|command| match command {
                 Command::Dispatch(work) => Some(work),
                 _ => None,
             }));
@@ -99,7 +104,8 @@ impl Turn {
 
 impl Shard {
     pub(super) async fn turn(&mut self, batch: &mut Vec<Message>, alarms: &mut Vec<Rung>) {
-        let mut turn = Turn { draining: self.draining, ..Turn::default() };
+        let at_once = self.at_once.clone().filter(|_| !self.store.outlives_process());
+        let mut turn = Turn { draining: self.draining, at_once, ..Turn::default() };
         turn.unevaluated = std::mem::take(&mut self.unevaluated);
         self.homes.note(self.place, self.runs.len());
         for message in batch.drain(..) {
@@ -163,7 +169,7 @@ impl Shard {
             }
             Message::Looked(looked) => self.looked(looked, turn),
             Message::Keyed(keyed) => self.keyed(keyed, turn),
-            Message::Finished(finished) => self.finished(finished, turn),
+            Message::Finished(finished) => self.finished(finished, self.clock.now(), turn),
             Message::ChunkFinished { run_id, ended } => self.chunk_finished(run_id, ended, turn),
             Message::Drain { .. } => {
                 self.draining = true;
@@ -276,9 +282,8 @@ impl Shard {
         }
     }
 
-    fn finished(&mut self, finished: Finished, turn: &mut Turn) {
+    pub(super) fn finished(&mut self, finished: Finished, now: Timestamp, turn: &mut Turn) {
         let Finished { run_id, step_run, attempt, step, outcome, duration, log } = finished;
-        let now = self.clock.now();
         let Some(driven) = self.runs.get_mut(&run_id) else { return };
         let effects = driven.handle(Input::Finished { step_run, attempt, outcome, duration }, now);
         if let Some(text) = log.filter(|text| !text.is_empty()) {

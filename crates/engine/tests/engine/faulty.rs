@@ -48,6 +48,8 @@ pub(crate) struct FaultyStore {
     pub(crate) looks: Mutex<()>,
     /// Kept values cannot be read as long as it is set.
     pub(crate) blind: AtomicBool,
+    /// Whether it says that nothing outlives the process, as its inner one does.
+    pub(crate) is_in_memory: bool,
     /// How often logs of runs were read.
     pub(crate) reads: AtomicUsize,
     /// How often runs were written.
@@ -298,6 +300,10 @@ impl Store for FaultyStore {
 
     async fn prune(&self, retention: Retention, limit: usize) -> Result<usize, StoreError> {
         self.inner.prune(retention, limit).await
+    }
+
+    fn outlives_process(&self) -> bool {
+        !self.is_in_memory
     }
 
     async fn check(&self) -> Result<(), StoreError> {

@@ -15,6 +15,7 @@ mod forks;
 mod hardships;
 mod hooks;
 mod hostile;
+mod instant;
 mod leases;
 mod old_files;
 mod pruning;
