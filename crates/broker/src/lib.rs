@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use taskiq_flow_core::run::Work;
 
 pub use memory::InMemoryBroker;
-pub use registry::{TaskCall, TaskContext, TaskError, TaskRegistry};
+pub use registry::{CallFuture, TaskCall, TaskContext, TaskError, TaskRegistry};
 
 /// Carries attempts from the owners of runs to workers.
 #[async_trait]

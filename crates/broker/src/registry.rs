@@ -17,7 +17,8 @@ use taskiq_flow_core::run::TaskId;
 
 /// A task as the registry holds it.
 type Callable = Arc<dyn Fn(TaskCall) -> CallFuture + Send + Sync>;
-type CallFuture = Pin<Box<dyn Future<Output = Result<Value, TaskError>> + Send>>;
+/// A call under way. Dropping it stops it.
+pub type CallFuture = Pin<Box<dyn Future<Output = Result<Value, TaskError>> + Send>>;
 
 /// The Rust tasks of a process, by name. Clones share one table.
 #[derive(Clone, Default)]
@@ -118,9 +119,8 @@ impl TaskRegistry {
     }
 
     /// Calls a task; none when there is none of that name.
-    pub async fn call(&self, name: &str, call: TaskCall) -> Option<Result<Value, TaskError>> {
-        let called = self.0.tasks.load().get(name).map(|task| (task.call)(call))?;
-        Some(called.await)
+    pub fn call(&self, name: &str, call: TaskCall) -> Option<CallFuture> {
+        self.0.tasks.load().get(name).map(|task| (task.call)(call))
     }
 }
 

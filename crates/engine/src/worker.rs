@@ -1,6 +1,6 @@
 //! Carries out attempts.
 
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -202,22 +202,49 @@ impl Worker {
     fn try_at_once(
         &self,
         workshop: &Arc<Workshop>,
-        work: Box<Work>,
+        mut work: Box<Work>,
         tag: Option<u64>,
         room: OwnedSemaphorePermit,
     ) -> Option<(Ended, OwnedSemaphorePermit)> {
         let key = (work.run_id, work.step_run, work.attempt);
-        let limited = work.timeout().is_some();
-        let mut attempt = Box::pin(carry_out(Arc::clone(workshop), work));
         // Whom it is to wake is asked again when it goes on.
-        match attempt.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(ended) => Some((ended, room)),
-            Poll::Pending => {
-                self.inflight.hold(key);
-                self.go_on(key, tag, limited, attempt, room);
-                None
+        let mut nobody = Context::from_waker(Waker::noop());
+        let plan_body = Arc::clone(&work.plan_body);
+        let TaskKind::Task(name) = &plan_body.body().kind else {
+            let limited = work.timeout().is_some();
+            let mut attempt = Box::pin(carry_out(Arc::clone(workshop), work));
+            if let Poll::Ready(ended) = attempt.as_mut().poll(&mut nobody) {
+                return Some((ended, room));
             }
-        }
+            self.inflight.hold(key);
+            self.go_on(key, tag, limited, attempt, room);
+            return None;
+        };
+        // A Rust task, most of which take less time than the future of any attempt would.
+        let started = Instant::now();
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            let mut called = workshop.executors.call(name, &mut work)?;
+            Ok(match called.as_mut().poll(&mut nobody) {
+                Poll::Ready(result) => Ok(Execution::from(result)),
+                Poll::Pending => Err(called),
+            })
+        }));
+        let execution = match polled {
+            Ok(Ok(Ok(execution))) => execution,
+            Ok(Err(failure)) => Execution::failed(failure),
+            Err(_) => Execution::failed(panicked()),
+            Ok(Ok(Err(called))) => {
+                let attempt = async move {
+                    let result = AssertUnwindSafe(called).catch_unwind().await;
+                    let execution = result.map_or_else(|_| Execution::failed(panicked()), Execution::from);
+                    Ended { work, execution, duration: started.elapsed(), before: Vec::new() }
+                };
+                self.inflight.hold(key);
+                self.go_on(key, tag, false, Box::pin(attempt), room);
+                return None;
+            }
+        };
+        Some((Ended { work, execution, duration: started.elapsed(), before: Vec::new() }, room))
     }
 
     /// Has an attempt go on by itself until it ends.

@@ -9,7 +9,7 @@ pub(crate) mod printed;
 use std::sync::Arc;
 
 use serde_json::Value;
-use taskiq_flow_broker::{TaskCall, TaskContext, TaskError, TaskRegistry};
+use taskiq_flow_broker::{CallFuture, TaskCall, TaskContext, TaskError, TaskRegistry};
 use taskiq_flow_core::definition::TaskKind;
 use taskiq_flow_core::expr::{Expr, Inputs};
 use taskiq_flow_core::run::{Failure, Fold, Outcome, Work};
@@ -127,7 +127,10 @@ impl Executors {
             TaskKind::Expression(expr) => Execution { outcome: evaluated(expr, &work.inputs), log: None },
             TaskKind::Command(spec) => self.command.execute(spec, work).await,
             TaskKind::Http(spec) => self.http.execute(spec, work).await.into(),
-            TaskKind::Task(name) => self.call(name, work).await.into(),
+            TaskKind::Task(name) => match self.call(name, work) {
+                Ok(called) => called.await.into(),
+                Err(failure) => Execution::failed(failure),
+            },
             other => {
                 let message = format!("a `{}` task cannot be carried out by a worker here", other.name());
                 Execution::failed(Failure::permanent(message))
@@ -135,7 +138,8 @@ impl Executors {
         }
     }
 
-    async fn call(&self, name: &str, work: &mut Work) -> Result<Value, Failure> {
+    /// Calls a Rust task with the inputs of an attempt.
+    pub(crate) fn call(&self, name: &str, work: &mut Work) -> Result<CallFuture, Failure> {
         let context = TaskContext {
             pipeline_id: work.pipeline_id.clone(),
             run_id: work.run_id,
@@ -143,19 +147,24 @@ impl Executors {
             attempt: work.attempt,
             task_id: work.task_id(),
         };
-        let called =
-            self.registry.call(name, TaskCall { inputs: std::mem::take(&mut work.inputs), context }).await;
-        let called = called.ok_or_else(|| {
+        let called = self.registry.call(name, TaskCall { inputs: std::mem::take(&mut work.inputs), context });
+        called.ok_or_else(|| {
             let message = format!("no Rust task `{name}` is registered in this program");
             Failure::permanent(message).code("unknown_task")
-        })?;
-        called.map_err(|error| {
+        })
+    }
+}
+
+impl From<Result<Value, TaskError>> for Execution {
+    fn from(called: Result<Value, TaskError>) -> Self {
+        let called = called.map_err(|error| {
             let TaskError { message, retryable, code } = error;
             let failure = if retryable { Failure::error(message) } else { Failure::permanent(message) };
             match code {
                 Some(code) => failure.code(code),
                 None => failure,
             }
-        })
+        });
+        called.into()
     }
 }

@@ -221,3 +221,43 @@ async fn none_are_called_by_shards_where_that_is_turned_off() {
     fixture.run("p", json!({})).await;
     assert_eq!(store.writes.load(Ordering::SeqCst) - before, 4);
 }
+
+/// Panics when it is let go of.
+struct Trap;
+
+impl Drop for Trap {
+    fn drop(&mut self) {
+        assert!(std::thread::panicking(), "let go of");
+    }
+}
+
+#[tokio::test]
+async fn one_that_panics_before_it_begins_or_after_its_end_fails_its_step_alone() {
+    let definition = json!([
+        {"id": "before", "tasks": [{"name": "a", "task": "before"}]},
+        {"id": "after", "tasks": [{"name": "a", "task": "after"}]},
+    ]);
+    for store in stores() {
+        let broker = InMemoryBroker::new();
+        broker.registry().register("before", |call| {
+            assert!(call.context.attempt == 0, "at once");
+            async { Ok(json!(1)) }
+        });
+        broker.registry().register("after", |_| {
+            let trap = Trap;
+            async move {
+                let _trap = trap;
+                Ok(json!(1))
+            }
+        });
+        let fixture = start(store, broker, definition.clone(), one_shard()).await;
+        for _ in 0..KNOWN {
+            for pipeline in ["before", "after"] {
+                let view = fixture.run(pipeline, json!({})).await;
+                assert_eq!(view.status, RunStatus::Failed);
+                assert_eq!(view.error.unwrap().message.as_ref(), "the task panicked");
+            }
+        }
+        assert_eq!(fixture.engine.attempts_under_way(), 0);
+    }
+}

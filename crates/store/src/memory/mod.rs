@@ -11,7 +11,7 @@ mod shared;
 mod statistics;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -57,7 +57,7 @@ pub struct MemoryStore {
 }
 
 /// The newest durations of each task of each pipeline.
-type Durations = HashMap<PipelineId, BTreeMap<Arc<str>, VecDeque<u64>>>;
+type Durations = HashMap<PipelineId, HashMap<Arc<str>, VecDeque<u64>>>;
 
 impl MemoryStore {
     /// An empty store that keeps the 10,000 runs that ended last.
@@ -156,6 +156,7 @@ impl MemoryStore {
         {
             let mut of_all = self.durations.lock();
             let of_pipeline = of_all.entry(kept.pipeline_id().clone()).or_default();
+            of_pipeline.reserve(durations.len().saturating_sub(of_pipeline.len()));
             for (task, millis) in durations {
                 keep_duration(of_pipeline.entry(task).or_default(), millis);
             }
@@ -283,7 +284,10 @@ impl Store for MemoryStore {
     ) -> Result<Vec<(String, Vec<u64>)>, StoreError> {
         let of_all = self.durations.lock();
         let of_pipeline = of_all.get(pipeline).into_iter().flatten();
-        Ok(of_pipeline.map(|(task, kept)| (task.to_string(), newest_durations(kept, runs))).collect())
+        let mut newest: Vec<_> =
+            of_pipeline.map(|(task, kept)| (task.to_string(), newest_durations(kept, runs))).collect();
+        newest.sort_unstable_by(|(left, _), (right, _)| left.cmp(right));
+        Ok(newest)
     }
 
     async fn put_pipeline(&self, record: PipelineRecord) -> Result<(), StoreError> {
