@@ -109,13 +109,18 @@ impl TaskRegistry {
     /// Notes how long a call took of a task in a step that it was not known of. A hint, see [`Pace`].
     pub fn note(&self, name: &str, took: Duration) {
         if let Some(task) = self.0.tasks.load().get(name) {
-            task.pace.note(took);
+            task.pace.note(took, 0);
         }
     }
 
     /// Whether calls of a task usually take no longer than that; none: nothing is known.
     pub fn is_within(&self, name: &str, limit: Duration) -> Option<bool> {
-        self.0.tasks.load().get(name).and_then(|task| task.pace.is_within(limit))
+        self.0.tasks.load().get(name).and_then(|task| task.pace.is_within(limit, 0))
+    }
+
+    /// The edition of the tasks, by which [`Pace`] tells them apart: another one when one of them was made known anew.
+    pub fn edition(&self) -> u32 {
+        self.changes() as u32
     }
 
     /// Calls a task; none when there is none of that name.

@@ -1,47 +1,54 @@
 //! What is known by experience of how long something takes.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// How long something usually takes: a hint by which it is decided where it is carried out next, and no part of any run.
 ///
-/// Microseconds, of which each new measurement counts an eighth: one that took long is remembered for some fifty that
-/// did not.
+/// Each new measurement counts an eighth: one that took long is remembered for some fifty that did not. What is known holds
+/// for one edition of the thing; of another one nothing is known yet.
 #[derive(Debug)]
-pub struct Pace(AtomicU32);
+pub struct Pace(AtomicU64);
 
 /// Nothing was measured.
-const UNKNOWN: u32 = u32::MAX;
+const UNKNOWN: u64 = u64::MAX;
+/// In such units it is kept, as the lower half; the upper half is the edition.
+const UNIT_NANOS: u128 = 64;
 /// What usually takes no longer is quick.
 const QUICK: Duration = Duration::from_micros(200);
 
 impl Default for Pace {
     fn default() -> Self {
-        Self(AtomicU32::new(UNKNOWN))
+        Self(AtomicU64::new(UNKNOWN))
     }
 }
 
 impl Pace {
-    /// Notes how long it took. Whether that is the first that is known.
-    pub fn note(&self, took: Duration) -> bool {
-        let took = u32::try_from(took.as_micros()).unwrap_or(UNKNOWN).min(UNKNOWN - 1);
-        let usual = self.0.load(Ordering::Relaxed);
-        let now = if usual == UNKNOWN { took } else { usual - usual / 8 + took / 8 };
-        if now != usual {
-            self.0.store(now, Ordering::Relaxed);
+    /// Notes how long it took. Whether that is the first that is known of this edition.
+    pub fn note(&self, took: Duration, edition: u32) -> bool {
+        let took = u32::try_from(took.as_nanos() / UNIT_NANOS).unwrap_or(u32::MAX).min(u32::MAX - 1);
+        let usual = self.usual(edition);
+        let now = usual.map_or(took, |usual| usual - usual / 8 + took / 8);
+        if usual != Some(now) {
+            self.0.store(u64::from(edition) << 32 | u64::from(now), Ordering::Relaxed);
         }
-        usual == UNKNOWN
+        usual.is_none()
     }
 
     /// Whether it usually takes 200 µs at most; none: nothing is known.
-    pub fn is_quick(&self) -> Option<bool> {
-        self.is_within(QUICK)
+    pub fn is_quick(&self, edition: u32) -> Option<bool> {
+        self.is_within(QUICK, edition)
     }
 
     /// Whether it usually takes no longer than that; none: nothing is known.
-    pub fn is_within(&self, limit: Duration) -> Option<bool> {
-        let usual = self.0.load(Ordering::Relaxed);
-        (usual != UNKNOWN).then(|| Duration::from_micros(usual.into()) <= limit)
+    pub fn is_within(&self, limit: Duration, edition: u32) -> Option<bool> {
+        self.usual(edition).map(|usual| u128::from(usual) * UNIT_NANOS <= limit.as_nanos())
+    }
+
+    fn usual(&self, edition: u32) -> Option<u32> {
+        let known = self.0.load(Ordering::Relaxed);
+        // The lower half of what was measured is never all ones.
+        (known != UNKNOWN && known >> 32 == u64::from(edition)).then_some(known as u32)
     }
 }
 
@@ -54,15 +61,22 @@ mod tests {
     #[test]
     fn a_pace_is_that_of_the_last_times() {
         let pace = Pace::default();
-        assert_eq!((pace.is_quick(), pace.is_within(INSTANT)), (None, None), "nothing is known");
-        assert!(pace.note(Duration::from_micros(150)));
-        (0..100).for_each(|_| assert!(!pace.note(Duration::from_micros(150))));
-        assert_eq!((pace.is_quick(), pace.is_within(INSTANT)), (Some(true), Some(false)));
-        pace.note(Duration::from_millis(20));
-        assert_eq!(pace.is_quick(), Some(false));
-        (0..60).for_each(|_| _ = pace.note(Duration::from_micros(5)));
-        assert_eq!((pace.is_quick(), pace.is_within(INSTANT)), (Some(true), Some(true)));
-        pace.note(Duration::MAX);
-        assert_eq!((pace.is_quick(), pace.is_within(INSTANT)), (Some(false), Some(false)));
+        let known = |edition| (pace.is_quick(edition), pace.is_within(INSTANT, edition));
+        assert_eq!(known(u32::MAX), (None, None), "nothing is known");
+        assert!(pace.note(Duration::from_micros(150), 0));
+        (0..100).for_each(|_| assert!(!pace.note(Duration::from_micros(150), 0)));
+        assert_eq!(known(0), (Some(true), Some(false)));
+        pace.note(Duration::from_millis(20), 0);
+        assert_eq!(known(0), (Some(false), Some(false)));
+        (0..60).for_each(|_| _ = pace.note(Duration::from_micros(5), 0));
+        assert_eq!(known(0), (Some(true), Some(true)));
+        (0..60).for_each(|_| _ = pace.note(Duration::from_micros(12), 0));
+        assert_eq!(known(0), (Some(true), Some(false)), "it rises by little, too");
+        pace.note(Duration::MAX, 0);
+        assert_eq!(known(0), (Some(false), Some(false)));
+        assert_eq!(known(1), (None, None), "another edition");
+        assert!(pace.note(Duration::ZERO, u32::MAX));
+        assert_eq!(known(u32::MAX), (Some(true), Some(true)));
+        assert!(pace.note(Duration::MAX, 1) && !pace.note(Duration::MAX, 1));
     }
 }

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::exec::printed::{self, Printed};
-use crate::exec::{Execution, Executors, panicked};
+use crate::exec::{Execution, Executors, UNKNOWN_TASK, panicked};
 use crate::handle::Inner;
 use crate::inbox::{Finished, Message, Shards};
 use crate::inflight::{AttemptKey, Inflight};
@@ -25,6 +25,9 @@ use crate::resources::Machine;
 
 /// Pause before a broker that failed is asked for work again.
 const BROKER_PAUSE: Duration = Duration::from_secs(1);
+
+/// A Rust task that takes longer until it waits for something is no quick one.
+const LONG_POLL: Duration = Duration::from_micros(200);
 
 /// What an attempt needs of the engine. It does not keep the engine alive: one that everybody has let go of stops.
 #[derive(Debug, Clone)]
@@ -44,6 +47,16 @@ pub(crate) struct Workshop {
     room: Arc<Semaphore>,
     machine: Machine,
     executors: Arc<Executors>,
+}
+
+/// What a shard is told of an attempt that it has begun itself.
+pub(crate) struct Attempted {
+    /// None: it was stopped before, or goes on by itself.
+    pub(crate) message: Option<Message>,
+    /// None: it keeps the room.
+    pub(crate) room: Option<OwnedSemaphorePermit>,
+    /// Until when that took.
+    pub(crate) until: Instant,
 }
 
 /// An attempt that has ended.
@@ -153,8 +166,8 @@ impl Worker {
             self.tasks.spawn(async move { worker.attempt_with_resources(workshop, work, tag).await });
             return Some(room);
         }
-        if ends_at_once(&work) {
-            let (ended, room) = self.try_at_once(workshop, work, Some(tag), room)?;
+        if ends_at_once(&work, self.broker.registry().edition()) {
+            let (ended, room) = self.try_at_once(workshop, work, Some(tag), room).0?;
             self.report(ended).await;
             self.leave(&key, Some(tag)).await;
             return Some(room);
@@ -164,24 +177,23 @@ impl Worker {
         None
     }
 
-    /// Carries out an attempt that a shard has dispatched, which may be expected to end without waiting for anything. What is
-    /// to be told of it is none when it was stopped, or goes on; the room is none when that keeps it.
+    /// Carries out an attempt that a shard has dispatched, which may be expected to end without waiting for anything.
     pub(crate) fn attempt_here(
         &self,
         workshop: &Arc<Workshop>,
         work: Box<Work>,
         room: OwnedSemaphorePermit,
-    ) -> (Option<Message>, Option<OwnedSemaphorePermit>) {
+    ) -> Attempted {
         let key = (work.run_id, work.step_run, work.attempt);
         if self.inflight.is_stopped(&key) {
             self.inflight.leave(&key);
-            return (None, Some(room));
+            return Attempted { message: None, room: Some(room), until: Instant::now() };
         }
-        let (message, room) = self.attempt_at_once(workshop, work, room);
-        if message.is_some() {
+        let attempted = self.attempt_at_once(workshop, work, room);
+        if attempted.message.is_some() {
             self.inflight.leave(&key);
         }
-        (message, room)
+        attempted
     }
 
     /// As [`Self::attempt_here`], of an attempt that nobody could have stopped yet.
@@ -190,22 +202,23 @@ impl Worker {
         workshop: &Arc<Workshop>,
         work: Box<Work>,
         room: OwnedSemaphorePermit,
-    ) -> (Option<Message>, Option<OwnedSemaphorePermit>) {
-        match self.try_at_once(workshop, work, None, room) {
-            Some((ended, room)) => (Some(self.message(ended)), Some(room)),
-            None => (None, None),
+    ) -> Attempted {
+        let (tried, until) = self.try_at_once(workshop, work, None, room);
+        match tried {
+            Some((ended, room)) => Attempted { message: Some(self.message(ended)), room: Some(room), until },
+            None => Attempted { message: None, room: None, until },
         }
     }
 
     /// Carries out what may be expected to end without waiting for anything. None: it does wait, and goes on as a task of
-    /// its own.
+    /// its own. Until when that took.
     fn try_at_once(
         &self,
         workshop: &Arc<Workshop>,
         mut work: Box<Work>,
         tag: Option<u64>,
         room: OwnedSemaphorePermit,
-    ) -> Option<(Ended, OwnedSemaphorePermit)> {
+    ) -> (Option<(Ended, OwnedSemaphorePermit)>, Instant) {
         let key = (work.run_id, work.step_run, work.attempt);
         // Whom it is to wake is asked again when it goes on.
         let mut nobody = Context::from_waker(Waker::noop());
@@ -214,11 +227,11 @@ impl Worker {
             let limited = work.timeout().is_some();
             let mut attempt = Box::pin(carry_out(Arc::clone(workshop), work));
             if let Poll::Ready(ended) = attempt.as_mut().poll(&mut nobody) {
-                return Some((ended, room));
+                return (Some((ended, room)), Instant::now());
             }
             self.inflight.hold(key);
             self.go_on(key, tag, limited, attempt, room);
-            return None;
+            return (None, Instant::now());
         };
         // A Rust task, most of which take less time than the future of any attempt would.
         let started = Instant::now();
@@ -229,22 +242,32 @@ impl Worker {
                 Poll::Pending => Err(called),
             })
         }));
+        let duration = started.elapsed();
+        let until = started + duration;
         let execution = match polled {
             Ok(Ok(Ok(execution))) => execution,
             Ok(Err(failure)) => Execution::failed(failure),
             Err(_) => Execution::failed(panicked()),
             Ok(Ok(Err(called))) => {
+                if duration > LONG_POLL {
+                    // Known at once: others like it are on their way to whoever has just been held up.
+                    let registry = self.broker.registry();
+                    plan_body.pace().note(duration, registry.edition());
+                    registry.note(name, duration);
+                }
                 let attempt = async move {
-                    let result = AssertUnwindSafe(called).catch_unwind().await;
-                    let execution = result.map_or_else(|_| Execution::failed(panicked()), Execution::from);
+                    // Its end is within, also that of what it has.
+                    let execution = AssertUnwindSafe(async move { Execution::from(called.await) });
+                    let execution =
+                        execution.catch_unwind().await.unwrap_or_else(|_| Execution::failed(panicked()));
                     Ended { work, execution, duration: started.elapsed(), before: Vec::new() }
                 };
                 self.inflight.hold(key);
                 self.go_on(key, tag, false, Box::pin(attempt), room);
-                return None;
+                return (None, until);
             }
         };
-        Some((Ended { work, execution, duration: started.elapsed(), before: Vec::new() }, room))
+        (Some((Ended { work, execution, duration, before: Vec::new() }, room)), until)
     }
 
     /// Has an attempt go on by itself until it ends.
@@ -335,10 +358,18 @@ impl Worker {
         let kind = &work.body().kind;
         let took = |outcome: &Outcome, duration: Duration| {
             self.took.record(kind, outcome, duration);
-            if work.plan_body.pace().note(duration)
-                && let TaskKind::Task(name) = kind
-            {
-                self.broker.registry().note(name, duration);
+            let pace = work.plan_body.pace();
+            match kind {
+                // It was not called.
+                TaskKind::Task(_) if matches!(outcome, Outcome::Failed(failure) if failure.code_or_error() == UNKNOWN_TASK) =>
+                    {}
+                TaskKind::Task(name) => {
+                    let registry = self.broker.registry();
+                    if pace.note(duration, registry.edition()) {
+                        registry.note(name, duration);
+                    }
+                }
+                _ => _ = pace.note(duration, 0),
             }
         };
         before.iter().for_each(|item| took(&item.outcome, item.duration));
@@ -356,13 +387,15 @@ impl Worker {
 /// Whether an attempt may be expected to end without waiting for anything: an expression, unless it is known to take
 /// long, and a Rust task of which it is known. Only then may the loop carry it out itself: a task that never lets go of
 /// its thread would hold up the loop, and with it a shard that the loop has just woken.
-fn ends_at_once(work: &Work) -> bool {
+fn ends_at_once(work: &Work, edition: u32) -> bool {
     if work.chunk.is_some() || work.fold.is_some() {
         return false;
     }
     match &work.body().kind {
-        TaskKind::Expression(_) => work.plan_body.pace().is_quick().unwrap_or(true),
-        TaskKind::Task(_) => work.timeout().is_none() && work.plan_body.pace().is_quick().unwrap_or(false),
+        TaskKind::Expression(_) => work.plan_body.pace().is_quick(0).unwrap_or(true),
+        TaskKind::Task(_) => {
+            work.timeout().is_none() && work.plan_body.pace().is_quick(edition).unwrap_or(false)
+        }
         _ => false,
     }
 }

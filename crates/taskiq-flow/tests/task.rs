@@ -128,7 +128,7 @@ async fn call(task: impl TaskDef, inputs: Value) -> Result<Value, TaskError> {
     let registry = TaskRegistry::default();
     let name = task.info().name();
     task.register(&registry);
-    registry.call(name, TaskCall { inputs, context }).await.expect("it was registered")
+    registry.call(name, TaskCall { inputs, context }).expect("it was registered").await
 }
 
 #[tokio::test]

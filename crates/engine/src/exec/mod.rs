@@ -17,6 +17,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::options::EngineOptions;
 
+/// The code of a call of a Rust task that the program does not have.
+pub(crate) const UNKNOWN_TASK: &str = "unknown_task";
+
 /// What carrying out an attempt has come to.
 #[derive(Debug)]
 pub(crate) struct Execution {
@@ -150,7 +153,7 @@ impl Executors {
         let called = self.registry.call(name, TaskCall { inputs: std::mem::take(&mut work.inputs), context });
         called.ok_or_else(|| {
             let message = format!("no Rust task `{name}` is registered in this program");
-            Failure::permanent(message).code("unknown_task")
+            Failure::permanent(message).code(UNKNOWN_TASK)
         })
     }
 }

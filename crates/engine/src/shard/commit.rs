@@ -219,6 +219,9 @@ impl Shard {
             }
             Ok(_) => {
                 self.counters_of(&pipeline_id).started.increment(1);
+                if let Some(driven) = self.runs.get_mut(&run_id) {
+                    driven.is_kept = true;
+                }
                 Ok(Submitted { run_id, status: self.make_way_for(run_id), created: true })
             }
             Err(WriteError::Fired { schedule, due }) => {
@@ -380,7 +383,12 @@ impl Shard {
         let mut outgoing = std::mem::take(&mut self.outgoing);
         let instant = self.instant_ones(&mut outgoing);
         failpoint::pass("dispatch-before-publish");
-        // What others are to do, they may begin with meanwhile.
+        if !outgoing.is_empty() && !instant.is_empty() {
+            // What others are to do, they may begin with meanwhile; whoever was just woken may stand in the slot that only
+            // this thread serves.
+            self.publish(std::mem::take(&mut outgoing)).await;
+            tokio::task::yield_now().await;
+        }
         self.publish(outgoing).await;
         let left = self.carry_out_here(instant);
         self.publish(left).await;

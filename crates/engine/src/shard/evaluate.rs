@@ -18,6 +18,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::instant::AtOnce;
 use super::turn::Turn;
 use super::{Driven, Shard};
+use crate::clock::Clock;
 use crate::exec::{evaluated, panicked};
 use crate::inbox::Message;
 
@@ -26,10 +27,11 @@ const MOST: usize = 256;
 /// No further one is begun in a turn that has spent so long on them. One alone takes some tens of milliseconds at most:
 /// [`FUEL`](taskiq_flow_core::expr::FUEL) bounds it, and those that are known to take long are given to workers.
 const LONGEST: Duration = Duration::from_millis(1);
-/// After how long the clock is looked at again: events have milliseconds.
-const OFTEN: Duration = Duration::from_millis(1);
+/// After how long the clock is looked at again: events have milliseconds, and a turn may last for one.
+const OFTEN: Duration = Duration::from_micros(250);
 
-/// Whether it asks for what the shard carries out within its turn: an expression, or a Rust task that `at_once` takes.
+/// Whether it asks for what the shard carries out within its turn: an expression, or a Rust task that `at_once` takes. That
+/// is none before the run is kept: the store may say that there is one already.
 pub(super) fn is_evaluated_here(command: &Command, at_once: Option<&AtOnce>) -> bool {
     let Command::Dispatch(work) = command else { return false };
     if !work.resources().is_empty()
@@ -40,17 +42,16 @@ pub(super) fn is_evaluated_here(command: &Command, at_once: Option<&AtOnce>) -> 
         return false;
     }
     match &work.body().kind {
-        TaskKind::Expression(_) => work.plan_body.pace().is_quick().unwrap_or(true),
+        TaskKind::Expression(_) => work.plan_body.pace().is_quick(0).unwrap_or(true),
         TaskKind::Task(_) => at_once.is_some_and(|at_once| at_once.takes(work)),
         _ => false,
     }
 }
 
-/// What a turn has spent on attempts, and what time it was when that was last looked up.
-struct Spent {
-    total: Duration,
-    looked_at: Duration,
-    now: Timestamp,
+/// What time it is, and when that was looked up.
+struct Now {
+    looked_at: Instant,
+    time: Timestamp,
 }
 
 impl Shard {
@@ -59,64 +60,79 @@ impl Shard {
         if turn.unevaluated.is_empty() {
             return;
         }
-        // An expression is bounded in itself; a task may hold up the shard.
-        let held = turn.at_once.is_some().then(|| Arc::clone(&self.held));
-        let _hold = held.as_ref().map(|held| held.hold(self.place));
-        let (zero, now, mut room) = (Duration::ZERO, self.clock.now(), None);
-        let mut spent = Spent { total: zero, looked_at: zero, now };
+        let begun = Instant::now();
+        let mut now = Now { looked_at: begun, time: self.clock.now() };
+        let held = Arc::clone(&self.held);
+        let (mut hold, mut room) = (None, None);
         for _ in 0..MOST {
             let Some(work) = turn.unevaluated.pop_front() else { return };
-            let plan_body = Arc::clone(&work.plan_body);
-            let took = match &plan_body.body().kind {
-                TaskKind::Expression(expr) => self.evaluate_one(&work, expr, spent.now, turn),
-                _ => self.attempt_one(work, &mut room, spent.now, turn),
-            };
-            spent.total += took;
-            if spent.total > LONGEST {
-                break;
+            if turn.broken.iter().any(|(broken, _)| *broken == work.run_id) {
+                continue;
             }
-            if spent.total - spent.looked_at >= OFTEN {
-                (spent.looked_at, spent.now) = (spent.total, self.clock.now());
+            let plan_body = Arc::clone(&work.plan_body);
+            let until = match &plan_body.body().kind {
+                TaskKind::Expression(expr) => self.evaluate_one(&work, expr, &mut now, turn),
+                // Left for the next start.
+                _ if turn.draining => None,
+                _ => {
+                    // An expression is bounded in itself; a task may hold up the shard.
+                    hold.get_or_insert_with(|| held.hold(self.place));
+                    self.attempt_one(work, &mut room, &mut now, turn)
+                }
+            };
+            if until.is_some_and(|until| until.duration_since(begun) > LONGEST) {
+                break;
             }
         }
         self.unevaluated = std::mem::take(&mut turn.unevaluated);
     }
 
-    /// How long it took.
-    fn evaluate_one(&mut self, work: &Work, expr: &Expr, now: Timestamp, turn: &mut Turn) -> Duration {
-        let Some(driven) = waiting_for(&mut self.runs, work) else { return Duration::ZERO };
+    /// Until when that took.
+    fn evaluate_one(&mut self, work: &Work, expr: &Expr, now: &mut Now, turn: &mut Turn) -> Option<Instant> {
+        let driven = waiting_for(&mut self.runs, work)?;
         let started = Instant::now();
         let outcome = catch_unwind(AssertUnwindSafe(|| evaluated(expr, &work.inputs)));
         let outcome = outcome.unwrap_or_else(|_| Outcome::Failed(panicked()));
-        let duration = started.elapsed();
+        let until = Instant::now();
+        let duration = until.duration_since(started);
         self.took.record(&work.body().kind, &outcome, duration);
-        work.plan_body.pace().note(duration);
+        work.plan_body.pace().note(duration, 0);
         let (step_run, attempt) = (work.step_run, work.attempt);
         let input = Input::Finished { step_run, attempt, outcome, duration };
-        let effects = driven.handle(input, now);
+        let effects = driven.handle(input, now.at(until, self.clock.as_ref()));
         turn.note(work.run_id, driven, effects);
-        duration
+        Some(until)
     }
 
-    /// How long it took, as far as it has ended.
+    /// Until when that took.
     fn attempt_one(
         &mut self,
         work: Box<Work>,
         room: &mut Option<OwnedSemaphorePermit>,
-        now: Timestamp,
+        now: &mut Now,
         turn: &mut Turn,
-    ) -> Duration {
-        let Some(driven) = waiting_for(&mut self.runs, &work) else { return Duration::ZERO };
+    ) -> Option<Instant> {
+        let driven = waiting_for(&mut self.runs, &work)?;
         let Some(free) = room.take().or_else(|| self.workshop.room()) else {
             turn.of(work.run_id, driven).commands.push(Command::Dispatch(work));
-            return Duration::ZERO;
+            return None;
         };
-        let (message, free) = self.worker.attempt_at_once(&self.workshop, work, free);
-        *room = free;
-        let Some(Message::Finished(finished)) = message else { return Duration::ZERO };
-        let duration = finished.duration;
-        self.finished(finished, now, turn);
-        duration
+        let attempted = self.worker.attempt_at_once(&self.workshop, work, free);
+        *room = attempted.room;
+        if let Some(Message::Finished(finished)) = attempted.message {
+            let now = now.at(attempted.until, self.clock.as_ref());
+            self.finished(finished, now, turn);
+        }
+        Some(attempted.until)
+    }
+}
+
+impl Now {
+    fn at(&mut self, until: Instant, clock: &dyn Clock) -> Timestamp {
+        if until.duration_since(self.looked_at) >= OFTEN {
+            *self = Self { looked_at: until, time: clock.now() };
+        }
+        self.time
     }
 }
 

@@ -5,14 +5,13 @@
 //! of the step, and for as long as there is none, of other steps with the same task.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use taskiq_flow_broker::{Broker, TaskRegistry};
 use taskiq_flow_core::definition::TaskKind;
 use taskiq_flow_core::run::Work;
 
 use super::{Attempts, Shard};
-use crate::inbox::Message;
 
 /// Attempts that a shard carries out in one turn; others are the workers', who may be idle.
 const MOST: usize = 256;
@@ -37,7 +36,7 @@ impl AtOnce {
     pub(super) fn takes(&self, work: &Work) -> bool {
         let TaskKind::Task(name) = &work.body().kind else { return false };
         let is_instant = || {
-            let of_step = work.plan_body.pace().is_within(self.limit);
+            let of_step = work.plan_body.pace().is_within(self.limit, self.tasks.edition());
             of_step.or_else(|| self.tasks.is_within(name, self.limit)).unwrap_or(false)
         };
         work.chunk.is_none()
@@ -63,17 +62,15 @@ impl Shard {
         }
         let held = Arc::clone(&self.held);
         let _hold = held.hold(self.place);
-        let (mut spent, mut room) = (Duration::ZERO, None);
+        let begun = Instant::now();
+        let (mut until, mut room) = (begun, None);
         let mut attempts = attempts.into_iter();
-        while attempts.len() > 0 && spent <= LONGEST {
+        while attempts.len() > 0 && until.duration_since(begun) <= LONGEST {
             let Some(free) = room.take().or_else(|| self.workshop.room()) else { break };
             let Some(work) = attempts.next() else { break };
-            let (message, free) = self.worker.attempt_here(&self.workshop, work, free);
-            if let Some(Message::Finished(finished)) = &message {
-                spent += finished.duration;
-            }
-            self.again.extend(message);
-            room = free;
+            let attempted = self.worker.attempt_here(&self.workshop, work, free);
+            self.again.extend(attempted.message);
+            (room, until) = (attempted.room, attempted.until);
         }
         attempts.collect()
     }

@@ -71,7 +71,7 @@ impl Turn {
 
     fn add(&mut self, run_id: RunId, driven: &mut Driven, mut effects: Effects) {
         if !self.draining {
-            let at_once = self.at_once.as_ref();
+            let at_once = self.at_once.as_ref().filter(|_| driven.is_kept);
             let here = effects.commands.extract_if(.., |command| is_evaluated_here(command, at_once));
             self.unevaluated.extend(here.filter_map(|command| match command {
                 Command::Dispatch(work) => Some(work),
@@ -121,14 +121,14 @@ impl Shard {
             // Nobody is told what may never have been; whoever asked learns that the engine stops.
             return;
         }
-        self.dispatch().await;
-        self.hand_on();
-        self.find_keys();
-        self.look();
         for (reply, answer) in controls {
             // The only error is that the caller has gone.
             let _ = reply.send(answer);
         }
+        self.dispatch().await;
+        self.hand_on();
+        self.find_keys();
+        self.look();
         for message in after {
             self.answer(message);
         }
@@ -207,7 +207,9 @@ impl Shard {
         let skipped = skip.map(|reason| decided(|| run.handle(Input::Skip { reason: reason.into() }, now)));
         let fence = Fence { owner: self.owner, token: 1 };
         let pipeline_id = record.pipeline_id.clone();
-        self.drive(run, fence, record.reuse.clone(), place, open).waiters.extend(waiter);
+        let driven = self.drive(run, fence, record.reuse.clone(), place, open);
+        driven.is_kept = false;
+        driven.waiters.extend(waiter);
         turn.created.push(Created { run_id, pipeline_id, record: Some(Box::new(record)), occasion, reply });
         if let (Some(effects), Some(driven)) = (skipped, self.runs.get_mut(&run_id)) {
             turn.note(run_id, driven, effects);
@@ -254,6 +256,7 @@ impl Shard {
             timers: HashSet::new(),
             waiters: Vec::new(),
             decided_at: 0,
+            is_kept: true,
         };
         match self.runs.entry(run_id) {
             Entry::Occupied(mut entry) => {

@@ -1,14 +1,17 @@
 //! Rust tasks that are over in an instant, which a shard carries out itself: once it is known that they are, with a store
 //! that outlives the process after their start is durable, with one in memory within one turn.
 
-use std::sync::Arc;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use taskiq_flow_broker::{Broker, InMemoryBroker, TaskError};
 use taskiq_flow_core::run::{RunStatus, StepStatus};
-use taskiq_flow_engine::EngineOptions;
+use taskiq_flow_engine::{Engine, EngineOptions, Submission};
 use taskiq_flow_store::{MemoryStore, Store};
 use tokio::sync::Notify;
 
@@ -25,6 +28,8 @@ struct Switch {
     go_on: Notify,
     calls: AtomicUsize,
     at_once: AtomicUsize,
+    /// Which task of tokio made each call: that of the shard, or another.
+    callers: Mutex<Vec<tokio::task::Id>>,
 }
 
 fn chain() -> Value {
@@ -50,6 +55,7 @@ where
         let (switch, otherwise) = (Arc::clone(&shared), otherwise.clone());
         async move {
             switch.calls.fetch_add(1, Ordering::SeqCst);
+            switch.callers.lock().push(tokio::task::id());
             match switch.turned.load(Ordering::SeqCst) {
                 true => otherwise(switch).await,
                 false => Ok(json!(1)),
@@ -75,8 +81,9 @@ fn one_shard() -> EngineOptions {
 }
 
 #[tokio::test]
-async fn a_chain_is_one_write_in_memory_and_four_where_it_must_be_durable() {
-    for (outlives, expected) in [(false, 1), (true, 4)] {
+async fn a_chain_is_two_writes_in_memory_and_four_where_it_must_be_durable() {
+    // In memory the run itself is one, and all that is done in it another.
+    for (outlives, expected) in [(false, 2), (true, 4)] {
         let store = Arc::new(FaultyStore { is_in_memory: !outlives, ..FaultyStore::default() });
         let (fixture, _) = known(store.clone(), one_shard(), |_| async { Ok(json!(2)) }).await;
         let before = store.writes.load(Ordering::SeqCst);
@@ -231,11 +238,38 @@ impl Drop for Trap {
     }
 }
 
+/// Waits once, and panics when it is let go of after its end.
+#[derive(Default)]
+struct Late {
+    waited: bool,
+    ended: bool,
+}
+
+impl Future for Late {
+    type Output = Result<Value, TaskError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if std::mem::replace(&mut self.waited, true) {
+            self.ended = true;
+            return Poll::Ready(Ok(json!(1)));
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl Drop for Late {
+    fn drop(&mut self) {
+        assert!(!self.ended, "let go of");
+    }
+}
+
 #[tokio::test]
 async fn one_that_panics_before_it_begins_or_after_its_end_fails_its_step_alone() {
     let definition = json!([
         {"id": "before", "tasks": [{"name": "a", "task": "before"}]},
         {"id": "after", "tasks": [{"name": "a", "task": "after"}]},
+        {"id": "late", "tasks": [{"name": "a", "task": "late"}]},
     ]);
     for store in stores() {
         let broker = InMemoryBroker::new();
@@ -250,14 +284,140 @@ async fn one_that_panics_before_it_begins_or_after_its_end_fails_its_step_alone(
                 Ok(json!(1))
             }
         });
+        broker.registry().register("late", |_| Late::default());
         let fixture = start(store, broker, definition.clone(), one_shard()).await;
         for _ in 0..KNOWN {
-            for pipeline in ["before", "after"] {
+            for pipeline in ["before", "after", "late"] {
                 let view = fixture.run(pipeline, json!({})).await;
                 assert_eq!(view.status, RunStatus::Failed);
                 assert_eq!(view.error.unwrap().message.as_ref(), "the task panicked");
             }
         }
         assert_eq!(fixture.engine.attempts_under_way(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_is_repeated_carries_nothing_out() {
+    for store in stores() {
+        let (fixture, switch) = known(store, one_shard(), |_| std::future::pending()).await;
+        switch.turned.store(false, Ordering::SeqCst);
+        let keyed = || Submission { idempotency_key: Some("k".into()), ..request("p", json!({})) };
+        let (first, mut ending) = fixture.engine.submit_to_end(keyed(), None).await.unwrap();
+        assert!(first.created && ending.wait(SOON).await.unwrap().is_some());
+        assert_eq!(switch.calls.swap(0, Ordering::SeqCst), 3);
+        // What it would call now would never end.
+        switch.turned.store(true, Ordering::SeqCst);
+        let again = fixture.engine.submit(keyed()).await.unwrap();
+        assert!(!again.created && again.run_id == first.run_id);
+        assert_eq!(switch.calls.load(Ordering::SeqCst), 0);
+        assert_eq!(fixture.engine.attempts_under_way(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_task_sees_its_own_run() {
+    for store in stores() {
+        let broker = InMemoryBroker::new();
+        let asked: Arc<OnceLock<Engine>> = Arc::default();
+        let engine = Arc::clone(&asked);
+        broker.registry().register("ask", move |call| {
+            let engine = engine.get().cloned();
+            async move {
+                match engine.unwrap().record(call.context.run_id).await {
+                    Ok(record) => Ok(json!(record.pipeline_id.as_str())),
+                    Err(error) => Err(TaskError::new(error.to_string())),
+                }
+            }
+        });
+        let definition = json!({"id": "p", "tasks": [{"name": "a", "task": "ask"}]});
+        let fixture = start(store, broker, definition, one_shard()).await;
+        asked.set(fixture.engine.clone()).unwrap();
+        for _ in 0..KNOWN {
+            let view = fixture.run("p", json!({})).await;
+            assert_eq!(view.status, RunStatus::Completed, "{:?}", view.error);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_takes_long_after_all_has_its_time_and_its_retry_waits() {
+    for store in stores() {
+        let block = |switch: Arc<Switch>| async move {
+            std::thread::sleep(Duration::from_millis(300));
+            switch.turned.store(false, Ordering::SeqCst);
+            Err(TaskError::new("not now"))
+        };
+        let (fixture, _) = known(Arc::clone(&store), one_shard(), block).await;
+        let definition = json!({"id": "q", "tasks": [
+            {"name": "a", "task": "quick", "retry": {"max_attempts": 2, "delay": "200ms", "jitter": false}},
+        ]});
+        for pipeline in taskiq_flow_core::load::load_json(definition).unwrap() {
+            fixture.engine.register(pipeline, taskiq_flow_store::Origin::Api).await.unwrap();
+        }
+        let view = fixture.run("q", json!({})).await;
+        assert_eq!((view.status, view.steps[0].state.attempt), (RunStatus::Completed, 2));
+        let events = store.events(view.run_id, 0, 100).await.unwrap();
+        let starts: Vec<_> =
+            events.iter().filter(|event| event.fact.type_name() == "StepStartEvent").collect();
+        let between = starts[1].timestamp.since(starts[0].timestamp);
+        assert!(between >= Duration::from_millis(490), "{between:?}");
+        let run = store.run(view.run_id).await.unwrap().unwrap().summary;
+        let took = run.finished_at.unwrap().since(run.started_at.unwrap());
+        assert!(took >= Duration::from_millis(490), "{took:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tasks_that_block_before_they_wait_do_not_keep_the_shard_for_long() {
+    for store in stores() {
+        let block = |switch: Arc<Switch>| async move {
+            std::thread::sleep(Duration::from_millis(5));
+            switch.go_on.notified().await;
+            Ok(json!(1))
+        };
+        let options = EngineOptions { instant: Duration::from_millis(1), ..one_shard() };
+        let (fixture, switch) = known(store, options, block).await;
+        let shard = switch.callers.lock().pop().unwrap();
+        switch.callers.lock().clear();
+        let tasks: Vec<_> = (0..200).map(|n| json!({"name": format!("t{n}"), "task": "quick"})).collect();
+        for pipeline in taskiq_flow_core::load::load_json(json!({"id": "many", "tasks": tasks})).unwrap() {
+            fixture.engine.register(pipeline, taskiq_flow_store::Origin::Api).await.unwrap();
+        }
+        let run = fixture.submit("many", json!({})).await;
+        while switch.callers.lock().len() < 100 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let of_shard = switch.callers.lock().iter().filter(|caller| **caller == shard).count();
+        assert!(of_shard <= 20, "{of_shard}");
+        fixture.engine.cancel(run, "enough").await.unwrap();
+        switch.turned.store(false, Ordering::SeqCst);
+        assert_eq!(fixture.ended(run).await.status, RunStatus::Cancelled);
+    }
+}
+
+#[tokio::test]
+async fn a_task_that_is_registered_anew_is_not_known() {
+    for store in stores() {
+        let broker = InMemoryBroker::new();
+        let (registry, callers) = (broker.registry().clone(), Arc::new(Mutex::new(Vec::new())));
+        let make_known = || {
+            let callers = Arc::clone(&callers);
+            registry.register("quick", move |_| {
+                callers.lock().push(tokio::task::id());
+                async { Ok(json!(1)) }
+            });
+        };
+        make_known();
+        let fixture = start(store, broker, chain(), one_shard()).await;
+        for _ in 0..KNOWN {
+            fixture.run("p", json!({})).await;
+        }
+        let shard = callers.lock().pop().unwrap();
+        callers.lock().clear();
+        make_known();
+        fixture.run("p", json!({})).await;
+        let called = std::mem::take(&mut *callers.lock());
+        assert!(called[0] != shard && called[2] == shard, "the first one is a worker's: {called:?}, {shard}");
     }
 }

@@ -90,26 +90,17 @@ impl Part {
         let kept = self.runs.get_mut(&run_id).ok_or(WriteError::NotFound { run_id })?;
         // Few write to a run that has ended.
         let loose = kept.loosen(run_id)?;
-        if !loose.held {
-            return Err(WriteError::Fenced { run_id });
+        let ended = loose.append(run_id, fence, events, logs, summary);
+        if loose.record.summary.status.is_terminal()
+            && let Some(packed) = Packed::of(loose, &mut self.scratch)
+        {
+            *kept = Kept::Packed(packed);
         }
-        check_fence(run_id, loose.fence, fence)?;
-        loose.record.last_seq = follow(run_id, loose.record.last_seq, Span::of(&events))?;
-        if !events.is_empty() {
-            loose.events.push(events);
-        }
-        loose.logs.extend(logs);
-        let ended = (ended_at(&loose.record.summary), ended_at(&summary));
-        loose.record.summary = summary;
+        let ended = ended?;
         match ended {
             (None, Some(_)) => _ = self.unfinished.remove(&run_id),
             (Some(_), None) => _ = self.unfinished.insert(run_id),
             _ => {}
-        }
-        if ended.1.is_some()
-            && let Some(packed) = Packed::of(loose, &mut self.scratch)
-        {
-            *kept = Kept::Packed(packed);
         }
         Ok(Rest { ended, beside })
     }
@@ -288,6 +279,29 @@ impl Kept {
 }
 
 impl Loose {
+    /// When the run had ended before, and when it has ended now. One that is refused changes nothing.
+    fn append(
+        &mut self,
+        run_id: RunId,
+        fence: Fence,
+        events: Arc<[Event]>,
+        logs: Vec<StepLog>,
+        summary: RunSummary,
+    ) -> Result<(Option<Timestamp>, Option<Timestamp>), WriteError> {
+        if !self.held {
+            return Err(WriteError::Fenced { run_id });
+        }
+        check_fence(run_id, self.fence, fence)?;
+        self.record.last_seq = follow(run_id, self.record.last_seq, Span::of(&events))?;
+        if !events.is_empty() {
+            self.events.push(events);
+        }
+        self.logs.extend(logs);
+        let ended = (ended_at(&self.record.summary), ended_at(&summary));
+        self.record.summary = summary;
+        Ok(ended)
+    }
+
     fn events(&self, after_seq: u64, limit: usize) -> Vec<Event> {
         let is_seen = |written: &Arc<[Event]>| written.last().is_none_or(|last| last.seq <= after_seq);
         let wanted = self.events.get(self.events.partition_point(is_seen)..).into_iter().flatten();
@@ -300,4 +314,28 @@ impl Loose {
 fn ended_at(summary: &RunSummary) -> Option<Timestamp> {
     let end = summary.finished_at.unwrap_or(Timestamp::from_millis(i64::MAX));
     summary.status.is_terminal().then_some(end)
+}
+
+#[cfg(test)]
+mod tests {
+    use taskiq_flow_core::run::RunStatus;
+
+    use super::*;
+    use crate::conformance::{append, ending, record};
+
+    #[test]
+    fn an_ended_run_stays_packed_whoever_writes_to_it() {
+        let (mut part, run, owner) = (Part::default(), record("p", 0), Uuid::now_v7());
+        let id = run.run_id;
+        let fence = part.create(Box::new(run), owner);
+        let is_packed = |part: &Part| matches!(part.get(id), Some(Kept::Packed(_)));
+        assert!(!is_packed(&part));
+        assert!(part.append(ending(id, fence, 1, RunStatus::Completed)).is_ok() && is_packed(&part));
+        let stranger = Fence { owner: Uuid::now_v7(), ..fence };
+        assert!(matches!(part.append(append(id, stranger, [2])), Err(WriteError::Fenced { .. })));
+        assert!(is_packed(&part), "as it was");
+        assert!(matches!(part.append(ending(id, fence, 9, RunStatus::Failed)), Err(WriteError::Gap { .. })));
+        assert!(is_packed(&part));
+        assert!(part.append(ending(id, fence, 2, RunStatus::Failed)).is_ok() && is_packed(&part));
+    }
 }
