@@ -33,7 +33,8 @@ const MEASURED_AFTER: Duration = Duration::from_secs(1);
 macro_rules! head {
     ($table:literal) => {
         concat!(
-            "SELECT pipeline, owner, token, status, started_at, finished_at, outcome, error, result, number FROM ",
+            "SELECT pipeline, owner, token, status, started_at, finished_at, outcome, error, result, number, \
+             length(trigger) FROM ",
             $table,
             " WHERE id = ?1"
         )
@@ -62,8 +63,12 @@ pub(super) struct Head {
     pub(super) number: i64,
     last_seq: u64,
     pub(super) outline: Outline,
+    /// Bytes of what asked for it, as they are stored.
+    pub(super) trigger: u64,
     /// Whether its row is in `recent_runs`.
     pub(super) is_recent: bool,
+    /// Whether it has ended as its row has it.
+    pub(super) had_ended: bool,
     pub(super) change: Change,
 }
 
@@ -110,6 +115,8 @@ pub(super) struct Batch<'a> {
     pub(super) connection: &'a Connection,
     pub(super) memory: &'a mut Memory,
     pub(super) touched: Vec<RunId>,
+    /// Whether it is committed by a thread that others want back: what can be put off is, if it takes long.
+    pub(super) in_passing: bool,
     new_keys: HashSet<(PipelineId, String)>,
     measured: BTreeSet<PipelineId>,
 }
@@ -137,9 +144,9 @@ impl Memory {
 }
 
 impl<'a> Batch<'a> {
-    pub(super) fn new(connection: &'a Connection, memory: &'a mut Memory) -> Self {
+    pub(super) fn new(connection: &'a Connection, memory: &'a mut Memory, in_passing: bool) -> Self {
         let (touched, new_keys, measured) = Default::default();
-        Self { connection, memory, touched, new_keys, measured }
+        Self { connection, memory, touched, in_passing, new_keys, measured }
     }
 
     pub(super) fn write(
@@ -208,7 +215,9 @@ impl<'a> Batch<'a> {
             number,
             last_seq: 0,
             outline: run.outline.clone(),
+            trigger: run.trigger.len() as u64,
             is_recent: true,
+            had_ended: false,
             change: Change::New(Box::new(start)),
         };
         self.memory.heads.insert(id, head);
@@ -427,12 +436,15 @@ fn load_head(connection: &Connection, id: RunId) -> Result<Option<Head>, Fault> 
         let owner: Option<[u8; 16]> = row.get(1)?;
         let token = natural(row.get(2)?);
         let number = row.get(9)?;
+        let outline = Outline::read(row, 3)?;
         return Ok(Some(Head {
             pipeline: codec::pipeline_id(row, 0)?,
             fence: owner.map(|owner| Fence { owner: Uuid::from_bytes(owner), token }),
             number,
             last_seq: places::last_event(connection, number)?,
-            outline: Outline::read(row, 3)?,
+            had_ended: outline.status.is_terminal(),
+            outline,
+            trigger: row.get::<_, Option<i64>>(10)?.map_or(0, natural),
             is_recent,
             change: Change::None,
         }));

@@ -182,7 +182,7 @@ impl Prepared {
                 if run.key.is_some() || run.firing.is_some() || run.replays.is_some() {
                     return false;
                 }
-                run.inputs.len() + run.trigger.len()
+                run.inputs.len() + run.trigger.len() + run.outline.bytes()
             }
             Self::Append(more) => {
                 if more.beside.is_some() || more.durations.len() > LITTLE.0 {
@@ -190,7 +190,7 @@ impl Prepared {
                 }
                 let rows = more.events.iter().map(|row| row.body.len()).sum::<usize>();
                 let logs = more.logs.iter().map(Vec::len).sum::<usize>();
-                rows + more.outline.result.as_ref().map_or(0, Vec::len) + logs
+                rows + more.outline.bytes() + logs
             }
         };
         bytes <= LITTLE.1
@@ -221,6 +221,11 @@ impl Outline {
         let error = error.as_ref().map(to_json).transpose()?;
         let result = result.as_ref().map(to_json).transpose()?;
         Ok(Self { status: *status, started_at: *started_at, finished_at: *finished_at, error, result })
+    }
+
+    /// Of its error and its result.
+    pub(super) fn bytes(&self) -> usize {
+        [&self.error, &self.result].into_iter().flatten().map(Vec::len).sum()
     }
 
     fn check_size(&self, run_id: RunId) -> Result<(), WriteError> {

@@ -54,9 +54,10 @@ impl Desk {
         Ok(Self { path, connection, memory: Memory::default(), syncer, average: Duration::ZERO, logged })
     }
 
-    /// Whether a commit is over so soon that a thread with other work to do can make it. One that folds a long log is not.
+    /// Whether a commit is over so soon that a thread with other work to do can make it. One that folds a long log or moves
+    /// many rows is not.
     pub(super) fn is_quick(&self) -> bool {
-        self.average < QUICK && !self.is_log_long()
+        self.average < QUICK && !self.is_log_long() && !self.memory.owes_much()
     }
 
     /// Has statements wait for locks of other programs, or not.
@@ -69,6 +70,22 @@ impl Desk {
         &mut self,
         work: impl FnOnce(&mut Batch<'_>) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
+        self.transact(false, work)
+    }
+
+    /// As [`Self::commit`], by a thread that others want back.
+    pub(super) fn commit_in_passing(
+        &mut self,
+        work: impl FnOnce(&mut Batch<'_>) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        self.transact(true, work)
+    }
+
+    fn transact(
+        &mut self,
+        in_passing: bool,
+        work: impl FnOnce(&mut Batch<'_>) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
         let begun = Instant::now();
         // Of an earlier transaction that could not be rolled back then.
         self.roll_back()?;
@@ -77,7 +94,7 @@ impl Desk {
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let before = connection.total_changes();
         let attempt = || {
-            let mut batch = Batch::new(connection, memory);
+            let mut batch = Batch::new(connection, memory, in_passing);
             work(&mut batch)?;
             batch.flush()?;
             connection.prepare_cached("COMMIT")?.execute([])?;
@@ -120,15 +137,15 @@ impl Desk {
 
     /// Writes what was put off, and leaves one file behind in place of two.
     pub(super) fn close(mut self) {
-        let written = self.be_patient(true).and_then(|()| {
-            self.commit(|batch| {
-                batch.write_all_durations()?;
-                batch.move_all()
-            })
-        });
-        if let Err(fault) = written {
+        // One after the other: what goes wrong with one leaves the other as it is.
+        let measured = self.be_patient(true).and_then(|()| self.commit(|batch| batch.write_all_durations()));
+        if let Err(fault) = measured {
             let error = fault.at(&self.path);
             tracing::warn!(%error, "what was measured of the last runs could not be kept");
+        }
+        if let Err(fault) = self.commit(|batch| batch.move_all()) {
+            let error = fault.at(&self.path);
+            tracing::warn!(%error, "the last runs could not be entered in the lists, which is tried again when the store is opened");
         }
         // While its file is there.
         self.syncer = None;

@@ -20,7 +20,6 @@ impl Batch<'_> {
         until: Timestamp,
         limit: usize,
     ) -> Result<Vec<(RunRecord, Fence)>, Fault> {
-        self.flush()?;
         // The indexes lead to what nobody holds.
         self.move_all()?;
         self.void_expired(owner, now)?;

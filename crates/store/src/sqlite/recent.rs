@@ -7,7 +7,7 @@ use taskiq_flow_core::id::RunId;
 use taskiq_flow_core::run::RunStatus;
 use taskiq_flow_core::time::Timestamp;
 
-use super::batch::{Batch, Change};
+use super::batch::{Batch, Change, Head, Memory, Start};
 use super::codec::{self, Outline, integer, natural, status_code};
 use super::fault::Fault;
 
@@ -15,6 +15,12 @@ use super::fault::Fault;
 const MOVED_TOGETHER: u64 = 32;
 /// Most rows, which each list of runs reads all of: runs under way move too when there are more.
 const MOST: u64 = 256;
+
+/// Bytes beyond which a row moves by itself when it is written: of its error, its result and what asked for the run. What
+/// moves together is copied within one commit, and must not hold that up.
+const LITTLE_ROW: u64 = 4 << 10;
+/// Most bytes that move in a commit of a thread that others want back.
+const MOVED_IN_PASSING: u64 = 16 << 10;
 
 /// The columns of both tables, in the order of neither.
 macro_rules! columns {
@@ -36,6 +42,16 @@ macro_rules! new {
 pub(super) struct Counts {
     rows: u64,
     ended: u64,
+    /// Of those that have ended, or more.
+    bytes: u64,
+}
+
+/// Which rows are to move.
+#[derive(Debug, Clone, Copy)]
+enum Due {
+    None,
+    Ended,
+    All,
 }
 
 /// A row as lists look at it.
@@ -47,6 +63,55 @@ pub(super) struct Row {
     pub(super) took: Option<i64>,
 }
 
+impl Counts {
+    fn due(self) -> Due {
+        if self.rows > MOST + self.ended {
+            Due::All
+        } else if self.ended >= MOVED_TOGETHER {
+            Due::Ended
+        } else {
+            Due::None
+        }
+    }
+
+    /// Whether it would take longer than a thread may that others want back.
+    fn is_much(self, due: Due) -> bool {
+        match due {
+            Due::None => false,
+            Due::Ended => self.bytes > MOVED_IN_PASSING,
+            Due::All => true,
+        }
+    }
+}
+
+impl Memory {
+    /// Whether so many rows are to move that the next commit takes long.
+    pub(super) fn owes_much(&self) -> bool {
+        self.recent.is_some_and(|counts| counts.is_much(counts.due()))
+    }
+}
+
+impl Head {
+    /// What its row has beside columns that are always short.
+    fn bytes(&self) -> u64 {
+        self.outline.bytes() as u64 + self.trigger
+    }
+
+    fn is_large(&self) -> bool {
+        self.bytes() > LITTLE_ROW
+    }
+
+    fn has_ended(&self) -> bool {
+        self.outline.status.is_terminal()
+    }
+
+    /// Whether its row is, or will be, one more that has ended and waits for others.
+    fn is_to_wait(&self) -> bool {
+        let is_written = matches!(self.change, Change::None);
+        self.is_recent && self.has_ended() && !self.had_ended && !is_written && !self.is_large()
+    }
+}
+
 impl Batch<'_> {
     /// Writes the rows of runs that have changed, and moves some.
     pub(super) fn write_rows(&mut self) -> Result<(), Fault> {
@@ -54,79 +119,70 @@ impl Batch<'_> {
             return Ok(());
         }
         let mut counts = self.counts()?;
-        let is_ended =
-            |id: &RunId| self.memory.heads.get(id).is_some_and(|head| head.outline.status.is_terminal());
-        let ending = self.touched.iter().filter(|id| is_ended(id)).count() as u64;
+        let waits = |id: &&RunId| self.memory.heads.get(id).is_some_and(Head::is_to_wait);
+        let ending = self.touched.iter().filter(waits).count() as u64;
         let moves = counts.ended + ending >= MOVED_TOGETHER;
         for id in self.touched.drain(..) {
             let Some(head) = self.memory.heads.get_mut(&id) else { continue };
-            let Outline { status, started_at, finished_at, error, result } = &head.outline;
-            let has_ended = status.is_terminal();
-            let (started_at, finished_at) =
-                (started_at.map(Timestamp::as_millis), finished_at.map(Timestamp::as_millis));
+            let has_ended = head.has_ended();
             match std::mem::replace(&mut head.change, Change::None) {
                 Change::None => {}
                 Change::Changed => {
-                    let mut update = self.connection.prepare_cached(if head.is_recent {
-                        "UPDATE recent_runs SET status = ?2, started_at = ?3, finished_at = ?4, error = ?5, result = ?6
-                         WHERE id = ?1"
+                    let waited = head.is_recent && head.had_ended;
+                    if head.is_recent && head.is_large() {
+                        move_changed(self.connection, id, head)?;
+                        head.is_recent = false;
+                        counts.rows = counts.rows.saturating_sub(1);
                     } else {
-                        "UPDATE runs SET status = ?2, started_at = ?3, finished_at = ?4, outcome = NULL, error = ?5,
-                                         result = ?6
-                         WHERE id = ?1"
-                    })?;
-                    let values =
-                        params![id.as_bytes(), status_code(*status), started_at, finished_at, error, result];
-                    if update.execute(values)? == 0 {
-                        return Err(Fault::Corrupt(format!("the row of run {id} is not where it was")));
+                        update(self.connection, id, head)?;
                     }
-                    counts.ended += u64::from(head.is_recent && has_ended);
+                    counts.ended = (counts.ended + u64::from(head.is_recent && has_ended))
+                        .saturating_sub(u64::from(waited));
                 }
                 Change::New(start) => {
                     // It would be moved at once.
-                    head.is_recent = !(has_ended && moves);
-                    let mut insert = self.connection.prepare_cached(if head.is_recent {
-                        concat!("INSERT INTO recent_runs (", columns!(), ") VALUES (", new!(), ")")
-                    } else {
-                        concat!("INSERT INTO runs (", columns!(), ") VALUES (", new!(), ")")
-                    })?;
-                    insert.execute(params![
-                        id.as_bytes(),
-                        head.pipeline.as_str(),
-                        start.version,
-                        start.key,
-                        start.created_at.as_millis(),
-                        head.fence.map(|fence| fence.owner.into_bytes()),
-                        head.fence.map_or(0, |fence| integer(fence.token)),
-                        status_code(*status),
-                        started_at,
-                        finished_at,
-                        start.trigger,
-                        error,
-                        result,
-                        head.number,
-                    ])?;
+                    head.is_recent = !(has_ended && moves || head.is_large());
+                    insert(self.connection, id, head, &start)?;
                     counts.rows += u64::from(head.is_recent);
                     counts.ended += u64::from(head.is_recent && has_ended);
                 }
             }
+            head.had_ended = has_ended;
             if has_ended {
+                if head.is_recent {
+                    counts.bytes += head.bytes();
+                }
                 self.memory.heads.remove(&id);
             }
         }
         self.memory.recent = Some(counts);
-        if counts.rows > MOST + counts.ended {
-            self.move_all()
-        } else if moves {
-            self.move_ended()
-        } else {
-            Ok(())
+        let due = match counts.due() {
+            Due::None if moves => Due::Ended,
+            due => due,
+        };
+        match due {
+            // The next commit is made by the thread that writes.
+            _ if self.in_passing && counts.is_much(due) => Ok(()),
+            Due::None => Ok(()),
+            Due::Ended => self.move_ended_rows(),
+            Due::All => self.move_all_rows(),
         }
     }
 
-    /// Moves the runs that have ended, so that the indexes of `runs` lead to all of them. To be called when all rows
-    /// have been written.
+    /// Moves the runs that have ended, so that the indexes of `runs` lead to all of them.
     pub(super) fn move_ended(&mut self) -> Result<(), Fault> {
+        self.flush()?;
+        self.move_ended_rows()
+    }
+
+    /// Moves all of them.
+    pub(super) fn move_all(&mut self) -> Result<(), Fault> {
+        self.flush()?;
+        self.move_all_rows()
+    }
+
+    /// As [`Self::move_ended`], when all rows have been written.
+    fn move_ended_rows(&mut self) -> Result<(), Fault> {
         let counts = self.counts()?;
         if counts.ended == 0 {
             return Ok(());
@@ -139,20 +195,28 @@ impl Batch<'_> {
             " FROM recent_runs WHERE status >= 3 ORDER BY id"
         );
         self.connection.prepare_cached(copy)?.execute([])?;
-        let gone = self.connection.prepare_cached("DELETE FROM recent_runs WHERE status >= 3")?.execute([])?;
-        let rows = counts.rows.saturating_sub(gone as u64);
-        self.memory.recent = Some(Counts { rows, ended: 0 });
+        let mut delete =
+            self.connection.prepare_cached("DELETE FROM recent_runs WHERE status >= 3 RETURNING id")?;
+        let mut gone = delete.query([])?;
+        let mut rows = counts.rows;
+        while let Some(row) = gone.next()? {
+            rows = rows.saturating_sub(1);
+            if let Some(head) = self.memory.heads.get_mut(&RunId::from_bytes(row.get(0)?)) {
+                head.is_recent = false;
+            }
+        }
+        self.memory.recent = Some(Counts { rows, ended: 0, bytes: 0 });
         Ok(())
     }
 
-    /// Moves all of them. To be called when all rows have been written.
-    pub(super) fn move_all(&mut self) -> Result<(), Fault> {
+    /// As [`Self::move_all`], when all rows have been written.
+    fn move_all_rows(&mut self) -> Result<(), Fault> {
         if self.counts()?.rows == 0 {
             return Ok(());
         }
         move_all(self.connection)?;
         self.memory.heads.values_mut().for_each(|head| head.is_recent = false);
-        self.memory.recent = Some(Counts { rows: 0, ended: 0 });
+        self.memory.recent = Some(Counts { rows: 0, ended: 0, bytes: 0 });
         Ok(())
     }
 
@@ -160,14 +224,85 @@ impl Batch<'_> {
         if let Some(counts) = self.memory.recent {
             return Ok(counts);
         }
-        let mut count = self
-            .connection
-            .prepare_cached("SELECT count(*), coalesce(sum(status >= 3), 0) FROM recent_runs")?;
-        let counts = count
-            .query_row([], |row| Ok(Counts { rows: natural(row.get(0)?), ended: natural(row.get(1)?) }))?;
+        let mut count = self.connection.prepare_cached(
+            "SELECT count(*), coalesce(sum(status >= 3), 0),
+                    coalesce(sum(CASE WHEN status >= 3 THEN coalesce(length(trigger), 0) + coalesce(length(error), 0)
+                                                            + coalesce(length(result), 0) END), 0)
+             FROM recent_runs",
+        )?;
+        let counts = count.query_row([], |row| {
+            let [rows, ended, bytes] = [row.get(0)?, row.get(1)?, row.get(2)?].map(natural);
+            Ok(Counts { rows, ended, bytes })
+        })?;
         self.memory.recent = Some(counts);
         Ok(counts)
     }
+}
+
+/// The start and the end of a run, as they are stored.
+fn times(outline: &Outline) -> (Option<i64>, Option<i64>) {
+    (outline.started_at.map(Timestamp::as_millis), outline.finished_at.map(Timestamp::as_millis))
+}
+
+fn insert(connection: &Connection, id: RunId, head: &Head, start: &Start) -> Result<(), Fault> {
+    let mut insert = connection.prepare_cached(if head.is_recent {
+        concat!("INSERT INTO recent_runs (", columns!(), ") VALUES (", new!(), ")")
+    } else {
+        concat!("INSERT INTO runs (", columns!(), ") VALUES (", new!(), ")")
+    })?;
+    let (started_at, finished_at) = times(&head.outline);
+    insert.execute(params![
+        id.as_bytes(),
+        head.pipeline.as_str(),
+        start.version,
+        start.key,
+        start.created_at.as_millis(),
+        head.fence.map(|fence| fence.owner.into_bytes()),
+        head.fence.map_or(0, |fence| integer(fence.token)),
+        status_code(head.outline.status),
+        started_at,
+        finished_at,
+        start.trigger,
+        head.outline.error,
+        head.outline.result,
+        head.number,
+    ])?;
+    Ok(())
+}
+
+/// Writes what has changed of a row where it is.
+fn update(connection: &Connection, id: RunId, head: &Head) -> Result<(), Fault> {
+    let update = if head.is_recent {
+        "UPDATE recent_runs SET status = ?2, started_at = ?3, finished_at = ?4, error = ?5, result = ?6 WHERE id = ?1"
+    } else {
+        "UPDATE runs SET status = ?2, started_at = ?3, finished_at = ?4, outcome = NULL, error = ?5, result = ?6
+         WHERE id = ?1"
+    };
+    change(connection, update, id, &head.outline)
+}
+
+/// Writes what has changed of a row where it stays: that is one copy of it, and not two in two tables.
+fn move_changed(connection: &Connection, id: RunId, head: &Head) -> Result<(), Fault> {
+    let copy = concat!(
+        "INSERT INTO runs (",
+        columns!(),
+        ") SELECT id, pipeline, version, idempotency_key, created_at, owner, token, ?2, ?3, ?4, NULL, trigger, ?5, ?6,
+                  number
+           FROM recent_runs WHERE id = ?1"
+    );
+    change(connection, copy, id, &head.outline)?;
+    connection.prepare_cached("DELETE FROM recent_runs WHERE id = ?1")?.execute([id.as_bytes()])?;
+    Ok(())
+}
+
+fn change(connection: &Connection, sql: &str, id: RunId, outline: &Outline) -> Result<(), Fault> {
+    let (started_at, finished_at) = times(outline);
+    let Outline { status, error, result, .. } = outline;
+    let values = params![id.as_bytes(), status_code(*status), started_at, finished_at, error, result];
+    if connection.prepare_cached(sql)?.execute(values)? == 0 {
+        return Err(Fault::Corrupt(format!("the row of run {id} is not where it was")));
+    }
+    Ok(())
 }
 
 /// Moves all runs to the table that has the indexes.

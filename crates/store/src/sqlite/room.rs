@@ -58,7 +58,6 @@ pub(super) fn count_to_go(connection: &Connection, schema: u32, retention: &Rete
 impl Batch<'_> {
     /// Deletes runs up to the last one that goes, by their end.
     pub(super) fn prune(&mut self, last: &LastToGo, limit: usize) -> Result<usize, Fault> {
-        self.flush()?;
         self.move_ended()?;
         let mut ended = self.connection.prepare_cached(
             "SELECT id, pipeline, version, number FROM runs

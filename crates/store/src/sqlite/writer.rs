@@ -190,7 +190,7 @@ impl Shared {
             return None;
         }
         let mut value = None;
-        let committed = desk.commit(|batch| {
+        let committed = desk.commit_in_passing(|batch| {
             value = Some(work(batch)?);
             Ok(())
         });

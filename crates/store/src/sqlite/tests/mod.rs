@@ -5,6 +5,7 @@ mod copies;
 mod crash;
 mod files;
 mod model;
+mod moving;
 mod old;
 mod recent;
 mod shrinking;
