@@ -175,8 +175,11 @@ impl Rounds {
             assert!(gone.is_some(), "run {run_id} is old and still there");
         }
         let store = Connection::open(self.server.dir().join("state.db")).unwrap();
-        let runs = "SELECT id, number FROM runs UNION ALL SELECT id, number FROM recent_runs";
-        for (table, run, of) in [("run_log", "place >> 26", "number"), ("logs", "run", "id")] {
+        let runs = "SELECT r.id, n.number FROM runs r JOIN run_numbers n ON n.run = r.id
+                    UNION ALL SELECT id, number FROM recent_runs";
+        let tables =
+            [("run_log", "place >> 26", "number"), ("logs", "run", "id"), ("run_numbers", "run", "id")];
+        for (table, run, of) in tables {
             let query =
                 format!("SELECT count(*) FROM {table} WHERE {run} NOT IN (SELECT {of} FROM ({runs}))");
             let left: i64 = store.query_row(&query, [], |row| row.get(0)).unwrap();

@@ -31,15 +31,20 @@ const MEASURED_AFTER: Duration = Duration::from_secs(1);
 
 /// What [`load_head`] wants of a run, out of one of the two tables.
 macro_rules! head {
-    ($table:literal) => {
+    ($table:literal, $number:literal) => {
         concat!(
-            "SELECT pipeline, owner, token, status, started_at, finished_at, outcome, error, result, number, \
-             length(trigger) FROM ",
+            "SELECT pipeline, owner, token, status, started_at, finished_at, outcome, error, result, \
+             length(trigger), ",
+            $number,
+            " FROM ",
             $table,
             " WHERE id = ?1"
         )
     };
 }
+
+const RECENT_HEAD: &str = head!("recent_runs", "number");
+const HEAD: &str = head!("runs", "(SELECT number FROM run_numbers WHERE run = ?1)");
 
 /// What the writer remembers from one transaction to the next, so that it need not read it again. The file has no other
 /// writer. After a failure it is forgotten.
@@ -429,13 +434,15 @@ impl<'a> Batch<'a> {
 }
 
 fn load_head(connection: &Connection, id: RunId) -> Result<Option<Head>, Fault> {
-    for (is_recent, sql) in [(true, head!("recent_runs")), (false, head!("runs"))] {
+    for (is_recent, sql) in [(true, RECENT_HEAD), (false, HEAD)] {
         let mut select = connection.prepare_cached(sql)?;
         let mut rows = select.query([id.as_bytes()])?;
         let Some(row) = rows.next()? else { continue };
         let owner: Option<[u8; 16]> = row.get(1)?;
         let token = natural(row.get(2)?);
-        let number = row.get(9)?;
+        let number: Option<i64> = row.get(10)?;
+        let number =
+            number.ok_or_else(|| Fault::Corrupt(format!("run {id} has no number that leads to its log")))?;
         let outline = Outline::read(row, 3)?;
         return Ok(Some(Head {
             pipeline: codec::pipeline_id(row, 0)?,
@@ -444,7 +451,7 @@ fn load_head(connection: &Connection, id: RunId) -> Result<Option<Head>, Fault> 
             last_seq: places::last_event(connection, number)?,
             had_ended: outline.status.is_terminal(),
             outline,
-            trigger: row.get::<_, Option<i64>>(10)?.map_or(0, natural),
+            trigger: row.get::<_, Option<i64>>(9)?.map_or(0, natural),
             is_recent,
             change: Change::None,
         }));

@@ -25,25 +25,32 @@ use crate::rules::Span;
 const LITTLE: (usize, usize) = (32, 16 << 10);
 
 macro_rules! record {
-    ($table:literal) => {
+    ($tables:literal, $number:literal) => {
         concat!(
             "SELECT r.pipeline, r.version, r.idempotency_key, r.created_at, r.status, r.started_at, r.finished_at,
                     r.outcome, r.error, r.result, r.trigger,
-                    (SELECT body FROM run_log WHERE place = r.number << 26),
-                    (SELECT place & 67108863 FROM run_log
-                     WHERE place BETWEEN r.number << 26 AND r.number << 26 | 67108863 ORDER BY place DESC LIMIT 1)
+                    (SELECT body FROM run_log WHERE place = ",
+            $number,
+            " << 26),
+                    (SELECT place & 67108863 FROM run_log WHERE place BETWEEN ",
+            $number,
+            " << 26 AND ",
+            $number,
+            " << 26 | 67108863 ORDER BY place DESC LIMIT 1)
              FROM ",
-            $table,
-            " r WHERE r.id = ?1"
+            $tables,
+            " WHERE r.id = ?1"
         )
     };
 }
 
 macro_rules! row {
-    ($table:literal) => {
+    ($table:literal, $number:literal) => {
         concat!(
             "SELECT pipeline, version, created_at, status, started_at, finished_at, trigger, error, outcome,
-                    CASE WHEN trigger IS NULL THEN (SELECT body FROM run_log WHERE place = number << 26) END
+                    CASE WHEN trigger IS NULL THEN (SELECT body FROM run_log WHERE place = ",
+            $number,
+            " << 26) END
              FROM ",
             $table,
             " WHERE id = ?1"
@@ -259,7 +266,10 @@ pub(super) fn firing_document(firing: Firing) -> Result<PreparedFiring, Fault> {
 
 /// What [`read_record`] wants, out of either table of runs; `?1` is the id. 26 and 67,108,863 are of a
 /// [place](super::places).
-pub(super) const RECORD: [&str; 2] = [record!("runs"), record!("recent_runs")];
+pub(super) const RECORD: [&str; 2] = [
+    record!("runs r LEFT JOIN run_numbers n ON n.run = r.id", "n.number"),
+    record!("recent_runs r", "r.number"),
+];
 
 /// Makes a record of a row of [`RECORD`].
 pub(super) fn read_record(run_id: RunId, row: &Row<'_>) -> Result<RunRecord, Fault> {
@@ -296,7 +306,8 @@ pub(super) fn read_record(run_id: RunId, row: &Row<'_>) -> Result<RunRecord, Fau
 }
 
 /// What [`read_row`] wants, out of either table of runs; `?1` is the id.
-pub(super) const ROW: [&str; 2] = [row!("runs"), row!("recent_runs")];
+pub(super) const ROW: [&str; 2] =
+    [row!("runs", "(SELECT number FROM run_numbers WHERE run = ?1)"), row!("recent_runs", "number")];
 
 /// Makes a row of a list of a row of [`ROW`].
 pub(super) fn read_row(run_id: RunId, row: &Row<'_>) -> Result<RunRow, Fault> {

@@ -21,7 +21,7 @@ pub(super) const LAST: &str =
     "SELECT place FROM run_log WHERE place BETWEEN ?1 AND ?2 ORDER BY place DESC LIMIT 1";
 /// The number of a run.
 pub(super) const NUMBER: &str =
-    "SELECT number FROM runs WHERE id = ?1 UNION ALL SELECT number FROM recent_runs WHERE id = ?1";
+    "SELECT number FROM run_numbers WHERE run = ?1 UNION ALL SELECT number FROM recent_runs WHERE id = ?1";
 
 /// Where the row stands whose last event has that number; an event beyond all takes the last place.
 pub(super) fn place(number: i64, last: u64) -> i64 {

@@ -26,14 +26,36 @@ const MOVED_IN_PASSING: u64 = 16 << 10;
 macro_rules! columns {
     () => {
         "id, pipeline, version, idempotency_key, created_at, owner, token, status, started_at, finished_at, outcome, \
-         trigger, error, result, number"
+         trigger, error, result"
     };
 }
 
 /// The values of a new row.
 macro_rules! new {
     () => {
-        "?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, NULL, ?11, ?12, ?13, ?14"
+        "?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, NULL, ?11, ?12, ?13"
+    };
+}
+
+/// What copies rows to `runs`, and their numbers to where those of its rows are.
+macro_rules! copy {
+    ($which:literal) => {
+        [
+            concat!(
+                "INSERT INTO runs (",
+                columns!(),
+                ") SELECT ",
+                columns!(),
+                " FROM recent_runs",
+                $which,
+                " ORDER BY id"
+            ),
+            concat!(
+                "INSERT INTO run_numbers (run, number) SELECT id, number FROM recent_runs",
+                $which,
+                " ORDER BY id"
+            ),
+        ]
     };
 }
 
@@ -187,14 +209,8 @@ impl Batch<'_> {
         if counts.ended == 0 {
             return Ok(());
         }
-        let copy = concat!(
-            "INSERT INTO runs (",
-            columns!(),
-            ") SELECT ",
-            columns!(),
-            " FROM recent_runs WHERE status >= 3 ORDER BY id"
-        );
-        self.connection.prepare_cached(copy)?.execute([])?;
+        const COPY: [&str; 2] = copy!(" WHERE status >= 3");
+        copy_rows(self.connection, COPY)?;
         let mut delete =
             self.connection.prepare_cached("DELETE FROM recent_runs WHERE status >= 3 RETURNING id")?;
         let mut gone = delete.query([])?;
@@ -245,13 +261,8 @@ fn times(outline: &Outline) -> (Option<i64>, Option<i64>) {
 }
 
 fn insert(connection: &Connection, id: RunId, head: &Head, start: &Start) -> Result<(), Fault> {
-    let mut insert = connection.prepare_cached(if head.is_recent {
-        concat!("INSERT INTO recent_runs (", columns!(), ") VALUES (", new!(), ")")
-    } else {
-        concat!("INSERT INTO runs (", columns!(), ") VALUES (", new!(), ")")
-    })?;
     let (started_at, finished_at) = times(&head.outline);
-    insert.execute(params![
+    let values = params![
         id.as_bytes(),
         head.pipeline.as_str(),
         start.version,
@@ -266,7 +277,21 @@ fn insert(connection: &Connection, id: RunId, head: &Head, start: &Start) -> Res
         head.outline.error,
         head.outline.result,
         head.number,
-    ])?;
+    ];
+    if head.is_recent {
+        let insert = concat!("INSERT INTO recent_runs (", columns!(), ", number) VALUES (", new!(), ", ?14)");
+        connection.prepare_cached(insert)?.execute(values)?;
+        return Ok(());
+    }
+    let insert = concat!("INSERT INTO runs (", columns!(), ") VALUES (", new!(), ")");
+    connection.prepare_cached(insert)?.execute(&values[..values.len() - 1])?;
+    note_number(connection, id, head)
+}
+
+/// Enters the number of a run whose row is in `runs`.
+fn note_number(connection: &Connection, id: RunId, head: &Head) -> Result<(), Fault> {
+    let mut insert = connection.prepare_cached("INSERT INTO run_numbers (run, number) VALUES (?1, ?2)")?;
+    insert.execute(params![id.as_bytes(), head.number])?;
     Ok(())
 }
 
@@ -286,11 +311,11 @@ fn move_changed(connection: &Connection, id: RunId, head: &Head) -> Result<(), F
     let copy = concat!(
         "INSERT INTO runs (",
         columns!(),
-        ") SELECT id, pipeline, version, idempotency_key, created_at, owner, token, ?2, ?3, ?4, NULL, trigger, ?5, ?6,
-                  number
+        ") SELECT id, pipeline, version, idempotency_key, created_at, owner, token, ?2, ?3, ?4, NULL, trigger, ?5, ?6
            FROM recent_runs WHERE id = ?1"
     );
     change(connection, copy, id, &head.outline)?;
+    note_number(connection, id, head)?;
     connection.prepare_cached("DELETE FROM recent_runs WHERE id = ?1")?.execute([id.as_bytes()])?;
     Ok(())
 }
@@ -307,10 +332,16 @@ fn change(connection: &Connection, sql: &str, id: RunId, outline: &Outline) -> R
 
 /// Moves all runs to the table that has the indexes.
 pub(super) fn move_all(connection: &Connection) -> Result<(), Fault> {
-    let copy =
-        concat!("INSERT INTO runs (", columns!(), ") SELECT ", columns!(), " FROM recent_runs ORDER BY id");
-    connection.prepare_cached(copy)?.execute([])?;
+    const COPY: [&str; 2] = copy!("");
+    copy_rows(connection, COPY)?;
     connection.prepare_cached("DELETE FROM recent_runs")?.execute([])?;
+    Ok(())
+}
+
+fn copy_rows(connection: &Connection, copy: [&str; 2]) -> Result<(), Fault> {
+    for sql in copy {
+        connection.prepare_cached(sql)?.execute([])?;
+    }
     Ok(())
 }
 

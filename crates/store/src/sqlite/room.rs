@@ -27,6 +27,12 @@ const INCREMENTAL: i64 = 2;
 pub(super) const LAST_BEYOND: &str = "SELECT finished_at, id FROM runs INDEXED BY runs_by_end
     WHERE finished_at IS NOT NULL ORDER BY finished_at DESC, id DESC LIMIT 1 OFFSET ?1";
 
+/// Those that go, with what leads to their logs.
+pub(super) const TO_GO: &str =
+    "SELECT id, pipeline, version, (SELECT number FROM run_numbers WHERE run = id) FROM runs
+     WHERE finished_at IS NOT NULL AND (finished_at, id) <= (?1, ?2) AND status >= 3
+     ORDER BY finished_at, id LIMIT ?3";
+
 /// The last run that goes; none: all stay.
 pub(super) fn last_to_go(connection: &Connection, retention: &Retention) -> Result<Option<LastToGo>, Fault> {
     let by_age = retention.ended_before.map(|before| (before.as_millis().saturating_sub(1), [u8::MAX; 16]));
@@ -59,21 +65,20 @@ impl Batch<'_> {
     /// Deletes runs up to the last one that goes, by their end.
     pub(super) fn prune(&mut self, last: &LastToGo, limit: usize) -> Result<usize, Fault> {
         self.move_ended()?;
-        let mut ended = self.connection.prepare_cached(
-            "SELECT id, pipeline, version, number FROM runs
-             WHERE finished_at IS NOT NULL AND (finished_at, id) <= (?1, ?2) AND status >= 3
-             ORDER BY finished_at, id LIMIT ?3",
-        )?;
+        let mut ended = self.connection.prepare_cached(TO_GO)?;
         let mut rows = ended.query(params![last.0, &last.1[..], integer(limit as u64)])?;
         let (mut ids, mut followed) = (Vec::<[u8; 16]>::new(), BTreeSet::new());
         while let Some(row) = rows.next()? {
             ids.push(row.get(0)?);
-            self.delete_log(row.get(3)?)?;
+            if let Some(number) = row.get(3)? {
+                self.delete_log(number)?;
+            }
             followed.insert((row.get::<_, String>(1)?, row.get::<_, u32>(2)?));
         }
         for sql in [
             "DELETE FROM logs WHERE run = ?1",
             "DELETE FROM dead_letters WHERE run = ?1",
+            "DELETE FROM run_numbers WHERE run = ?1",
             "DELETE FROM runs WHERE id = ?1",
         ] {
             let mut delete = self.connection.prepare_cached(sql)?;

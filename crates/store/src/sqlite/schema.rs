@@ -203,21 +203,25 @@ const VERSION_6: &str = "
 // A run that goes on writes one page, and one that begins or ends two: docs/adr/0012 has the figures.
 // - `run_log` has all rows of a run beside each other, at places that are made of the run's number and the number of the
 //   row's last event: no index leads to them. What went into the run is at 0.
-// - `recent_runs` has the columns of `runs`, to which its rows move together.
+// - `recent_runs` has the columns of `runs`, to which its rows move together, and the number of each before what may be long.
+// - `run_numbers` has the numbers of those in `runs`. In a column of that table they would stand behind the result of a run,
+//   whose pages had to be walked to find its log, and to add it would write every row anew.
 const VERSION_7: &str = "
     CREATE TABLE run_log (
         place INTEGER PRIMARY KEY,
         body BLOB NOT NULL
     ) STRICT;
-    ALTER TABLE runs ADD COLUMN number INTEGER;
-    UPDATE runs SET number = counted.number
-        FROM (SELECT id, row_number() OVER (ORDER BY id) AS number FROM runs) AS counted
-        WHERE runs.id = counted.id;
+    CREATE TABLE run_numbers (
+        run BLOB PRIMARY KEY,
+        number INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO run_numbers (run, number) SELECT id, row_number() OVER (ORDER BY id) FROM runs;
     INSERT INTO run_log (place, body)
-        SELECT r.number << 26 | e.last, e.body
-        FROM runs r CROSS JOIN events e INDEXED BY events_by_run ON e.run = r.id ORDER BY r.id, e.last;
+        SELECT n.number << 26 | e.last, e.body
+        FROM run_numbers n CROSS JOIN events e INDEXED BY events_by_run ON e.run = n.run ORDER BY n.run, e.last;
     INSERT INTO run_log (place, body)
-        SELECT r.number << 26, i.document FROM runs r CROSS JOIN run_inputs i ON i.run = r.id ORDER BY r.id;
+        SELECT n.number << 26, i.document
+        FROM run_numbers n CROSS JOIN run_inputs i ON i.run = n.run ORDER BY n.run;
     DROP TABLE events;
     DROP TABLE run_inputs;
 
@@ -232,11 +236,11 @@ const VERSION_7: &str = "
         status INTEGER NOT NULL,
         started_at INTEGER,
         finished_at INTEGER,
+        number INTEGER NOT NULL,
         outcome BLOB,
         trigger BLOB,
         error BLOB,
-        result BLOB,
-        number INTEGER
+        result BLOB
     ) STRICT, WITHOUT ROWID;
     CREATE UNIQUE INDEX recent_runs_by_key ON recent_runs (pipeline, idempotency_key)
         WHERE idempotency_key IS NOT NULL;

@@ -154,3 +154,72 @@ async fn logs_that_stand_among_others_are_brought_together() {
     assert_eq!(checked.problems, Vec::<String>::new());
     assert!(checked.rows.contains(&("run_log".to_owned(), 0)), "{:?}", checked.rows);
 }
+
+/// A file of the last schema that had logs of runs among each other, with runs that have ended and results of so many bytes.
+fn with_results(path: &Path, runs: i64, bytes: usize) -> Vec<RunId> {
+    let old = rusqlite::Connection::open(path).unwrap();
+    for migration in &schema::MIGRATIONS[..6] {
+        old.execute_batch(migration).unwrap();
+    }
+    old.execute_batch("BEGIN").unwrap();
+    let result = format!("\"{}\"", "x".repeat(bytes)).into_bytes();
+    let mut ids = Vec::new();
+    for place in 0..runs {
+        let run = crate::conformance::record("p", place);
+        let id = run.run_id;
+        let trigger = codec::to_json(&run.trigger).unwrap();
+        let insert = "INSERT INTO runs (id, pipeline, version, created_at, token, status, started_at, finished_at, trigger, result)
+                      VALUES (?1, 'p', 1, 5, 1, 3, 5, 9, ?2, ?3)";
+        old.execute(insert, params![id.as_bytes(), trigger, result]).unwrap();
+        let inputs = b"{\"parameters\":{}}".to_vec();
+        old.execute("INSERT INTO run_inputs VALUES (?1, ?2)", params![id.as_bytes(), inputs]).unwrap();
+        let fence = crate::Fence { owner: Uuid::now_v7(), token: 1 };
+        let events = crate::conformance::append(id, fence, [1, 2]).events;
+        let row = log::rows(id, &events).unwrap().unwrap().remove(0);
+        old.execute(
+            "INSERT INTO events (run, last, body) VALUES (?1, 2, ?2)",
+            params![id.as_bytes(), row.body],
+        )
+        .unwrap();
+        ids.push(id);
+    }
+    old.execute_batch("COMMIT").unwrap();
+    old.pragma_update(None, "application_id", schema::APPLICATION_ID).unwrap();
+    old.pragma_update(None, "user_version", 6).unwrap();
+    ids
+}
+
+/// Only the logs are written anew, which may be little of a file.
+#[tokio::test]
+async fn results_are_not_written_anew() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("t.db");
+    let ids = with_results(&path, 30, 300 << 10);
+    let store = open(&path, Durability::Strict);
+    let log = std::fs::metadata(copy::with_end(&path, "-wal")).unwrap().len();
+    assert!(log < 1 << 20, "{log} bytes");
+    for id in ids {
+        let run = store.run(id).await.unwrap().unwrap();
+        assert_eq!(run.summary.result.unwrap().as_str().unwrap().len(), 300 << 10);
+        assert_eq!((run.last_seq, store.events(id, 0, 9).await.unwrap().len()), (2, 2));
+    }
+}
+
+/// What leads to a log stands before what may be long: columns behind that are reached page by page.
+#[test]
+fn numbers_of_runs_are_behind_nothing_long() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("t.db");
+    with_results(&path, 1, 1);
+    drop(open(&path, Durability::Strict));
+    let file = rusqlite::Connection::open(&path).unwrap();
+    for table in ["runs", "recent_runs", "run_numbers"] {
+        let mut columns = file.prepare("SELECT name, type FROM pragma_table_info(?1) ORDER BY cid").unwrap();
+        let columns = columns.query_map([table], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        let columns: Vec<(String, String)> = columns.map(Result::unwrap).collect();
+        let long = ["outcome", "trigger", "error", "result"];
+        let first = columns.iter().position(|(name, _)| long.contains(&&**name)).unwrap_or(columns.len());
+        let number = columns.iter().position(|(name, _)| name == "number");
+        assert!(number.is_none_or(|number| number < first), "{table}: {columns:?}");
+    }
+}

@@ -221,9 +221,7 @@ async fn queries_follow_an_index() {
         places::NUMBER,
         "UPDATE runs INDEXED BY runs_live SET owner = NULL WHERE status < 3 AND owner IS NOT NULL",
         "SELECT id FROM runs WHERE owner IS NULL AND status < 3 ORDER BY id LIMIT ?1",
-        "SELECT id, pipeline, version, number FROM runs
-         WHERE finished_at IS NOT NULL AND (finished_at, id) <= (?1, ?2) AND status >= 3
-         ORDER BY finished_at, id LIMIT ?3",
+        room::TO_GO,
         room::LAST_BEYOND,
         statistics::ENDED,
         statistics::LIVE,
