@@ -11,12 +11,12 @@ use super::codec::natural;
 use super::fault::{Fault, io_at};
 use super::open::{self, Lock};
 use super::schema::{self, Found};
-use super::{copy, room};
+use super::{copy, fit, room};
 use crate::error::{BackupError, StoreError};
 use crate::records::Retention;
 
 /// Most things that are told of a damaged file.
-const MAX_PROBLEMS: u32 = 100;
+const MAX_PROBLEMS: usize = 100;
 
 /// A file that is taken for this process, and is not changed by that: neither is its schema brought to the newest, nor
 /// are leases voided. It is given back when this is dropped.
@@ -177,6 +177,10 @@ impl SqliteFile {
         for line in told {
             let line = line?;
             checked.problems.extend(line.lines().filter(|line| *line != "ok").map(str::to_owned));
+        }
+        if self.found >= schema::WITH_RECENT_RUNS {
+            let most = MAX_PROBLEMS.saturating_sub(checked.problems.len());
+            checked.problems.extend(fit::misfits(&self.connection, most)?);
         }
         let number = |name| self.connection.pragma_query_value(None, name, |row| row.get(0).map(natural));
         checked.free_bytes = number("freelist_count")? * number("page_size")?;

@@ -13,7 +13,7 @@ use super::beside::Earlier;
 use super::codec::{self, More, NewRun, Outline, Prepared, natural};
 use super::fault::Fault;
 use super::lookup;
-use super::places::{self, MOST_EVENTS, place};
+use super::places::{self, MOST_BEFORE_END, MOST_EVENTS, place};
 use super::recent::Counts;
 use crate::error::{StoreError, WriteError};
 use crate::records::{Fence, PipelineRecord, Written};
@@ -277,9 +277,10 @@ impl<'a> Batch<'a> {
         let checked = held
             .and_then(|held| check_fence(run_id, held, more.fence))
             .and_then(|()| follow(run_id, head.last_seq, more.span));
+        let most = if more.outline.status.is_terminal() { MOST_EVENTS } else { MOST_BEFORE_END };
         let last_seq = match checked {
-            Ok(last_seq) if last_seq > MOST_EVENTS => {
-                let limit = MOST_EVENTS as usize;
+            Ok(last_seq) if more.span.is_some() && last_seq > most => {
+                let limit = most as usize;
                 return Ok(Err(WriteError::TooLarge { run_id, unit: "events", limit }));
             }
             Ok(last_seq) => last_seq,

@@ -13,6 +13,8 @@ use crate::error::StoreError;
 pub(super) enum Fault {
     /// SQLite refused.
     Sqlite(rusqlite::Error),
+    /// It is well, and not to be used as it is.
+    Refused(String),
     /// What is stored makes no sense.
     Corrupt(String),
     /// A value cannot be written as JSON.
@@ -49,6 +51,7 @@ impl Fault {
         let corrupt = |what: String| StoreError::Corrupt { path: path.to_owned(), what };
         let error = match self {
             Self::Corrupt(what) => return corrupt(what),
+            Self::Refused(reason) => return StoreError::Io { place, reason },
             Self::Json(error) => {
                 return StoreError::Unavailable {
                     place,

@@ -11,6 +11,7 @@ mod codec;
 mod copy;
 mod desk;
 mod fault;
+mod fit;
 mod leases;
 mod log;
 mod logs;

@@ -13,6 +13,8 @@ use super::fault::Fault;
 const SHIFT: u32 = 26;
 /// Most events of a run. As many take some gigabytes.
 pub(super) const MOST_EVENTS: u64 = (1 << SHIFT) - 1;
+/// Most of a run that has not ended: what is written when it ends, because it has so many, has room behind them.
+pub(super) const MOST_BEFORE_END: u64 = MOST_EVENTS - 1000;
 /// The largest number of a run. Who has made so many runs begins anew with those that are free.
 pub(super) const LAST_NUMBER: i64 = (1 << (63 - SHIFT)) - 1;
 

@@ -10,6 +10,7 @@ use taskiq_flow_core::time::Timestamp;
 use super::batch::{Batch, Change, Head, Memory, Start};
 use super::codec::{self, Outline, integer, natural, status_code};
 use super::fault::Fault;
+use super::fit;
 
 /// Runs that have ended and move together. More would share pages still better, and hold up the write that moves them.
 const MOVED_TOGETHER: u64 = 32;
@@ -339,10 +340,11 @@ pub(super) fn move_all(connection: &Connection) -> Result<(), Fault> {
 }
 
 fn copy_rows(connection: &Connection, copy: [&str; 2]) -> Result<(), Fault> {
-    for sql in copy {
+    let copied = copy.into_iter().try_for_each(|sql| {
         connection.prepare_cached(sql)?.execute([])?;
-    }
-    Ok(())
+        Ok(())
+    });
+    copied.map_err(|fault| fit::not_moved(connection, fault))
 }
 
 /// All of them, newest first.

@@ -1,8 +1,11 @@
 //! The tables, and how an older file comes to have them.
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+use taskiq_flow_core::id::RunId;
 
+use super::codec::integer;
 use super::fault::Fault;
+use super::places::MOST_EVENTS;
 
 /// Marks the file as ours: "TQFl" in ASCII, in SQLite's `application_id`.
 pub(super) const APPLICATION_ID: i32 = 0x5451_466c;
@@ -269,13 +272,36 @@ pub(super) fn look(connection: &Connection) -> Result<Found, Fault> {
     })
 }
 
+/// Whether each event of a run has a place beside the others of that run.
+fn check_logs(connection: &Connection) -> Result<(), Fault> {
+    let mut find =
+        connection.prepare("SELECT run, last FROM events WHERE last NOT BETWEEN 1 AND ?1 LIMIT 1")?;
+    let found: Option<([u8; 16], i64)> =
+        find.query_row([integer(MOST_EVENTS)], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    match found {
+        Some((run, last)) if last > 0 => Err(Fault::Refused(format!(
+            "the run {} has {last} events, and this version keeps {MOST_EVENTS} of a run at most; remove it with the program \
+             that wrote the file",
+            RunId::from_bytes(run)
+        ))),
+        Some((run, _)) => {
+            let run = RunId::from_bytes(run);
+            Err(Fault::Corrupt(format!("the events of run {run} are not numbered from 1 on")))
+        }
+        None => Ok(()),
+    }
+}
+
 /// Brings the file from version `found` (0: empty) to the newest, wholly or not at all.
 pub(super) fn migrate(connection: &mut Connection, found: u32) -> Result<(), Fault> {
     if found >= NEWEST {
         return Ok(());
     }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    for migration in MIGRATIONS.iter().skip(found as usize) {
+    for (before, migration) in (0..).zip(MIGRATIONS).skip(found as usize) {
+        if before + 1 == WITH_RECENT_RUNS {
+            check_logs(&transaction)?;
+        }
         transaction.execute_batch(migration)?;
     }
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;

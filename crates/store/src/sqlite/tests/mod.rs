@@ -4,6 +4,7 @@ mod callers;
 mod copies;
 mod crash;
 mod files;
+mod fitting;
 mod model;
 mod moving;
 mod old;

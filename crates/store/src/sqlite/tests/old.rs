@@ -223,3 +223,19 @@ fn numbers_of_runs_are_behind_nothing_long() {
         assert!(number.is_none_or(|number| number < first), "{table}: {columns:?}");
     }
 }
+
+/// Nothing is misfiled among the events of another run.
+#[test]
+fn a_log_that_is_too_long_is_refused() {
+    for (last, told) in [(1_i64 << 26, "has 67108864 events"), (0, "not numbered from 1 on")] {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("t.db");
+        let ids = with_results(&path, 2, 1);
+        let old = rusqlite::Connection::open(&path).unwrap();
+        old.execute("UPDATE events SET last = ?1 WHERE run = ?2", params![last, ids[0].as_bytes()]).unwrap();
+        drop(old);
+        let error = SqliteStore::open(SqliteOptions::new(&path)).unwrap_err().to_string();
+        assert!(error.contains(told) && error.contains(&ids[0].to_string()), "{error}");
+        assert_eq!(SqliteFile::open(&path).unwrap().check().unwrap().schema, 6, "it is as it was");
+    }
+}

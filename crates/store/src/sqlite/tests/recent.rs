@@ -169,28 +169,38 @@ async fn numbers_of_runs_begin_anew_with_those_that_are_free() {
     assert_eq!(store.events(id, 4, 99).await.unwrap().len(), 1);
 }
 
+/// Who has used up the events of a run can still end it.
 #[tokio::test]
-async fn a_log_has_an_end() {
+async fn a_log_has_an_end_and_room_for_that_of_the_run() {
     let directory = TempDir::new().unwrap();
     let store = relaxed(&directory);
     let (id, fence) = begun(&store, Uuid::now_v7()).await;
-    let most = places::MOST_EVENTS;
+    let most = (1 << 26) - 1;
     let near = move |batch: &mut Batch<'_>| {
         batch.connection.execute(
             "UPDATE run_log SET place = place + ?1 WHERE place & 67108863 > 0",
-            [codec::integer(most - 2)],
+            [codec::integer(most - 1002)],
         )?;
         batch.forget_head(id);
         Ok(())
     };
     store.writer.carry_out(near).await.unwrap();
+    let next = most - 1000;
     let answers = store
-        .write(vec![more(append(id, fence, [most])), more(append(id, fence, [most + 1]))])
+        .write(vec![more(append(id, fence, [next])), more(append(id, fence, [next + 1]))])
         .await
         .unwrap();
     assert!(answers[0].is_ok(), "{answers:?}");
-    let limit = most as usize;
-    assert_eq!(answers[1].as_ref().unwrap_err(), &WriteError::TooLarge { run_id: id, unit: "events", limit });
+    let too_large = |limit: u64| WriteError::TooLarge { run_id: id, unit: "events", limit: limit as usize };
+    assert_eq!(answers[1].as_ref().unwrap_err(), &too_large(next));
+    written(&store, vec![more(ending(id, fence, next + 1, RunStatus::Failed))]).await;
+    let rest = Append {
+        summary: ending(id, fence, 1, RunStatus::Failed).summary,
+        ..append(id, fence, next + 2..=most)
+    };
+    written(&store, vec![more(rest), more(append(id, fence, []))]).await;
+    let beyond = store.write(vec![more(ending(id, fence, most + 1, RunStatus::Failed))]).await.unwrap();
+    assert_eq!(beyond[0].as_ref().unwrap_err(), &too_large(most));
     assert_eq!(store.run(id).await.unwrap().unwrap().last_seq, most);
     assert_eq!(store.events(id, most - 1, 9).await.unwrap().len(), 1);
     assert!(store.events(id, u64::MAX, 9).await.unwrap().is_empty());
