@@ -14,7 +14,7 @@ use taskiq_flow_engine::{EngineOptions, ScheduleRequest, Submission, SubmitError
 use taskiq_flow_store::{MemoryStore, Origin, RunFilter, Store, Trigger};
 
 use crate::faulty::FaultyStore;
-use crate::support::{Fixture, engine, request, start};
+use crate::support::{Fixture, RuntimeClock, engine, request, start, start_at};
 
 fn one_shard() -> EngineOptions {
     EngineOptions { shards: 1, drain: Duration::from_millis(50), ..EngineOptions::default() }
@@ -110,7 +110,11 @@ async fn a_run_that_may_have_been_written_is_not_forgotten_while_the_store_does_
 async fn whoever_asked_for_a_run_is_answered_although_the_store_says_nothing() {
     let definition = json!({"id": "p", "tasks": [{"name": "a", "wait": {"duration": "20ms"}}]});
     let store = Arc::new(FaultyStore::default());
-    let fixture = start(store.clone(), InMemoryBroker::new(), definition, one_shard()).await;
+    let fixture = {
+        // What waits by the runtime's time and is woken by the system's would be woken in vain.
+        let clock = Arc::new(RuntimeClock::new());
+        start_at(store.clone(), InMemoryBroker::new(), definition, one_shard(), clock).await
+    };
     store.lost.store(true, Ordering::SeqCst);
     store.unreadable.store(true, Ordering::SeqCst);
     let answer = fixture.engine.submit(request("p", json!({}))).await;
