@@ -142,7 +142,7 @@ fn ended(status: RunStatus, number: usize) -> RunSummary {
 fn events(number: usize) -> Vec<Event> {
     let step = |place: u32| {
         let name: Arc<str> = ["a", "b", "c"][place as usize].into();
-        StepRef { step_run: place, step_index: place, step: Arc::clone(&name), task_name: name }
+        StepRef::new(place, place, Arc::clone(&name), name)
     };
     let mut facts = vec![Fact::PipelineStart { task_count: 3 }];
     for place in 0..3 {

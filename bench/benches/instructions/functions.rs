@@ -88,7 +88,7 @@ fn expression(calls: u64) {
 
 fn event(calls: u64) {
     let name: Arc<str> = "resize".into();
-    let step = StepRef { step_run: 3, step_index: 1, step: Arc::clone(&name), task_name: name };
+    let step = StepRef::new(3, 1, Arc::clone(&name), name);
     let result: Arc<Value> = Arc::new(json!({"width": 640, "height": 480, "format": "webp"}));
     let fact = Fact::StepComplete { step, attempt: 1, duration_ms: 12, result, cached: false };
     let event = Event { seq: 7, timestamp: Timestamp::from_millis(1_763_900_000_000), fact };

@@ -8,13 +8,14 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::dag::{Dag, DagEdge, DagNode, find_cycle};
 use crate::definition::{FieldError, Input, Pipeline, Style, Task};
 
 pub use body::PlanBody;
-pub(crate) use body::{Iteration, Slot};
+pub(crate) use body::{Iteration, Slot, Traits};
 
 /// How many mistakes come with the nearest known name: each costs a look at all names of the pipeline.
 const SUGGESTIONS: usize = 100;
@@ -25,6 +26,8 @@ pub struct Plan {
     pipeline: Arc<Pipeline>,
     steps: Vec<PlanStep>,
     bodies: Vec<Arc<PlanBody>>,
+    /// Those of the bodies.
+    traits: Vec<Traits>,
     outputs: Vec<(Arc<str>, Source)>,
     parameters: Vec<String>,
     /// Where none is declared: those without which a run cannot be.
@@ -38,8 +41,10 @@ pub struct Plan {
 pub struct PlanStep {
     /// The task it is a step for.
     pub task: Arc<Task>,
-    /// The task's name, shared with the events of every run.
+    /// The task's name.
     pub name: Arc<str>,
+    /// What it is called in the events of every run.
+    pub(crate) names: Arc<StepNames>,
     /// Where each input comes from.
     pub wires: Vec<Wire>,
     /// The steps that must have been completed before it and make none of its inputs.
@@ -50,8 +55,19 @@ pub struct PlanStep {
     pub dependencies: u32,
     /// The place of the body that undoes it.
     pub(crate) undo: Option<u32>,
-    /// What a body of it is given, each name once.
-    slots: Box<[(Arc<str>, Slot)]>,
+    /// The names of what its body is given, each once.
+    slot_names: Arc<[Arc<str>]>,
+    /// Where that comes from, in the same order.
+    slots: Box<[Slot]>,
+}
+
+/// What a step run is called.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepNames {
+    /// Its name: the task's, with the item's place or name behind it, such as `square[3]`.
+    pub step: Arc<str>,
+    /// The task's name.
+    pub task_name: Arc<str>,
 }
 
 /// Where an input comes from.
@@ -160,14 +176,18 @@ impl Plan {
                 };
                 wires.push(Wire { name: input.name.as_str().into(), source, optional: input.optional });
             }
+            let name: Arc<str> = task.name.as_str().into();
+            let names = StepNames { step: Arc::clone(&name), task_name: Arc::clone(&name) };
             steps.push(PlanStep {
                 task: Arc::clone(task),
-                name: task.name.as_str().into(),
+                name,
+                names: Arc::new(names),
                 wires,
                 after: Vec::new(),
                 dependents: Vec::new(),
                 dependencies: 0,
                 undo: None,
+                slot_names: Arc::default(),
                 slots: Box::default(),
             });
         }
@@ -182,13 +202,14 @@ impl Plan {
         }
         let bodies = body::table(&steps);
         for (step, body) in steps.iter_mut().zip(&bodies) {
-            step.slots = body::slots(&step.wires, body);
+            (step.slot_names, step.slots) = body::slots(&step.wires, body);
         }
         for (place, body) in bodies.iter().enumerate().filter(|(_, body)| body.is_undo_root()) {
-            steps[body.step as usize].undo = Some(index(place));
+            steps[body.step_index() as usize].undo = Some(index(place));
         }
         let required = required_of(&pipeline, &steps);
-        Ok(Self { pipeline, steps, bodies, outputs, parameters, required, dag: OnceLock::new() })
+        let traits = bodies.iter().map(|body| body.traits()).collect();
+        Ok(Self { pipeline, steps, bodies, traits, outputs, parameters, required, dag: OnceLock::new() })
     }
 
     /// The definition.
@@ -213,6 +234,11 @@ impl Plan {
     /// Every body of the pipeline: those of the steps, by index, then those inside them.
     pub fn bodies(&self) -> &[Arc<PlanBody>] {
         &self.bodies
+    }
+
+    /// What runs ask of the bodies, by their place.
+    pub(crate) fn traits(&self) -> &[Traits] {
+        &self.traits
     }
 
     /// The names of the external parameters: the declared ones first, in the order of the file.
@@ -307,8 +333,13 @@ impl Producer {
 }
 
 impl PlanStep {
-    /// What its body is given, each name once.
-    pub(crate) fn slots(&self) -> &[(Arc<str>, Slot)] {
+    /// The names of what its body is given, each once.
+    pub(crate) fn slot_names(&self) -> &Arc<[Arc<str>]> {
+        &self.slot_names
+    }
+
+    /// Where that comes from, in the same order.
+    pub(crate) fn slots(&self) -> &[Slot] {
         &self.slots
     }
 }

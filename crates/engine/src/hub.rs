@@ -100,7 +100,7 @@ impl EventHub {
     }
 
     /// Tells of what a run has decided together. Nothing is made of it where nobody watches.
-    pub(crate) fn publish_run(&self, pipeline_id: &PipelineId, run_id: RunId, events: &Arc<[Event]>) {
+    pub(crate) fn publish_run(&self, pipeline_id: &PipelineId, run_id: RunId, events: &Arc<Vec<Event>>) {
         if events.is_empty() {
             return;
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use metrics::{Counter, Histogram};
 use taskiq_flow_core::definition::TaskKind;
 use taskiq_flow_core::id::PipelineId;
+use taskiq_flow_core::plan::PlanBody;
 use taskiq_flow_core::run::{Outcome, RunStatus};
 
 use crate::cache::Found;
@@ -28,24 +29,27 @@ pub(crate) struct RunCounters {
 }
 
 impl AttemptDurations {
-    pub(crate) fn record(&self, kind: &TaskKind, outcome: &Outcome, duration: Duration) {
+    pub(crate) fn record(&self, body: &PlanBody, outcome: &Outcome, duration: Duration) {
         let (place, status) = match outcome {
             Outcome::Completed(_) => (0, "completed"),
             Outcome::Failed(_) => (1, "failed"),
         };
-        let histogram = self.0[index_of(kind)][place].get_or_init(|| {
-            metrics::histogram!("taskiq_flow_attempt_duration_seconds", "kind" => kind.name(), "status" => status)
+        let histogram = self.0[index_of(body)][place].get_or_init(|| {
+            let kind = body.body().kind.name();
+            metrics::histogram!("taskiq_flow_attempt_duration_seconds", "kind" => kind, "status" => status)
         });
         histogram.record(duration.as_secs_f64());
     }
 }
 
-fn index_of(kind: &TaskKind) -> usize {
-    match kind {
+fn index_of(body: &PlanBody) -> usize {
+    if body.callee().is_some() {
+        return 3;
+    }
+    match &body.body().kind {
         TaskKind::Expression(_) => 0,
         TaskKind::Command(_) => 1,
         TaskKind::Http(_) => 2,
-        TaskKind::Task(_) => 3,
         TaskKind::Taskiq(_) => 4,
         TaskKind::Pipeline(_) => 5,
         // The machine makes attempts of no others.

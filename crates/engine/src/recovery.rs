@@ -185,7 +185,7 @@ impl Engine {
             timed_out: false,
             not_undone: left_behind,
         };
-        let fact = Fact::PipelineError { error: error.clone(), duration_ms: 0 };
+        let fact = Fact::PipelineError { error: Box::new(error.clone()), duration_ms: 0 };
         let event = Event { seq: record.last_seq + 1, timestamp: now, fact };
         let summary = RunSummary {
             status: RunStatus::Failed,
@@ -195,7 +195,7 @@ impl Engine {
         };
         let definition = self.pipeline(&record.pipeline_id);
         let named = definition.as_ref().map_or(&[][..], |defined| &defined.plan.pipeline().on_event);
-        let events: Arc<[Event]> = [event].into();
+        let events = Arc::new(vec![event]);
         let outbox = &self.0.outbox;
         let deliveries = outbox.deliveries(&record.pipeline_id, named, record.run_id, &events, now);
         let append = Append {

@@ -169,8 +169,6 @@ struct Driven {
     waiters: Vec<Waiter>,
     /// Where its decisions of a turn are, once it has made one.
     decided_at: usize,
-    /// Whether the store has it.
-    is_kept: bool,
 }
 
 /// A timer that has rung.

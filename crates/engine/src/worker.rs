@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use taskiq_flow_broker::{Broker, Delivery};
-use taskiq_flow_core::definition::TaskKind;
 use taskiq_flow_core::run::{Failure, Outcome, Work};
 use taskiq_flow_core::time::format_duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -161,7 +160,7 @@ impl Worker {
             self.leave(&key, Some(tag)).await;
             return Some(room);
         }
-        if !work.resources().is_empty() {
+        if work.plan_body.takes_resources() {
             let (worker, workshop) = (self.clone(), Arc::clone(workshop));
             self.tasks.spawn(async move { worker.attempt_with_resources(workshop, work, tag).await });
             return Some(room);
@@ -223,7 +222,7 @@ impl Worker {
         // Whom it is to wake is asked again when it goes on.
         let mut nobody = Context::from_waker(Waker::noop());
         let plan_body = Arc::clone(&work.plan_body);
-        let TaskKind::Task(name) = &plan_body.body().kind else {
+        let Some(name) = plan_body.callee() else {
             let limited = work.timeout().is_some();
             let mut attempt = Box::pin(carry_out(Arc::clone(workshop), work));
             if let Poll::Ready(ended) = attempt.as_mut().poll(&mut nobody) {
@@ -355,21 +354,20 @@ impl Worker {
     /// What the shard is told of an attempt. How long it took is noted.
     fn message(&self, ended: Ended) -> Message {
         let Ended { work, execution, duration, mut before } = ended;
-        let kind = &work.body().kind;
+        let body = &work.plan_body;
         let took = |outcome: &Outcome, duration: Duration| {
-            self.took.record(kind, outcome, duration);
-            let pace = work.plan_body.pace();
-            match kind {
+            self.took.record(body, outcome, duration);
+            match body.callee() {
                 // It was not called.
-                TaskKind::Task(_) if matches!(outcome, Outcome::Failed(failure) if failure.code_or_error() == UNKNOWN_TASK) =>
+                Some(_) if matches!(outcome, Outcome::Failed(failure) if failure.code_or_error() == UNKNOWN_TASK) =>
                     {}
-                TaskKind::Task(name) => {
+                Some(name) => {
                     let registry = self.broker.registry();
-                    if pace.note(duration, registry.edition()) {
+                    if body.pace().note(duration, registry.edition()) {
                         registry.note(name, duration);
                     }
                 }
-                _ => _ = pace.note(duration, 0),
+                None => _ = body.pace().note(duration, 0),
             }
         };
         before.iter().for_each(|item| took(&item.outcome, item.duration));
@@ -391,12 +389,10 @@ fn ends_at_once(work: &Work, edition: u32) -> bool {
     if work.chunk.is_some() || work.fold.is_some() {
         return false;
     }
-    match &work.body().kind {
-        TaskKind::Expression(_) => work.plan_body.pace().is_quick(0).unwrap_or(true),
-        TaskKind::Task(_) => {
-            work.timeout().is_none() && work.plan_body.pace().is_quick(edition).unwrap_or(false)
-        }
-        _ => false,
+    let body = &work.plan_body;
+    match body.callee() {
+        Some(_) => work.timeout().is_none() && body.pace().is_quick(edition).unwrap_or(false),
+        None => body.is_expression() && body.pace().is_quick(0).unwrap_or(true),
     }
 }
 

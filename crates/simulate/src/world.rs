@@ -370,7 +370,7 @@ impl<'a> World<'a> {
             RunWrite::Append(Box::new(Append {
                 run_id,
                 fence,
-                events: effects.events.as_slice().into(),
+                events: Arc::new(effects.events.clone()),
                 logs: Vec::new(),
                 summary: summary_of(run),
                 durations: Vec::new(),

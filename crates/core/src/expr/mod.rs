@@ -33,7 +33,7 @@ mod value;
 mod tests;
 
 use std::fmt;
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::sync::{Arc, LazyLock};
 
 use minijinja::{Environment, ErrorKind, UndefinedBehavior};
@@ -71,8 +71,20 @@ pub struct ExprError {
 /// Named values, in order. Cloning copies names and values by reference.
 ///
 /// Its `Debug` shows the names only: values may be secrets.
-#[derive(Clone, Default, PartialEq)]
-pub struct Inputs(Vec<(Arc<str>, Arc<Value>)>);
+#[derive(Clone, Default)]
+pub struct Inputs {
+    names: Names,
+    /// In the order of the names.
+    values: Vec<Arc<Value>>,
+}
+
+/// The names of inputs.
+#[derive(Clone, Default)]
+struct Names {
+    /// Those of a step of a plan, for all that is ever given to it. None: they are its own.
+    shared: Option<Arc<[Arc<str>]>>,
+    own: Vec<Arc<str>>,
+}
 
 static ENGINE: LazyLock<Environment<'static>> = LazyLock::new(|| {
     let mut engine = Environment::new();
@@ -206,51 +218,82 @@ impl ExprError {
 }
 
 impl Inputs {
-    /// Inputs of which the caller knows that no name comes twice.
-    pub(crate) fn of_unique(list: impl Iterator<Item = (Arc<str>, Arc<Value>)>) -> Self {
-        Self(list.collect())
+    /// Inputs of these names, of which the caller knows that none comes twice, and as many values.
+    pub(crate) fn of_unique(names: &Arc<[Arc<str>]>, values: impl Iterator<Item = Arc<Value>>) -> Self {
+        let names = Names { shared: Some(Arc::clone(names)), own: Vec::new() };
+        Self { names, values: values.collect() }
     }
 
     /// The value of that name.
     pub fn get(&self, name: &str) -> Option<&Arc<Value>> {
-        self.position(name).map(|place| &self.0[place].1)
+        self.position(name).and_then(|place| self.values.get(place))
     }
 
     /// Sets a value; one of the same name is replaced in its place.
     pub fn insert(&mut self, name: Arc<str>, value: Arc<Value>) {
         match self.position(&name) {
-            Some(place) => self.0[place].1 = value,
-            None => self.0.push((name, value)),
+            Some(place) => self.values[place] = value,
+            None => {
+                self.names.own().push(name);
+                self.values.push(value);
+            }
         }
     }
 
     /// Takes a value away.
     pub fn remove(&mut self, name: &str) {
-        self.0.retain(|(known, _)| **known != *name);
+        if let Some(place) = self.position(name) {
+            self.names.own().remove(place);
+            self.values.remove(place);
+        }
     }
 
     /// Names and values, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<Value>)> {
-        self.0.iter().map(|(name, value)| (name, value))
+        self.names.iter().zip(&self.values)
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.values.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.values.is_empty()
     }
 
     /// One JSON object with all of them.
     pub fn to_json_object(&self) -> Map<String, Value> {
-        self.0.iter().map(|(name, value)| (name.to_string(), Value::clone(value))).collect()
+        self.iter().map(|(name, value)| (name.to_string(), Value::clone(value))).collect()
     }
 
     fn position(&self, name: &str) -> Option<usize> {
-        self.0.iter().position(|(known, _)| &**known == name)
+        self.names.iter().position(|known| &**known == name)
+    }
+}
+
+impl Names {
+    /// As those of one only, who may change them.
+    fn own(&mut self) -> &mut Vec<Arc<str>> {
+        if let Some(shared) = self.shared.take() {
+            self.own = shared.to_vec();
+        }
+        &mut self.own
+    }
+}
+
+impl Deref for Names {
+    type Target = [Arc<str>];
+
+    fn deref(&self) -> &[Arc<str>] {
+        self.shared.as_deref().unwrap_or(&self.own)
+    }
+}
+
+impl PartialEq for Inputs {
+    fn eq(&self, other: &Self) -> bool {
+        *self.names == *other.names && self.values == other.values
     }
 }
 
@@ -273,7 +316,9 @@ impl<'a> FromIterator<(&'a str, Value)> for Inputs {
 impl From<Map<String, Value>> for Inputs {
     fn from(object: Map<String, Value>) -> Self {
         // The keys of an object are unique.
-        Self(object.into_iter().map(|(name, value)| (name.into(), Arc::new(value))).collect())
+        let (own, values) =
+            object.into_iter().map(|(name, value)| (Arc::from(name), Arc::new(value))).unzip();
+        Self { names: Names { shared: None, own }, values }
     }
 }
 
@@ -297,7 +342,7 @@ impl PartialEq for Expr {
 
 impl fmt::Debug for Inputs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.iter().map(|(name, _)| name)).finish()
+        f.debug_set().entries(self.names.iter()).finish()
     }
 }
 

@@ -312,6 +312,21 @@ fn inputs_keep_order_and_replace_in_place() {
 }
 
 #[test]
+fn who_changes_inputs_changes_those_of_nobody_else() {
+    let names: Arc<[Arc<str>]> = ["b".into(), "a".into()].into();
+    let values = || [json!(1), json!(2)].map(Arc::new).into_iter();
+    let (mut changed, other) = (Inputs::of_unique(&names, values()), Inputs::of_unique(&names, values()));
+    assert_eq!(changed, inputs(json!({"b": 1, "a": 2})), "whosever the names are");
+    changed.remove("none");
+    changed.remove("b");
+    changed.insert("c".into(), Arc::new(json!(3)));
+    changed.insert("a".into(), Arc::new(json!(4)));
+    assert_eq!(changed, inputs(json!({"a": 4, "c": 3})));
+    assert_eq!((other.len(), other.get("b"), other.get("c")), (2, Some(&Arc::new(json!(1))), None));
+    assert_eq!(Value::Object(other.to_json_object()), json!({"b": 1, "a": 2}));
+}
+
+#[test]
 fn templates_put_values_into_text() {
     let given = inputs(json!({"a": "x y", "n": 2, "m": {"k": [1]}, "none": null}));
     let render = |source: &str| Template::compile(source).and_then(|template| template.render(&given));

@@ -26,7 +26,7 @@ pub(super) struct Scope {
 
 impl Scope {
     pub(super) fn new(inputs: &Inputs) -> Self {
-        Self { inputs: inputs.clone(), converted: inputs.0.iter().map(|_| OnceLock::new()).collect() }
+        Self { inputs: inputs.clone(), converted: inputs.values.iter().map(|_| OnceLock::new()).collect() }
     }
 }
 
@@ -37,7 +37,8 @@ impl Object for Scope {
 
     fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<Engine> {
         let place = self.inputs.position(key)?;
-        let value = self.converted.get(place)?.get_or_init(|| Engine::from(Serde(&*self.inputs.0[place].1)));
+        let value = self.inputs.values.get(place)?;
+        let value = self.converted.get(place)?.get_or_init(|| Engine::from(Serde(&**value)));
         Some(value.clone())
     }
 }

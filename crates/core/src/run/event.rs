@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::error::RunError;
 use crate::id::{PipelineId, RunId};
+use crate::plan::StepNames;
 use crate::time::Timestamp;
 
 /// One fact of a run.
@@ -116,7 +117,7 @@ pub enum Fact {
     #[serde(rename = "PipelineCompleteEvent")]
     PipelineComplete { result: Arc<Value>, duration_ms: u64 },
     #[serde(rename = "PipelineErrorEvent")]
-    PipelineError { error: RunError, duration_ms: u64 },
+    PipelineError { error: Box<RunError>, duration_ms: u64 },
     #[serde(rename = "PipelineSkipEvent")]
     PipelineSkip { reason: Arc<str> },
     #[serde(rename = "PipelineCancelEvent")]
@@ -134,7 +135,7 @@ pub enum Fact {
         step_indexes: Vec<u32>,
         /// With which it ends then; none: it was cancelled.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        error: Option<RunError>,
+        error: Option<Box<RunError>>,
         /// Why it was cancelled.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<Arc<str>>,
@@ -163,10 +164,9 @@ pub struct StepRef {
     pub step_run: u32,
     /// The place of its task in the pipeline.
     pub step_index: u32,
-    /// Its name: the task's, with the item's place or name behind it, such as `square[3]`.
-    pub step: Arc<str>,
-    /// The task's name.
-    pub task_name: Arc<str>,
+    /// What it is called: of a step shared by all events of all its runs.
+    #[serde(flatten)]
+    pub names: Arc<StepNames>,
 }
 
 /// An event as watchers are told it.
@@ -185,7 +185,7 @@ pub struct EventView {
 /// One event of those that were decided together. All who are told of them share them with the store.
 #[derive(Debug, Clone)]
 pub struct SharedEvent {
-    together: Arc<[Event]>,
+    together: Arc<Vec<Event>>,
     place: usize,
 }
 
@@ -250,14 +250,14 @@ impl Serialize for EventView {
 
 impl SharedEvent {
     /// Each of the events that were decided together, in order.
-    pub fn each_of(together: &Arc<[Event]>) -> impl Iterator<Item = Self> {
+    pub fn each_of(together: &Arc<Vec<Event>>) -> impl Iterator<Item = Self> {
         (0..together.len()).map(|place| Self { together: Arc::clone(together), place })
     }
 }
 
 impl From<Event> for SharedEvent {
     fn from(event: Event) -> Self {
-        Self { together: [event].into(), place: 0 }
+        Self { together: Arc::new(vec![event]), place: 0 }
     }
 }
 
@@ -266,6 +266,27 @@ impl Deref for SharedEvent {
 
     fn deref(&self) -> &Event {
         &self.together[self.place]
+    }
+}
+
+impl StepRef {
+    /// The step run of that number and name, of the task at that place of the pipeline.
+    pub fn new(
+        step_run: u32,
+        step_index: u32,
+        step: impl Into<Arc<str>>,
+        task_name: impl Into<Arc<str>>,
+    ) -> Self {
+        let names = StepNames { step: step.into(), task_name: task_name.into() };
+        Self { step_run, step_index, names: Arc::new(names) }
+    }
+}
+
+impl Deref for StepRef {
+    type Target = StepNames;
+
+    fn deref(&self) -> &StepNames {
+        &self.names
     }
 }
 

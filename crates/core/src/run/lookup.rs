@@ -12,15 +12,19 @@ use super::undo::RESULT;
 use super::work::Fold;
 use crate::definition::{Body, MapSpec, Task, TaskKind};
 use crate::expr::Inputs;
-use crate::plan::{Iteration, PlanBody, Slot, Source};
+use crate::plan::{Iteration, PlanBody, Slot, Source, StepNames, Traits};
 
 impl Run {
     pub(super) fn task(&self, id: u32) -> &Arc<Task> {
         self.plan_body(id).task()
     }
 
+    pub(super) fn traits(&self, id: u32) -> &Traits {
+        &self.plan.traits()[self.units[id as usize].body as usize]
+    }
+
     pub(super) fn step_index(&self, id: u32) -> u32 {
-        self.plan_body(id).step
+        self.traits(id).step
     }
 
     pub(super) fn plan_body(&self, id: u32) -> &Arc<PlanBody> {
@@ -32,20 +36,32 @@ impl Run {
     }
 
     pub(super) fn needs_room(&self, id: u32) -> bool {
-        self.plan_body(id).needs_room
+        self.traits(id).needs_room
     }
 
     pub(super) fn step_ref(&self, id: u32) -> StepRef {
         let step_index = self.step_index(id);
-        let task_name = Arc::clone(&self.plan.steps()[step_index as usize].name);
-        StepRef { step_run: id, step_index, step: self.name(id), task_name }
+        StepRef { step_run: id, step_index, names: self.names(id) }
     }
 
-    /// The name of a step run. That of an item is made when it starts, and kept then.
+    /// What a step run is called. The names of an item are made when it starts, and kept then.
+    fn names(&self, id: u32) -> Arc<StepNames> {
+        let unit = &self.units[id as usize];
+        if let Some(names) = &unit.names {
+            return Arc::clone(names);
+        }
+        let names = &self.plan.steps()[self.step_index(id) as usize].names;
+        if unit.parent.is_none() && !self.is_undo(id) {
+            return Arc::clone(names);
+        }
+        Arc::new(StepNames { step: self.name(id), task_name: Arc::clone(&names.task_name) })
+    }
+
+    /// The name of a step run.
     pub(super) fn name(&self, id: u32) -> Arc<str> {
         let unit = &self.units[id as usize];
-        if let Some(name) = &unit.name {
-            return Arc::clone(name);
+        if let Some(names) = &unit.names {
+            return Arc::clone(&names.step);
         }
         let Some(parent) = unit.parent else {
             let name = &self.plan.steps()[unit.place as usize].name;
@@ -131,9 +147,9 @@ impl Run {
     pub(super) fn inputs(&self, id: u32) -> Inputs {
         let unit = &self.units[id as usize];
         let Some(parent) = unit.parent else {
-            let slots = self.plan.steps()[unit.place as usize].slots();
-            let filled = slots.iter().map(|(name, slot)| (Arc::clone(name), self.fill(unit, slot)));
-            let mut inputs = Inputs::of_unique(filled);
+            let step = &self.plan.steps()[unit.place as usize];
+            let values = step.slots().iter().map(|slot| self.fill(slot));
+            let mut inputs = Inputs::of_unique(step.slot_names(), values);
             if self.is_undo(id) {
                 inputs.insert(RESULT.into(), self.value_of_step(unit));
                 for (name, value) in &self.plan_body(id).constants {
@@ -169,9 +185,9 @@ impl Run {
             if self.is_undo(id) {
                 return self.inputs(id).get(name).cloned();
             }
-            let slots = self.plan.steps()[unit.place as usize].slots();
-            let (_, slot) = slots.iter().find(|(known, _)| **known == *name)?;
-            return Some(self.fill(unit, slot));
+            let step = &self.plan.steps()[unit.place as usize];
+            let place = step.slot_names().iter().position(|known| **known == *name)?;
+            return step.slots().get(place).map(|slot| self.fill(slot));
         };
         let constants = &self.plan_body(id).constants;
         if let Some((_, value)) = constants.iter().find(|(known, _)| **known == *name) {
@@ -210,22 +226,23 @@ impl Run {
         Some((iteration, self.units[composite as usize].items.as_deref()?))
     }
 
-    /// The value of an input of a step; null where there is none.
-    fn fill(&self, step: &Unit, slot: &Slot) -> Arc<Value> {
-        match slot {
-            Slot::Wire(place) => {
-                let wire = &self.plan.steps()[step.place as usize].wires[*place as usize];
-                self.resolve(&wire.source).unwrap_or_default()
-            }
-            Slot::Constant(value) => Arc::clone(value),
-        }
+    /// The value of an input of a step; null where the step that makes it has none, or the parameter was not given.
+    fn fill(&self, slot: &Slot) -> Arc<Value> {
+        self.resolve(slot).unwrap_or_default()
     }
 
-    /// The value at an origin; none where the step has none or the parameter was not given.
-    pub(super) fn resolve(&self, source: &Source) -> Option<Arc<Value>> {
-        match source {
-            Source::Parameter { place, .. } => self.parameters.get(*place as usize)?.clone(),
-            Source::ItemErrors { step } => {
+    /// The value that a step, or the result of the run, has from an origin, if there is one.
+    pub(super) fn value_from(&self, source: &Source) -> Option<Arc<Value>> {
+        self.resolve(&Slot::from(source))
+    }
+
+    fn resolve(&self, slot: &Slot) -> Option<Arc<Value>> {
+        match slot {
+            Slot::Constant(value) => Some(Arc::clone(value)),
+            Slot::Parameter(place) => self.parameters.get(*place as usize)?.clone(),
+            Slot::Value(step) => self.units[*step as usize].value.clone(),
+            Slot::Part { step, place } => self.units[*step as usize].parts.get(*place as usize).cloned(),
+            Slot::ItemErrors(step) => {
                 let unit = &self.units[*step as usize];
                 let errors = || Arc::new(self.item_errors(*step));
                 // Whoever needs them shares them. A value that was taken over has no items here.
@@ -234,23 +251,21 @@ impl Run {
                     None => errors(),
                 })
             }
-            Source::Output { step, part } => {
-                let unit = &self.units[*step as usize];
-                let value = unit.value.as_ref()?;
-                match part {
-                    None => Some(Arc::clone(value)),
-                    Some(part) => unit.parts.get(part.place as usize).cloned(),
-                }
-            }
         }
+    }
+
+    /// Whether the value of a step run is an object with several outputs.
+    pub(super) fn has_parts(&self, id: u32) -> bool {
+        let traits = self.traits(id);
+        traits.has_parts && !traits.is_undo && self.units[id as usize].parent.is_none()
     }
 
     /// Takes the value of a step with several outputs apart, once: whoever needs one of them shares it.
     pub(super) fn parts_of(&self, id: u32, value: &Value) -> Vec<Arc<Value>> {
-        let outputs = &self.task(id).outputs;
-        if self.units[id as usize].parent.is_some() || outputs.len() < 2 || self.is_undo(id) {
+        if !self.has_parts(id) {
             return Vec::new();
         }
+        let outputs = &self.task(id).outputs;
         let part = |output: &String| Arc::new(value.get(output).cloned().unwrap_or_default());
         outputs.iter().map(part).collect()
     }

@@ -19,7 +19,6 @@ use super::event::{Event, Fact};
 use super::state::Run;
 use super::status::{RunStatus, StepStatus};
 use super::work::{Failure, Outcome, Work};
-use crate::definition::TaskKind;
 use crate::plan::index;
 use crate::time::Timestamp;
 
@@ -184,7 +183,23 @@ impl Run {
     /// No fact has been recorded then. A fact that is refused behind others is in [`Effects::fault`] instead, so that the
     /// state is never ahead of what the caller is told.
     pub fn handle(&mut self, input: Input, now: Timestamp) -> Result<Effects, IllegalEvent> {
-        let mut turn = Turn { run: self, now, effects: Effects::default(), reported: None };
+        let mut effects = Effects::default();
+        self.handle_into(input, now, &mut effects)?;
+        Ok(effects)
+    }
+
+    /// As [`Run::handle`], for a caller who gives the run several inputs in a row: what it comes to is put behind what is in
+    /// `effects` already.
+    ///
+    /// # Errors
+    /// As of [`Run::handle`]; then `effects` is as it was.
+    pub fn handle_into(
+        &mut self,
+        input: Input,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) -> Result<(), IllegalEvent> {
+        let mut turn = Turn::new(self, now, effects);
         let done = turn.take(input).and_then(|()| turn.advance());
         turn.over(done)
     }
@@ -213,7 +228,17 @@ impl Run {
     /// # Errors
     /// [`IllegalEvent`] only if the state is damaged; as with [`Run::handle`], no fact has been recorded then.
     pub fn recover(&mut self, now: Timestamp) -> Result<Effects, IllegalEvent> {
-        let mut turn = Turn { run: self, now, effects: Effects::default(), reported: None };
+        let mut effects = Effects::default();
+        self.recover_into(now, &mut effects)?;
+        Ok(effects)
+    }
+
+    /// As [`Run::recover`], with what it comes to behind what is in `effects` already.
+    ///
+    /// # Errors
+    /// As of [`Run::recover`].
+    pub fn recover_into(&mut self, now: Timestamp, effects: &mut Effects) -> Result<(), IllegalEvent> {
+        let mut turn = Turn::new(self, now, effects);
         let done = turn.recover();
         turn.over(done)
     }
@@ -223,12 +248,19 @@ impl Run {
 struct Turn<'a> {
     run: &'a mut Run,
     now: Timestamp,
-    effects: Effects,
+    effects: &'a mut Effects,
+    /// How many events and commands there were before it.
+    before: (usize, usize),
     /// The chunk whose attempt is over: nothing of it needs to be stopped.
     reported: Option<u32>,
 }
 
-impl Turn<'_> {
+impl<'a> Turn<'a> {
+    fn new(run: &'a mut Run, now: Timestamp, effects: &'a mut Effects) -> Self {
+        let before = (effects.events.len(), effects.commands.len());
+        Self { run, now, effects, before, reported: None }
+    }
+
     fn take(&mut self, input: Input) -> Result<(), IllegalEvent> {
         match input {
             Input::Start { reuse } => self.start(reuse),
@@ -256,13 +288,17 @@ impl Turn<'_> {
     }
 
     /// What the turn has come to. What has been recorded stands, whatever came behind it.
-    fn over(mut self, done: Result<(), IllegalEvent>) -> Result<Effects, IllegalEvent> {
+    fn over(self, done: Result<(), IllegalEvent>) -> Result<(), IllegalEvent> {
         match done {
-            Err(fault) if self.effects.events.is_empty() => Err(fault),
-            done => {
-                self.effects.fault = done.err();
-                Ok(self.effects)
+            Err(fault) if self.effects.events.len() == self.before.0 => {
+                self.effects.commands.truncate(self.before.1);
+                Err(fault)
             }
+            Err(fault) => {
+                self.effects.fault = Some(fault);
+                Ok(())
+            }
+            Ok(()) => Ok(()),
         }
     }
 
@@ -391,7 +427,7 @@ impl Turn<'_> {
             StepStatus::Running if unit.chunk.is_some() => self.recover_chunk(id),
             StepStatus::Running => {
                 let attempt = unit.attempt + 1;
-                if !matches!(self.run.body(id).kind, TaskKind::Wait(_)) {
+                if !self.run.traits(id).is_wait {
                     self.step_start(id, attempt, None, None, None)?;
                 }
                 self.set_going(id)

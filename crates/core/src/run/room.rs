@@ -33,7 +33,7 @@ impl Run {
         else {
             return None;
         };
-        let one_attempt = self.plan.bodies().get(plan_body.inner.start as usize)?.needs_room;
+        let one_attempt = self.plan.traits().get(plan_body.inner.start as usize)?.needs_room;
         chunk.filter(|_| one_attempt).map(|_| {
             let most = max_parallel.map_or(u32::MAX, |most| most.get());
             Box::new(Chunks { size: self.chunk_of(composite), most, live: 0, ready: BTreeSet::new() })
@@ -159,6 +159,9 @@ impl Run {
             return;
         }
         self.give_room_back(id);
+        if !self.traits(id).is_wait {
+            return;
+        }
         let body = self.plan.bodies()[self.units[id as usize].body as usize].body();
         if let Some(name) = body.kind.awaited_signal()
             && let Some(waiting) = self.awaited.get_mut(name)

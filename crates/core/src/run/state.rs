@@ -15,7 +15,7 @@ use super::status::{RunStatus, StepStatus};
 use super::undo::{Ending, Undo};
 use crate::definition::{OnItemError, TaskKind};
 use crate::id::RunId;
-use crate::plan::{Plan, index};
+use crate::plan::{Plan, StepNames, index};
 use crate::time::Timestamp;
 
 /// One execution of a pipeline.
@@ -46,6 +46,8 @@ pub struct Run {
     pub(super) afresh: Option<u32>,
     /// Steps that are not in a terminal state.
     pub(super) open_steps: u32,
+    /// Steps that have ended and came to no value. While there is none, nobody needs to look for one before a step starts.
+    pub(super) without_value: u32,
     /// Signals that no step has taken yet.
     pub(super) signals: HashMap<Arc<str>, VecDeque<Arc<Value>>>,
     /// How many those are.
@@ -69,8 +71,8 @@ pub(super) struct Unit {
     pub(super) place: u32,
     /// The place of its body in the plan.
     pub(super) body: u32,
-    /// Of an item that has started: its name.
-    pub(super) name: Option<Arc<str>>,
+    /// Of an item that has started: what it is called.
+    pub(super) names: Option<Arc<StepNames>>,
     /// Its place in the line of those that are ready to start, while it is there. An item of chunks is in that of its map,
     /// and the map, which has started, in the one of all while it may begin another chunk.
     pub(super) in_line: Option<u32>,
@@ -132,6 +134,7 @@ impl Run {
         let given = |name: &String| parameters.get(name).map(|value| Arc::new(value.clone()));
         Self {
             open_steps: index(units.len()),
+            without_value: 0,
             units,
             parameters: plan.parameters().iter().map(given).collect(),
             plan,
@@ -247,7 +250,7 @@ impl Run {
                 self.end(RunStatus::Completed, at);
             }
             Fact::PipelineError { error, .. } => {
-                self.error = Some(error.clone());
+                self.error = Some(RunError::clone(error));
                 let own = error.step.is_none() && error.timed_out;
                 self.end(if own { RunStatus::TimedOut } else { RunStatus::Failed }, at);
             }
@@ -260,7 +263,7 @@ impl Run {
                     return Err(illegal("these steps cannot be undone".to_owned()));
                 }
                 let ending = match (error, reason) {
-                    (Some(error), _) => Ending::Error(error.clone()),
+                    (Some(error), _) => Ending::Error(RunError::clone(error)),
                     (None, reason) => Ending::Cancel(reason.clone().unwrap_or_default()),
                 };
                 self.begin_undo(step_indexes, ending, at);
@@ -294,15 +297,16 @@ impl Run {
                 if matches!(status, StepStatus::Pending) || *attempt <= unit.attempt {
                     return Err(format!("step `{}` is {status} at attempt {}", step.step, unit.attempt));
                 }
-                let body = self.plan_body(id);
+                let traits = self.traits(id);
                 let fits = match items {
                     Some(count) => {
-                        body.is_composite() && (!body.is_group() || *count == index(body.inner.len()))
+                        let body = self.plan_body(id);
+                        traits.is_composite && (!body.is_group() || *count == index(body.inner.len()))
                     }
-                    None => !body.is_composite(),
+                    None => !traits.is_composite,
                 };
                 if !fits {
-                    let kind = body.body().kind.name();
+                    let kind = self.body(id).kind.name();
                     return Err(format!(
                         "step `{}` is a `{kind}`, and starts with {items:?} items",
                         step.step
@@ -311,7 +315,7 @@ impl Run {
                 let together = |first: u32| {
                     let parent = self.units[id as usize].parent;
                     let same = self.units.get(first as usize).is_some_and(|unit| unit.parent == parent);
-                    first <= id && same && parent.is_some() && body.needs_room
+                    first <= id && same && parent.is_some() && traits.needs_room
                 };
                 if chunk.is_some_and(|first| !together(first)) {
                     return Err(format!("step `{}` is in no such chunk as {chunk:?}", step.step));
@@ -394,7 +398,7 @@ impl Run {
         unit.first_started_at.get_or_insert(at);
         unit.due_at = None;
         if unit.parent.is_some() {
-            unit.name = Some(Arc::clone(&step.step));
+            unit.names = Some(Arc::clone(&step.names));
         }
         let Some(count) = items else {
             self.note_wait(id);
@@ -468,6 +472,7 @@ impl Run {
             return self.undo_settled(id, status, at);
         }
         self.open_steps -= 1;
+        self.without_value += u32::from(!status.has_value());
         for nth in 0..self.plan.steps()[place as usize].dependents.len() {
             let dependent = self.plan.steps()[place as usize].dependents[nth];
             let unit = &mut self.units[dependent as usize];
@@ -508,13 +513,18 @@ impl Run {
 
     /// A step run that has started waits for a signal, if its body says so.
     fn note_wait(&mut self, id: u32) {
-        if let Some(name) = self.body(id).kind.awaited_signal() {
+        if self.traits(id).is_wait
+            && let Some(name) = self.body(id).kind.awaited_signal()
+        {
             let name = Arc::from(name);
             self.awaited.entry(name).or_default().insert(id);
         }
     }
 
     fn take_signal(&mut self, id: u32) {
+        if !self.traits(id).is_wait {
+            return;
+        }
         let body = self.plan.bodies()[self.units[id as usize].body as usize].body();
         if let Some(name) = body.kind.awaited_signal()
             && let Some(values) = self.signals.get_mut(name)
@@ -545,7 +555,7 @@ impl Unit {
             parent,
             place,
             body,
-            name: None,
+            names: None,
             in_line: None,
             looking: false,
             chunk: None,

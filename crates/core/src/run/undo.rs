@@ -37,7 +37,7 @@ pub(super) enum Ending {
 impl Run {
     /// Whether the step run undoes a step, or is an item of one that does.
     pub(super) fn is_undo(&self, id: u32) -> bool {
-        self.plan_body(id).undo
+        self.traits(id).is_undo
     }
 
     /// The steps that have something to undo, the one that ended last first.

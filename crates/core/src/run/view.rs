@@ -10,7 +10,6 @@ use super::error::RunError;
 use super::items::counts;
 use super::state::{Run, Unit};
 use super::status::{RunStatus, StepStatus};
-use crate::definition::TaskKind;
 use crate::forecast::{MEASURED_ITEMS, count_of_items, of_items};
 use crate::id::{PipelineId, RunId};
 use crate::time::Timestamp;
@@ -117,7 +116,8 @@ impl Run {
         let outputs = match self.result {
             Some(_) => serde_json::Map::new(),
             None => {
-                let valued = |(name, source): &(Arc<str>, _)| Some((name.to_string(), self.resolve(source)?));
+                let valued =
+                    |(name, source): &(Arc<str>, _)| Some((name.to_string(), self.value_from(source)?));
                 let outputs = self.plan.outputs().iter().filter_map(valued);
                 outputs.map(|(name, value)| (name, Value::clone(&value))).collect()
             }
@@ -141,19 +141,19 @@ impl Run {
             steps: steps
                 .iter()
                 .zip(&self.units)
-                .map(|(step, unit)| self.step_view(&step.name, &step.task.body.kind, unit))
+                .map(|(step, unit)| self.step_view(Arc::clone(&step.name), unit))
                 .collect(),
-            compensation: self.undo_units().iter().filter_map(|unit| self.undo_view(unit)).collect(),
+            compensation: self.undo_units().iter().map(|unit| self.undo_view(unit)).collect(),
         }
     }
 
     pub(super) fn item_view(&self, unit: &Unit, index: Option<u32>) -> ItemView {
-        let body = &self.plan.bodies()[unit.body as usize];
+        let traits = &self.plan.traits()[unit.body as usize];
         ItemView {
             index,
             status: unit.status,
             attempt: unit.attempt,
-            max_attempts: body.retry().max_attempts.get(),
+            max_attempts: traits.max_attempts,
             next_attempt_at: unit.due_at.filter(|_| unit.status == StepStatus::Retrying),
             started_at: unit.started_at,
             finished_at: unit.finished_at,
@@ -189,21 +189,22 @@ impl Run {
         measured
     }
 
-    fn undo_view(&self, unit: &Unit) -> Option<StepView> {
+    fn undo_view(&self, unit: &Unit) -> StepView {
         let step = &self.plan.steps()[unit.place as usize];
-        let kind = &step.task.compensate.as_ref()?.body.kind;
-        Some(self.step_view(&format!("undo {}", step.name).into(), kind, unit))
+        self.step_view(format!("undo {}", step.name).into(), unit)
     }
 
-    fn step_view(&self, name: &Arc<str>, kind: &TaskKind, unit: &Unit) -> StepView {
+    fn step_view(&self, name: Arc<str>, unit: &Unit) -> StepView {
+        let traits = &self.plan.traits()[unit.body as usize];
         let items = self.items_of(unit);
         let shown =
             items.iter().take(SHOWN_ITEMS).map(|item| self.item_view(item, Some(item.place))).collect();
-        let waits_for =
-            kind.awaited_signal().filter(|_| unit.status == StepStatus::Running).map(str::to_owned);
+        let awaited = || self.plan.bodies()[unit.body as usize].body().kind.awaited_signal();
+        let waits = traits.is_wait && unit.status == StepStatus::Running;
+        let waits_for = waits.then(awaited).flatten().map(str::to_owned);
         StepView {
-            id: Arc::clone(name),
-            kind: kind.name(),
+            id: name,
+            kind: traits.kind,
             state: self.item_view(unit, None),
             waits_for,
             item_counts: counts(items.iter()),

@@ -75,8 +75,7 @@ impl Shard {
                 Found::Nothing => Input::Missed { step_run },
             };
             self.missed.insert(who);
-            let effects = driven.handle(input, self.clock.now());
-            turn.note(run_id, driven, effects);
+            turn.tell(driven, input, self.clock.now());
             self.counters_of(&plan.pipeline().id).looked(&found);
         }
     }

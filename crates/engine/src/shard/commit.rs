@@ -6,7 +6,7 @@ use std::time::Duration;
 use taskiq_flow_core::definition::TaskKind;
 use taskiq_flow_core::id::{PipelineId, RunId};
 use taskiq_flow_core::plan::Plan;
-use taskiq_flow_core::run::{Command, Event, Fact, Failure, Run, RunStatus, StepRef, Work};
+use taskiq_flow_core::run::{Command, Effects, Event, Fact, Failure, Run, RunStatus, StepRef, Work};
 use taskiq_flow_core::time::Timestamp;
 use taskiq_flow_store::{
     Append, Beside, DeadLetter, Delivery, RunSummary, RunWrite, StepLog, StoreError, WriteError, Written,
@@ -36,7 +36,7 @@ pub(crate) const NEWER: &str = "a newer run took its place";
 /// A run and its events that the store has been given.
 struct Appended {
     run_id: RunId,
-    events: Arc<[Event]>,
+    events: Arc<Vec<Event>>,
     logs: Vec<StepLog>,
     commands: Vec<Command>,
     /// What webhooks are to be told of the events.
@@ -58,12 +58,13 @@ impl Shard {
         committed
     }
 
-    async fn write_down(&mut self, mut created: Vec<Created>, changed: Vec<Changed>) -> bool {
+    pub(super) async fn write_down(&mut self, mut created: Vec<Created>, changed: Vec<Changed>) -> bool {
         // What only sets timers has nothing that must be durable first.
-        let (silent, changed): (Vec<_>, Vec<_>) =
-            changed.into_iter().partition(|changed| changed.events.is_empty() && changed.logs.is_empty());
-        for Changed { run_id, commands, .. } in silent {
-            for command in commands {
+        let (silent, changed): (Vec<_>, Vec<_>) = changed
+            .into_iter()
+            .partition(|changed| changed.effects.events.is_empty() && changed.logs.is_empty());
+        for Changed { run_id, effects, .. } in silent {
+            for command in effects.commands {
                 self.carry_out(run_id, command);
             }
         }
@@ -219,9 +220,6 @@ impl Shard {
             }
             Ok(_) => {
                 self.counters_of(&pipeline_id).started.increment(1);
-                if let Some(driven) = self.runs.get_mut(&run_id) {
-                    driven.is_kept = true;
-                }
                 Ok(Submitted { run_id, status: self.make_way_for(run_id), created: true })
             }
             Err(WriteError::Fired { schedule, due }) => {
@@ -441,8 +439,8 @@ impl Shard {
 
 impl From<Changed> for Appended {
     fn from(changed: Changed) -> Self {
-        let Changed { run_id, events, commands, logs } = changed;
-        Self { run_id, events: events.into(), logs, commands, deliveries: Vec::new() }
+        let Changed { run_id, effects: Effects { events, commands, .. }, logs } = changed;
+        Self { run_id, events: Arc::new(events), logs, commands, deliveries: Vec::new() }
     }
 }
 

@@ -30,21 +30,16 @@ const LONGEST: Duration = Duration::from_millis(1);
 /// After how long the clock is looked at again: events have milliseconds, and a turn may last for one.
 const OFTEN: Duration = Duration::from_micros(250);
 
-/// Whether it asks for what the shard carries out within its turn: an expression, or a Rust task that `at_once` takes. That
-/// is none before the run is kept: the store may say that there is one already.
+/// Whether it asks for what the shard carries out within its turn: an expression, or a Rust task that `at_once` takes.
 pub(super) fn is_evaluated_here(command: &Command, at_once: Option<&AtOnce>) -> bool {
     let Command::Dispatch(work) = command else { return false };
-    if !work.resources().is_empty()
-        || work.plan_body.cache().is_some()
-        || work.chunk.is_some()
-        || work.fold.is_some()
-    {
+    let body = &work.plan_body;
+    if body.takes_resources() || body.cache().is_some() || work.chunk.is_some() || work.fold.is_some() {
         return false;
     }
-    match &work.body().kind {
-        TaskKind::Expression(_) => work.plan_body.pace().is_quick(0).unwrap_or(true),
-        TaskKind::Task(_) => at_once.is_some_and(|at_once| at_once.takes(work)),
-        _ => false,
+    match body.callee() {
+        Some(_) => at_once.is_some_and(|at_once| at_once.takes(work)),
+        None => body.is_expression() && body.pace().is_quick(0).unwrap_or(true),
     }
 }
 
@@ -70,15 +65,16 @@ impl Shard {
                 continue;
             }
             let plan_body = Arc::clone(&work.plan_body);
-            let until = match &plan_body.body().kind {
-                TaskKind::Expression(expr) => self.evaluate_one(&work, expr, &mut now, turn),
+            let until = if plan_body.callee().is_none() {
+                let TaskKind::Expression(expr) = &plan_body.body().kind else { continue };
+                self.evaluate_one(&work, expr, &mut now, turn)
+            } else if turn.draining {
                 // Left for the next start.
-                _ if turn.draining => None,
-                _ => {
-                    // An expression is bounded in itself; a task may hold up the shard.
-                    hold.get_or_insert_with(|| held.hold(self.place));
-                    self.attempt_one(work, &mut room, &mut now, turn)
-                }
+                None
+            } else {
+                // An expression is bounded in itself; a task may hold up the shard.
+                hold.get_or_insert_with(|| held.hold(self.place));
+                self.attempt_one(work, &mut room, &mut now, turn)
             };
             if until.is_some_and(|until| until.duration_since(begun) > LONGEST) {
                 break;
@@ -95,12 +91,11 @@ impl Shard {
         let outcome = outcome.unwrap_or_else(|_| Outcome::Failed(panicked()));
         let until = Instant::now();
         let duration = until.duration_since(started);
-        self.took.record(&work.body().kind, &outcome, duration);
+        self.took.record(&work.plan_body, &outcome, duration);
         work.plan_body.pace().note(duration, 0);
         let (step_run, attempt) = (work.step_run, work.attempt);
         let input = Input::Finished { step_run, attempt, outcome, duration };
-        let effects = driven.handle(input, now.at(until, self.clock.as_ref()));
-        turn.note(work.run_id, driven, effects);
+        turn.tell(driven, input, now.at(until, self.clock.as_ref()));
         Some(until)
     }
 
@@ -113,8 +108,11 @@ impl Shard {
         turn: &mut Turn,
     ) -> Option<Instant> {
         let driven = waiting_for(&mut self.runs, &work)?;
-        let Some(free) = room.take().or_else(|| self.workshop.room()) else {
-            turn.of(work.run_id, driven).commands.push(Command::Dispatch(work));
+        // Others like it may have taken long since it was put in line.
+        let is_instant = turn.at_once.as_ref().is_some_and(|at_once| at_once.takes(&work));
+        let free = if is_instant { room.take().or_else(|| self.workshop.room()) } else { None };
+        let Some(free) = free else {
+            turn.of(work.run_id, driven).effects.commands.push(Command::Dispatch(work));
             return None;
         };
         let attempted = self.worker.attempt_at_once(&self.workshop, work, free);

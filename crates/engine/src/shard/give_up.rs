@@ -8,12 +8,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 
 use taskiq_flow_core::id::RunId;
-use taskiq_flow_core::run::{Effects, IllegalEvent, Input};
-use taskiq_flow_core::time::Timestamp;
+use taskiq_flow_core::run::IllegalEvent;
 use taskiq_flow_store::Fence;
 
+use super::Shard;
 use super::commit::PAUSES;
-use super::{Driven, Shard};
 use crate::error::ControlError;
 use crate::handle::{Engine, Inner};
 
@@ -24,13 +23,6 @@ pub(super) enum Refusal {
     Illegal(IllegalEvent),
     /// The state machine panicked. Its state is not to be trusted any more.
     Panic,
-}
-
-impl Driven {
-    /// As [`Run::handle`](taskiq_flow_core::run::Run::handle).
-    pub(super) fn handle(&mut self, input: Input, now: Timestamp) -> Result<Effects, Refusal> {
-        decided(|| self.run.handle(input, now))
-    }
 }
 
 impl Shard {
@@ -106,7 +98,7 @@ async fn fail_later(
 }
 
 /// What the state machine of a run decides.
-pub(super) fn decided(decide: impl FnOnce() -> Result<Effects, IllegalEvent>) -> Result<Effects, Refusal> {
+pub(super) fn decided(decide: impl FnOnce() -> Result<(), IllegalEvent>) -> Result<(), Refusal> {
     contained(decide).map_or(Err(Refusal::Panic), |decided| decided.map_err(Refusal::Illegal))
 }
 

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use taskiq_flow_broker::{Broker, TaskRegistry};
-use taskiq_flow_core::definition::TaskKind;
 use taskiq_flow_core::run::Work;
 
 use super::{Attempts, Shard};
@@ -34,15 +33,16 @@ impl AtOnce {
     }
 
     pub(super) fn takes(&self, work: &Work) -> bool {
-        let TaskKind::Task(name) = &work.body().kind else { return false };
+        let body = &work.plan_body;
+        let Some(name) = body.callee() else { return false };
         let is_instant = || {
-            let of_step = work.plan_body.pace().is_within(self.limit, self.tasks.edition());
+            let of_step = body.pace().is_within(self.limit, self.tasks.edition());
             of_step.or_else(|| self.tasks.is_within(name, self.limit)).unwrap_or(false)
         };
         work.chunk.is_none()
             && work.fold.is_none()
             && work.timeout().is_none()
-            && work.resources().is_empty()
+            && !body.takes_resources()
             && is_instant()
     }
 }

@@ -116,10 +116,7 @@ impl Shard {
                     self.ask(&work, digest);
                 }
                 Ok(None) => {}
-                Err(failure) => {
-                    let effects = driven.handle(Input::NoKey { step_run, failure }, self.clock.now());
-                    turn.note(run_id, driven, effects);
-                }
+                Err(failure) => turn.tell(driven, Input::NoKey { step_run, failure }, self.clock.now()),
             }
         }
     }

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use taskiq_flow_core::id::{PipelineId, RunId};
-use taskiq_flow_core::run::{Command, Effects, Event, Input, ItemEnd, Run, RunStatus, Work};
+use taskiq_flow_core::run::{Command, Effects, IllegalEvent, Input, ItemEnd, Run, RunStatus, Work};
 use taskiq_flow_core::time::Timestamp;
 use taskiq_flow_store::{Fence, RunRecord, StepLog};
 use tokio::sync::oneshot;
@@ -20,6 +20,9 @@ use crate::fork::done_again;
 use crate::inbox::{Adopted, Controlled, Finished, Message, NewRun, Occasion};
 use crate::open::OpenRun;
 use crate::submission::Submitted;
+
+/// From so many events of one run in one turn on, room is made for all that may follow.
+const MANY_EVENTS: usize = 32;
 
 /// What a turn has decided and not yet made durable.
 #[derive(Default)]
@@ -53,53 +56,88 @@ pub(super) struct Created {
 /// What one run has decided.
 pub(super) struct Changed {
     pub(super) run_id: RunId,
-    pub(super) events: Vec<Event>,
-    pub(super) commands: Vec<Command>,
+    pub(super) effects: Effects,
     pub(super) logs: Vec<StepLog>,
 }
 
 impl Turn {
     /// What the run has decided in this turn.
     pub(super) fn of(&mut self, run_id: RunId, driven: &mut Driven) -> &mut Changed {
-        if self.changed.get(driven.decided_at).is_none_or(|changed| changed.run_id != run_id) {
-            driven.decided_at = self.changed.len();
-            let changed = Changed { run_id, events: Vec::new(), commands: Vec::new(), logs: Vec::new() };
-            self.changed.push(changed);
-        }
-        &mut self.changed[driven.decided_at]
+        let place = place_of(&mut self.changed, run_id, driven);
+        &mut self.changed[place]
     }
 
-    fn add(&mut self, run_id: RunId, driven: &mut Driven, mut effects: Effects) {
-        if !self.draining {
-            let at_once = self.at_once.as_ref().filter(|_| driven.is_kept);
-            let here = effects.commands.extract_if(.., |command| is_evaluated_here(command, at_once));
+    /// Has a run take an input that it cannot refuse.
+    pub(super) fn tell(&mut self, driven: &mut Driven, input: Input, now: Timestamp) {
+        self.must(driven, |run, effects| run.handle_into(input, now, effects));
+    }
+
+    /// Has a run decide what it cannot refuse to.
+    fn must(
+        &mut self,
+        driven: &mut Driven,
+        decide: impl FnOnce(&mut Run, &mut Effects) -> Result<(), IllegalEvent>,
+    ) {
+        if let Err(refusal @ Refusal::Illegal(_)) = self.decide(driven, decide) {
+            self.breaks(driven.run.id(), &refusal.to_string());
+        }
+    }
+
+    /// Has a run take an input, which it may refuse.
+    fn ask(&mut self, driven: &mut Driven, input: Input, now: Timestamp) -> Result<(), Refusal> {
+        self.decide(driven, |run, effects| run.handle_into(input, now, effects))
+    }
+
+    fn decide(
+        &mut self,
+        driven: &mut Driven,
+        decide: impl FnOnce(&mut Run, &mut Effects) -> Result<(), IllegalEvent>,
+    ) -> Result<(), Refusal> {
+        let run_id = driven.run.id();
+        let place = place_of(&mut self.changed, run_id, driven);
+        let effects = &mut self.changed[place].effects;
+        let before = effects.commands.len();
+        if effects.events.len() >= MANY_EVENTS && effects.events.len() == effects.events.capacity() {
+            // Each attempt that waits for its turn here has two events to come: to grow once for all of them spares copies.
+            effects.events.reserve(2 * self.unevaluated.len());
+        }
+        match decided(|| decide(&mut driven.run, effects)) {
+            Ok(()) => {}
+            Err(Refusal::Panic) => {
+                self.breaks(run_id, &Refusal::Panic.to_string());
+                return Err(Refusal::Panic);
+            }
+            Err(refusal) => return Err(refusal),
+        }
+        if let Some(fault) = effects.fault.take() {
+            self.breaks(run_id, &fault.to_string());
+        } else if !self.draining {
+            let at_once = self.at_once.as_ref();
+            let here = effects.commands.extract_if(before.., |command| is_evaluated_here(command, at_once));
             self.unevaluated.extend(here.filter_map(|command| match command {
                 Command::Dispatch(work) => Some(work),
                 _ => None,
             }));
         }
-        let changed = self.of(run_id, driven);
-        if changed.events.is_empty() && changed.commands.is_empty() {
-            (changed.events, changed.commands) = (effects.events, effects.commands);
-        } else {
-            changed.events.extend(effects.events);
-            changed.commands.extend(effects.commands);
-        }
+        Ok(())
     }
 
-    /// Notes what an input that cannot be refused has come to.
-    pub(super) fn note(&mut self, run_id: RunId, driven: &mut Driven, effects: Result<Effects, Refusal>) {
-        let why = match effects {
-            Ok(Effects { fault: Some(fault), .. }) => fault.to_string(),
-            Ok(effects) if effects.events.is_empty() && effects.commands.is_empty() => return,
-            Ok(effects) => return self.add(run_id, driven, effects),
-            Err(refusal) => refusal.to_string(),
-        };
+    /// A run cannot go on: what it has decided in this turn may not be whole.
+    fn breaks(&mut self, run_id: RunId, why: &str) {
         tracing::error!(%run_id, why, "a run refused what happened to it");
         if self.broken.iter().all(|(broken, _)| *broken != run_id) {
             self.broken.push((run_id, format!("the server cannot go on with this run: {why}")));
         }
     }
+}
+
+/// Where the decisions of a run are among those of the turn.
+fn place_of(changed: &mut Vec<Changed>, run_id: RunId, driven: &mut Driven) -> usize {
+    if changed.get(driven.decided_at).is_none_or(|changed| changed.run_id != run_id) {
+        driven.decided_at = changed.len();
+        changed.push(Changed { run_id, effects: Effects::default(), logs: Vec::new() });
+    }
+    driven.decided_at
 }
 
 impl Shard {
@@ -113,6 +151,9 @@ impl Shard {
         }
         for rung in alarms.drain(..) {
             self.ring(&rung, &mut turn);
+        }
+        if turn.at_once.is_some() && !self.create_first(&mut turn).await {
+            return;
         }
         self.let_in(&mut turn);
         self.evaluate(&mut turn);
@@ -134,6 +175,20 @@ impl Shard {
         }
     }
 
+    /// Has the store keep the new runs before their tasks are called in this turn: those of a run that is there already, by its
+    /// idempotency key, are not to be called, and a task may look for its run. Whether the engine goes on.
+    async fn create_first(&mut self, turn: &mut Turn) -> bool {
+        if turn.created.is_empty() {
+            return true;
+        }
+        let goes_on = self.write_down(std::mem::take(&mut turn.created), Vec::new()).await;
+        let refused = |changed: &&mut Changed| !self.runs.contains_key(&changed.run_id);
+        for changed in turn.changed.iter_mut().filter(refused) {
+            (changed.effects, changed.logs) = (Effects::default(), Vec::new());
+        }
+        goes_on
+    }
+
     fn take(&mut self, message: Message, turn: &mut Turn) {
         match message {
             Message::Submit(new) => self.submit(*new, turn),
@@ -147,24 +202,16 @@ impl Shard {
                     {
                         return Err(ControlError::TooManySignals);
                     }
-                    match driven.handle(input, self.clock.now()) {
-                        Err(Refusal::Illegal(_)) => Err(ControlError::Illegal { status, action }),
-                        Err(Refusal::Panic) => {
-                            turn.note(run_id, driven, Err(Refusal::Panic));
-                            Err(ControlError::Damaged { run_id, reason: Refusal::Panic.to_string() })
-                        }
-                        effects => {
-                            turn.note(run_id, driven, effects);
-                            Ok(())
-                        }
-                    }
+                    turn.ask(driven, input, self.clock.now()).map_err(|refusal| match refusal {
+                        Refusal::Illegal(_) => ControlError::Illegal { status, action },
+                        Refusal::Panic => ControlError::Damaged { run_id, reason: refusal.to_string() },
+                    })
                 });
                 turn.controls.push((reply, answer));
             }
             Message::Began { run_id, step_run, attempt } => {
                 if let Some(driven) = self.runs.get_mut(&run_id) {
-                    let effects = driven.handle(Input::Began { step_run, attempt }, self.clock.now());
-                    turn.note(run_id, driven, effects);
+                    turn.tell(driven, Input::Began { step_run, attempt }, self.clock.now());
                 }
             }
             Message::Looked(looked) => self.looked(looked, turn),
@@ -202,24 +249,21 @@ impl Shard {
             }
         };
         let again = done_again(&record.trigger, &plan);
-        let mut run = Run::new(plan, run_id, &record.parameters, record.created_at).afresh(again);
+        let run = Run::new(plan, run_id, &record.parameters, record.created_at).afresh(again);
         let now = self.clock.now();
-        let skipped = skip.map(|reason| decided(|| run.handle(Input::Skip { reason: reason.into() }, now)));
         let fence = Fence { owner: self.owner, token: 1 };
         let pipeline_id = record.pipeline_id.clone();
         let driven = self.drive(run, fence, record.reuse.clone(), place, open);
-        driven.is_kept = false;
         driven.waiters.extend(waiter);
         turn.created.push(Created { run_id, pipeline_id, record: Some(Box::new(record)), occasion, reply });
-        if let (Some(effects), Some(driven)) = (skipped, self.runs.get_mut(&run_id)) {
-            turn.note(run_id, driven, effects);
+        if let Some(reason) = skip {
+            turn.tell(driven, Input::Skip { reason: reason.into() }, now);
         }
     }
 
     fn adopt(&mut self, adopted: Adopted, turn: &mut Turn) {
-        let Adopted { mut run, fence, reuse, candidate, place } = adopted;
+        let Adopted { run, fence, reuse, candidate, place } = adopted;
         let run_id = run.id();
-        let effects = decided(|| run.recover(self.clock.now()));
         // Its log may have begun, with a signal that came early, without it.
         let started = place.is_some();
         let open = candidate.takes_room.then(|| self.open.enter(&run.plan().pipeline().id, None)).flatten();
@@ -230,9 +274,10 @@ impl Shard {
             }
             place
         });
+        let now = self.clock.now();
         let driven = self.drive(run, fence, reuse, Some(place), open);
         if started {
-            turn.note(run_id, driven, effects);
+            turn.must(driven, |run, effects| run.recover_into(now, effects));
         }
     }
 
@@ -256,7 +301,6 @@ impl Shard {
             timers: HashSet::new(),
             waiters: Vec::new(),
             decided_at: 0,
-            is_kept: true,
         };
         match self.runs.entry(run_id) {
             Entry::Occupied(mut entry) => {
@@ -280,19 +324,17 @@ impl Shard {
                 continue;
             }
             let reuse = std::mem::take(&mut driven.reuse);
-            let effects = driven.handle(Input::Start { reuse }, self.clock.now());
-            turn.note(run_id, driven, effects);
+            turn.tell(driven, Input::Start { reuse }, self.clock.now());
         }
     }
 
     pub(super) fn finished(&mut self, finished: Finished, now: Timestamp, turn: &mut Turn) {
         let Finished { run_id, step_run, attempt, step, outcome, duration, log } = finished;
         let Some(driven) = self.runs.get_mut(&run_id) else { return };
-        let effects = driven.handle(Input::Finished { step_run, attempt, outcome, duration }, now);
+        turn.tell(driven, Input::Finished { step_run, attempt, outcome, duration }, now);
         if let Some(text) = log.filter(|text| !text.is_empty()) {
             turn.of(run_id, driven).logs.push(StepLog { step_run, step, attempt, at: now, text });
         }
-        turn.note(run_id, driven, effects);
     }
 
     fn chunk_finished(&mut self, run_id: RunId, finished: Vec<Finished>, turn: &mut Turn) {
@@ -305,8 +347,7 @@ impl Shard {
                 turn.of(run_id, driven).logs.push(StepLog { step_run, step, attempt, at: now, text });
             }
         }
-        let effects = driven.handle(Input::ChunkFinished { ended }, now);
-        turn.note(run_id, driven, effects);
+        turn.tell(driven, Input::ChunkFinished { ended }, now);
     }
 
     fn ring(&mut self, rung: &Rung, turn: &mut Turn) {
@@ -317,8 +358,7 @@ impl Shard {
             Alarm::Step { step_run, attempt } => Input::Timer { step_run, attempt },
             Alarm::Run => Input::RunTimer,
         };
-        let effects = driven.handle(input, self.clock.now());
-        turn.note(run_id, driven, effects);
+        turn.tell(driven, input, self.clock.now());
     }
 
     /// Answers what only wants to look, now that all is durable.

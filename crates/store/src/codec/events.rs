@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use taskiq_flow_core::plan::StepNames;
 use taskiq_flow_core::run::{Event, Fact, StepRef};
 use taskiq_flow_core::time::Timestamp;
 
@@ -110,7 +111,8 @@ impl Writer {
     }
 
     fn step(&mut self, step: &StepRef) {
-        let StepRef { step_run, step_index, step, task_name } = step;
+        let StepRef { step_run, step_index, names } = step;
+        let StepNames { step, task_name } = &**names;
         let has_own_name = step != task_name;
         self.number((u64::from(*step_run) << 1) | u64::from(has_own_name));
         self.number((*step_index).into());
@@ -211,6 +213,6 @@ impl Reader<'_> {
         let step_index = self.small()?;
         let task_name = self.name()?;
         let step = if first & 1 == 1 { self.name()? } else { Arc::clone(&task_name) };
-        Ok(StepRef { step_run, step_index, step, task_name })
+        Ok(StepRef::new(step_run, step_index, step, task_name))
     }
 }

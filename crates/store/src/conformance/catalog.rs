@@ -14,7 +14,7 @@ pub(super) async fn check<S: Subject>(subject: &S) {
     security(subject).await;
 }
 
-pub(super) fn definition(id: &str, version: u32) -> PipelineRecord {
+pub(crate) fn definition(id: &str, version: u32) -> PipelineRecord {
     let origin = if version.is_multiple_of(2) { Origin::Program } else { Origin::Api };
     let source = Arc::new(json!({"id": id, "version": version, "odd": odd_values()}));
     PipelineRecord { id: pipeline(id), version, source, origin, created_at: at(version.into()) }

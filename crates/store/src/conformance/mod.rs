@@ -20,6 +20,9 @@ use taskiq_flow_core::run::{CacheOutcome, Event, Fact, RunError, RunStatus, Step
 use taskiq_flow_core::time::Timestamp;
 use uuid::Uuid;
 
+#[cfg(test)]
+pub(crate) use catalog::definition;
+
 use crate::{
     Append, Beside, Fence, Retention, RunRecord, RunRow, RunSummary, RunWrite, Store, StoreError, Trigger,
     WriteError, Written,
@@ -182,8 +185,7 @@ fn odd_values() -> Value {
 
 /// One event of each kind.
 pub(crate) fn every_fact() -> Vec<Event> {
-    let step =
-        || StepRef { step_run: 3, step_index: 1, step: "square[2]".into(), task_name: "square".into() };
+    let step = || StepRef::new(3, 1, "square[2]", "square");
     let error = RunError {
         step: Some("a".into()),
         attempt: Some(2),
@@ -251,10 +253,10 @@ pub(crate) fn every_fact() -> Vec<Event> {
         Fact::CompensationStart {
             steps: vec!["b".into(), "a".into()],
             step_indexes: vec![1, 0],
-            error: Some(error.clone()),
+            error: Some(Box::new(error.clone())),
             reason: None,
         },
-        Fact::PipelineError { error, duration_ms: 9 },
+        Fact::PipelineError { error: Box::new(error), duration_ms: 9 },
         Fact::PipelineComplete { result: odd(), duration_ms: 9 },
     ];
     facts.into_iter().zip(1..).map(|(kind, seq)| fact(kind, seq)).collect()

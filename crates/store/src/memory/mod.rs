@@ -9,6 +9,7 @@ mod packed;
 mod runs;
 mod shared;
 mod statistics;
+mod write;
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
@@ -24,18 +25,18 @@ use taskiq_flow_core::run::Event;
 use taskiq_flow_core::time::Timestamp;
 use uuid::Uuid;
 
-use self::runs::{Gone, Kept, Part};
+use self::runs::{Kept, Part};
 use self::shared::Shared;
 use crate::Store;
 use crate::codec::Unreadable;
 use crate::error::{StoreError, WriteError};
 use crate::records::{
-    Append, CacheEntry, CacheRoom, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryChange,
+    CacheEntry, CacheRoom, CacheStats, DeadLetter, DeadLetterFilter, Delivery, DeliveryChange,
     DeliveryFilter, DeliveryStats, Fence, Firing, FiringFilter, PipelineRecord, Retention, RunFilter,
     RunRecord, RunRow, RunStatistics, RunWrite, ScheduleRecord, SecurityChange, SecurityRecord, StepLog,
     Written,
 };
-use crate::rules::{keep_duration, newest_durations};
+use crate::rules::newest_durations;
 
 /// Ended runs that [`MemoryStore::new`] keeps: some 30 MB of small ones.
 const KEPT_RUNS: usize = 10_000;
@@ -113,64 +114,6 @@ impl MemoryStore {
         self.open()?;
         Ok(self.shared.lock())
     }
-
-    fn create(
-        &self,
-        record: Box<RunRecord>,
-        owner: Uuid,
-        firing: Option<Box<Firing>>,
-        replays: Option<(RunId, u32)>,
-    ) -> Result<Written, WriteError> {
-        let mut gone = None;
-        loop {
-            let mut part = self.part(record.run_id);
-            let mut shared = self.shared.lock();
-            let existing = shared.existing(&record, firing.as_deref(), replays, gone)?;
-            let existing = existing.or_else(|| part.get(record.run_id).map(|_| record.run_id));
-            let Some(id) = existing else {
-                shared.enter(&record, firing, replays);
-                return Ok(Written::Created(part.create(record, owner)));
-            };
-            drop((shared, part));
-            match self.record(id).map_err(|_| WriteError::NotFound { run_id: id })? {
-                Some(there) => return Ok(Written::Exists(Box::new(there))),
-                // It went between two looks. Its key went with it; firings and dead letters still name it.
-                None => gone = Some(id),
-            }
-        }
-    }
-
-    /// Appends, and tells which ended runs are now beyond those that are kept.
-    fn append(&self, mut append: Append) -> Result<Vec<RunId>, WriteError> {
-        let (id, durations) = (append.run_id, std::mem::take(&mut append.durations));
-        let mut part = self.part(id);
-        let rest = part.append(append)?;
-        let mut beyond = Vec::new();
-        if rest.ended.0 != rest.ended.1 || !rest.beside.is_empty() {
-            let mut shared = self.shared.lock();
-            shared.note(id, rest);
-            beyond = shared.beyond(Retention { keep: Some(self.kept), ended_before: None }, usize::MAX);
-        }
-        if !durations.is_empty()
-            && let Some(kept) = part.get(id)
-        {
-            let mut of_all = self.durations.lock();
-            let of_pipeline = of_all.entry(kept.pipeline_id().clone()).or_default();
-            of_pipeline.reserve(durations.len().saturating_sub(of_pipeline.len()));
-            for (task, millis) in durations {
-                keep_duration(of_pipeline.entry(task).or_default(), millis);
-            }
-        }
-        Ok(beyond)
-    }
-
-    /// Takes a run that is on no list any more out of everything.
-    fn remove(&self, id: RunId) -> Option<Gone> {
-        let mut part = self.part(id);
-        let gone = part.remove(id)?;
-        self.shared.lock().forget(&gone);
-        Some(gone)
-    }
 }
 
 /// What this process has packed it can read: this would be a mistake of the program.
@@ -195,14 +138,7 @@ impl fmt::Debug for MemoryStore {
 impl Store for MemoryStore {
     async fn write(&self, writes: Vec<RunWrite>) -> Result<Vec<Result<Written, WriteError>>, StoreError> {
         self.open()?;
-        let write = |write| match write {
-            RunWrite::Create { run, owner, firing, replays } => self.create(run, owner, firing, replays),
-            RunWrite::Append(append) => self.append(*append).map(|beyond| {
-                beyond.into_iter().for_each(|id| drop(self.remove(id)));
-                Written::Appended
-            }),
-        };
-        Ok(writes.into_iter().map(write).collect())
+        Ok(self.write_all(writes))
     }
 
     async fn claim(
@@ -403,7 +339,7 @@ impl Store for MemoryStore {
 
     async fn prune(&self, retention: Retention, limit: usize) -> Result<usize, StoreError> {
         let ended = self.shared()?.beyond(retention, limit);
-        Ok(ended.into_iter().filter_map(|id| self.remove(id)).count())
+        Ok(self.remove_all(ended))
     }
 
     fn outlives_process(&self) -> bool {

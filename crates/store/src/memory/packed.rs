@@ -292,7 +292,7 @@ mod tests {
             record: Box::new(run),
             fence: Fence { owner: Uuid::now_v7(), token: u64::MAX },
             held: true,
-            events: vec![first.into(), second.into()],
+            events: [first, second].map(|events| Arc::new(events.to_vec())).into(),
             logs: vec![log],
         }
     }

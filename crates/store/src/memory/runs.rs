@@ -41,7 +41,7 @@ pub(super) struct Loose {
     /// Whether its driver is taken to be alive.
     pub(super) held: bool,
     /// What the writes brought, one after another.
-    pub(super) events: Vec<Arc<[Event]>>,
+    pub(super) events: Vec<Arc<Vec<Event>>>,
     pub(super) logs: Vec<StepLog>,
 }
 
@@ -284,7 +284,7 @@ impl Loose {
         &mut self,
         run_id: RunId,
         fence: Fence,
-        events: Arc<[Event]>,
+        events: Arc<Vec<Event>>,
         logs: Vec<StepLog>,
         summary: RunSummary,
     ) -> Result<(Option<Timestamp>, Option<Timestamp>), WriteError> {
@@ -303,7 +303,7 @@ impl Loose {
     }
 
     fn events(&self, after_seq: u64, limit: usize) -> Vec<Event> {
-        let is_seen = |written: &Arc<[Event]>| written.last().is_none_or(|last| last.seq <= after_seq);
+        let is_seen = |written: &Arc<Vec<Event>>| written.last().is_none_or(|last| last.seq <= after_seq);
         let wanted = self.events.get(self.events.partition_point(is_seen)..).into_iter().flatten();
         let wanted = wanted.flat_map(|written| written.iter()).filter(|event| event.seq > after_seq);
         wanted.take(limit).cloned().collect()

@@ -7,10 +7,10 @@ use taskiq_flow_core::time::Timestamp;
 use uuid::Uuid;
 
 use super::beside::{Cache, DeadLetters, Deliveries, Firings};
-use super::runs::{Gone, Rest};
+use super::runs::Gone;
 use crate::error::{StoreError, WriteError};
 use crate::records::{
-    DeliveryChange, Firing, PipelineRecord, Retention, RunRecord, ScheduleRecord, SecurityRecord,
+    Beside, DeliveryChange, Firing, PipelineRecord, Retention, RunRecord, ScheduleRecord, SecurityRecord,
 };
 
 #[derive(Default)]
@@ -88,6 +88,11 @@ impl Shared {
         if let Some(key) = &record.idempotency_key {
             self.keys.entry(record.pipeline_id.clone()).or_default().insert(key.clone(), id);
         }
+        self.follow(record);
+    }
+
+    /// Counts a run as a follower of its version.
+    pub(super) fn follow(&mut self, record: &RunRecord) {
         if let Some(followers) = self.followers.get_mut(&record.pipeline_id) {
             *followers.entry(record.version).or_default() += 1;
         } else {
@@ -95,13 +100,14 @@ impl Shared {
         }
     }
 
-    /// Notes what a write brought beside its run.
-    pub(super) fn note(&mut self, id: RunId, rest: Rest) {
-        let Rest { ended: (before, after), beside } = rest;
-        if before != after {
-            before.into_iter().for_each(|at| self.ended.remove(at, id));
-            after.into_iter().for_each(|at| self.ended.insert(at, id));
-        }
+    /// Notes that a run has ended then; or that it has ended at another time, or not at all.
+    pub(super) fn move_end(&mut self, id: RunId, before: Option<Timestamp>, after: Option<Timestamp>) {
+        before.into_iter().for_each(|at| self.ended.remove(at, id));
+        after.into_iter().for_each(|at| self.ended.insert(at, id));
+    }
+
+    /// Keeps what a write brought beside its run.
+    pub(super) fn put_beside(&mut self, beside: Beside) {
         beside.dead_letters.into_iter().for_each(|letter| self.dead_letters.put(letter));
         beside.cache.into_iter().for_each(|entry| self.cache.put(entry));
         let deliveries = beside.deliveries.into_iter().map(DeliveryChange::Put);
@@ -137,22 +143,27 @@ impl Shared {
                 self.keys.remove(&gone.pipeline_id);
             }
         }
-        let Some(followers) = self.followers.get_mut(&gone.pipeline_id) else { return };
-        if let Some(count) = followers.get_mut(&gone.version) {
+        self.unfollow(&gone.pipeline_id, gone.version);
+    }
+
+    /// One follower less of that version.
+    pub(super) fn unfollow(&mut self, pipeline: &PipelineId, version: u32) {
+        let Some(followers) = self.followers.get_mut(pipeline) else { return };
+        if let Some(count) = followers.get_mut(&version) {
             *count -= 1;
             if *count > 0 {
                 return;
             }
         }
-        followers.remove(&gone.version);
+        followers.remove(&version);
         if followers.is_empty() {
-            self.followers.remove(&gone.pipeline_id);
+            self.followers.remove(pipeline);
         }
         // A version that was superseded or deleted goes with the last run that followed it.
-        if let Some(versions) = self.pipelines.get_mut(&gone.pipeline_id)
-            && (versions.deleted || gone.version < versions.newest)
+        if let Some(versions) = self.pipelines.get_mut(pipeline)
+            && (versions.deleted || version < versions.newest)
         {
-            versions.kept.remove(&gone.version);
+            versions.kept.remove(&version);
         }
     }
 

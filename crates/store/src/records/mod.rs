@@ -234,7 +234,7 @@ pub struct Append {
     /// Under which the writer holds it.
     pub fence: Fence,
     /// Events that follow `last_seq` without a gap; may be empty when only logs are written.
-    pub events: Arc<[Event]>,
+    pub events: Arc<Vec<Event>>,
     /// What attempts printed.
     pub logs: Vec<StepLog>,
     /// What the events come to.

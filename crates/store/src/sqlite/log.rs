@@ -110,12 +110,7 @@ mod tests {
 
     /// Facts at the ends of their fields, with times that go back.
     fn odd() -> Vec<Event> {
-        let step = |step_run, step: &str, task: &str| StepRef {
-            step_run,
-            step_index: u32::MAX - step_run,
-            step: step.into(),
-            task_name: task.into(),
-        };
+        let step = |step_run, step: &str, task: &str| StepRef::new(step_run, u32::MAX - step_run, step, task);
         let mut facts: Vec<Fact> = every_fact().into_iter().map(|event| event.fact).collect();
         for number in [0, 1, 127, 128, 16_384, u32::MAX] {
             facts.push(Fact::PipelineStart { task_count: number });
@@ -165,7 +160,7 @@ mod tests {
     #[test]
     fn rows_have_so_many_events_and_bytes() {
         let event = |seq, result: Value| {
-            let step = StepRef { step_run: 1, step_index: 1, step: "a".into(), task_name: "a".into() };
+            let step = StepRef::new(1, 1, "a", "a");
             let fact = Fact::StepComplete {
                 step,
                 attempt: 1,

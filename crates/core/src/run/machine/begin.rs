@@ -56,7 +56,16 @@ impl Turn<'_> {
                 Err(failure) => self.fail(id, &failure, Duration::ZERO),
             };
         }
-        let attempt = self.run.units[id as usize].attempt + 1;
+        if self.run.traits(id).is_composite {
+            return self.begin_composite(id);
+        }
+        if self.look_up(id) {
+            return Ok(());
+        }
+        self.go(id, self.run.units[id as usize].attempt + 1, None, None)
+    }
+
+    fn begin_composite(&mut self, id: u32) -> Result<(), IllegalEvent> {
         let kind = &self.run.body(id).kind;
         let items = match kind {
             // It has started, and stands in line for its items.
@@ -64,31 +73,23 @@ impl Turn<'_> {
                 let members = self.run.next_chunk(id);
                 return self.go_together(&members);
             }
-            TaskKind::Map(_) | TaskKind::Filter(_) | TaskKind::Reduce(_) => {
-                match self.run.list_of(id).as_deref() {
-                    Some(Value::Array(list)) => Some(index(list.len()).div_ceil(self.run.fold_of(id))),
-                    other => {
-                        let failure = not_a_list(kind, other);
-                        return self.fail(id, &failure, Duration::ZERO);
-                    }
+            TaskKind::Group(members) => index(members.len()),
+            _ => match self.run.list_of(id).as_deref() {
+                Some(Value::Array(list)) => index(list.len()).div_ceil(self.run.fold_of(id)),
+                other => {
+                    let failure = not_a_list(kind, other);
+                    return self.fail(id, &failure, Duration::ZERO);
                 }
-            }
-            TaskKind::Group(members) => Some(index(members.len())),
-            _ => None,
+            },
         };
-        if let Some(items) = items
-            && !self.has_room_for(items)
-        {
+        if !self.has_room_for(items) {
             let message = format!(
                 "{items} items are too many: one run may have {MAX_ITEMS}, those of all its steps together; split \
                  the list over several runs"
             );
             return self.fail(id, &Failure::permanent(message).code("input"), Duration::ZERO);
         }
-        if items.is_none() && self.look_up(id) {
-            return Ok(());
-        }
-        self.go(id, attempt, items, None)
+        self.go(id, self.run.units[id as usize].attempt + 1, Some(items), None)
     }
 
     /// Starts an attempt, or the items of a composite.
@@ -117,7 +118,7 @@ impl Turn<'_> {
         cache: Option<CacheOutcome>,
         chunk: Option<u32>,
     ) -> Result<(), IllegalEvent> {
-        let max_attempts = self.run.plan_body(id).retry().max_attempts.get();
+        let max_attempts = self.run.traits(id).max_attempts;
         let queued = self.run.units[id as usize].queued_at.unwrap_or(self.now);
         let wait_ms = if attempt == 1 { millis(self.now.since(queued)) } else { 0 };
         let step = self.run.step_ref(id);
@@ -132,6 +133,10 @@ impl Turn<'_> {
 
     /// Why a step is not to run: a reason to skip it, or a failure of its condition.
     pub(super) fn reason_against(&self, id: u32) -> Option<Result<String, Failure>> {
+        if self.run.without_value == 0 && !self.run.traits(id).is_conditional {
+            // The steps that it needs have ended, or it would not be its turn.
+            return None;
+        }
         let step = &self.run.plan.steps()[id as usize];
         for wire in step.wires.iter().filter(|wire| !wire.optional) {
             if let Some(source) = wire.source.step()
@@ -191,12 +196,13 @@ impl Turn<'_> {
 
     /// Sets a started step run going: work is dispatched, a wait waits.
     pub(super) fn set_going(&mut self, id: u32) -> Result<(), IllegalEvent> {
-        let attempt = self.run.units[id as usize].attempt;
-        let TaskKind::Wait(wait) = &self.run.body(id).kind else {
+        if !self.run.traits(id).is_wait {
             let work = Box::new(self.work(id));
             self.effects.commands.push(Command::Dispatch(work));
             return Ok(());
-        };
+        }
+        let attempt = self.run.units[id as usize].attempt;
+        let TaskKind::Wait(wait) = &self.run.body(id).kind else { return Ok(()) };
         let since = self.run.units[id as usize].started_at.unwrap_or(self.now);
         if let WaitFor::Signal(name) = &wait.until
             && let Some(value) = self.signal(name)

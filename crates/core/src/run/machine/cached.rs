@@ -18,9 +18,9 @@ use crate::run::work::Failure;
 impl Turn<'_> {
     /// Asks for the kept value of a step run that is to start, if it may have one. Whether the start has to wait.
     pub(super) fn look_up(&mut self, id: u32) -> bool {
-        let plan_body = self.run.plan_body(id);
+        let traits = self.run.traits(id);
         let first = self.run.units[id as usize].attempt == 0;
-        if !first || plan_body.cache().is_none() || self.run.afresh == Some(plan_body.step) {
+        if !first || !traits.is_cached || self.run.afresh == Some(traits.step) {
             return false;
         }
         let work = Box::new(self.work(id));

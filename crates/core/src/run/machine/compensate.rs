@@ -25,7 +25,7 @@ impl Turn<'_> {
         let plan = Arc::clone(&self.run.plan);
         let steps = step_indexes.iter().map(|step| Arc::clone(&plan.steps()[*step as usize].name)).collect();
         let (error, reason) = match ending {
-            Ending::Error(error) => (Some(error), None),
+            Ending::Error(error) => (Some(Box::new(error)), None),
             Ending::Cancel(reason) => (None, Some(reason)),
         };
         self.record(Fact::CompensationStart { steps, step_indexes, error, reason })?;
@@ -38,7 +38,7 @@ impl Turn<'_> {
             return Ok(());
         }
         let duration_ms = self.age();
-        self.record(Fact::PipelineError { error, duration_ms })
+        self.record(Fact::PipelineError { error: Box::new(error), duration_ms })
     }
 
     /// Ends a run all of whose steps are undone as far as they could be.
@@ -48,7 +48,7 @@ impl Turn<'_> {
         let duration_ms = self.age();
         self.record(match ending {
             Ending::Error(error) => {
-                Fact::PipelineError { error: RunError { not_undone, ..error }, duration_ms }
+                Fact::PipelineError { error: Box::new(RunError { not_undone, ..error }), duration_ms }
             }
             Ending::Cancel(reason) => Fact::PipelineCancel { reason, duration_ms, not_undone },
         })

@@ -16,11 +16,10 @@ use crate::run::work::{Failure, FailureKind};
 impl Turn<'_> {
     /// A task with several outputs must return an object that has them all.
     pub(super) fn missing_output(&self, id: u32, value: &Value) -> Option<Failure> {
-        let outputs = &self.run.task(id).outputs;
-        if self.run.units[id as usize].parent.is_some() || outputs.len() < 2 || self.run.is_undo(id) {
+        if !self.run.has_parts(id) {
             return None;
         }
-        let missing = outputs.iter().find(|output| value.get(output.as_str()).is_none())?;
+        let missing = self.run.task(id).outputs.iter().find(|output| value.get(output.as_str()).is_none())?;
         let message = format!("its value has no `{missing}`: it must be an object with every output");
         Some(Failure::permanent(message).code("output"))
     }
@@ -166,7 +165,7 @@ impl Turn<'_> {
         }
         let duration_ms = self.age();
         let plan = Arc::clone(&self.run.plan);
-        let value = |source: &Source| self.run.resolve(source).as_deref().cloned().unwrap_or_default();
+        let value = |source: &Source| self.run.value_from(source).as_deref().cloned().unwrap_or_default();
         let result = match plan.pipeline().style {
             Style::Chained => plan.outputs().first().map(|(_, source)| value(source)).unwrap_or_default(),
             Style::Dataflow => {

@@ -102,8 +102,10 @@ impl Turn<'_> {
     /// When the whole step is to be over, with all its attempts and items.
     pub(super) fn end_of_step(&self, id: u32) -> Option<Timestamp> {
         let unit = &self.run.units[id as usize];
-        let limit =
-            self.run.task(id).total_timeout.filter(|_| unit.parent.is_none() && !self.run.is_undo(id))?;
+        if !self.run.traits(id).has_total_timeout || unit.parent.is_some() {
+            return None;
+        }
+        let limit = self.run.task(id).total_timeout?;
         Some(unit.first_started_at?.plus(limit))
     }
 

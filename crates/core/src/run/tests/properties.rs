@@ -539,6 +539,9 @@ fn check_units(world: &World) {
         }
     }
     assert_eq!(run.chunks.len(), chunks.len(), "what is known of chunks is what is under way of them");
+    let ended = |unit: &&Unit| unit.status.is_terminal() && !unit.status.has_value();
+    let without_value = run.units.iter().take(run.plan().steps().len()).filter(ended).count();
+    assert_eq!(run.without_value as usize, without_value, "what has ended without a value is counted");
     assert_eq!(run.occupied, occupied, "room is taken by what is under way and by nothing else");
     let most = run.plan().pipeline().max_parallel.map_or(u32::MAX, NonZeroU32::get);
     let looking = run.units.iter().filter(|unit| unit.looking).count();
