@@ -8,7 +8,7 @@ export CARGO_TERM_COLOR ?= auto
 help:
 	@echo "make demo   build and start a server on this machine with ready pipelines"
 	@echo "make test   install what the tests need and run all of them"
-	@echo "make crash-matrix   kill the server 50 times at each of 24 places; see tests/crash"
+	@echo "make crash-matrix   kill the server 50 times at each of 25 places; see tests/crash"
 	@echo "make lint   formatting and clippy"
 	@echo "make bench  measure; see bench/README.md"
 	@echo "make bench-instructions   count the instructions of hot functions, by valgrind"

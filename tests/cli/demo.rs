@@ -31,6 +31,11 @@ async fn the_demo_prints_a_key_and_an_address_that_work() {
     let body = json!({ "parameters": { "path": text }, "wait": true });
     let done = admin.post("/pipelines/word-stats/execute", &body).await.expect(200).json();
     assert_eq!(done["result"]["report"]["words"], 6, "{done}");
+    // The line that is printed, wherever the demo was started.
+    let line = &printed[printed.find("curl -s").expect("a line to try")..printed.find("Stop with").unwrap()];
+    let output = tokio::process::Command::new("sh").args(["-c", line]).output().await.unwrap();
+    let shown: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(shown["result"]["report"]["words"], 13, "{line}: {shown}");
     assert_eq!(anybody.get("/ui/").await.status, 200);
     let exit = demo.stop(Duration::from_secs(5)).await;
     assert_eq!(exit.code, Some(0), "{}", exit.stderr);

@@ -33,6 +33,8 @@ pub(crate) enum Load {
     Chunked,
     /// Runs of whose ends a webhook is told.
     Told,
+    /// Runs of Rust tasks that are over in an instant.
+    Instant,
 }
 
 /// What clients asked for, and were told.
@@ -76,6 +78,11 @@ pub(crate) fn pipelines(load: Load, effects: &Path) -> Vec<String> {
              inputs: [list]\n    map: {{ over: list, as: x, chunk: 2, max_parallel: 2, command: {one} }}\n  \
              - {{ name: last, inputs: [each], command: {one} }}\n"
         )],
+        Load::Instant => vec![
+            "id: instant\ntasks:\n  - { name: first, task: note }\n  - { name: left, inputs: [first], task: note }\n  \
+             - { name: right, inputs: [first], task: note }\n  - { name: last, inputs: [left, right], task: note }\n"
+                .to_owned(),
+        ],
         Load::Cancelled => vec![format!("id: slow\ntasks:\n  - {{ name: first, command: {slow} }}\n")],
         Load::Signalled | Load::Unfinished => vec![format!(
             "id: ask\ntasks:\n  - {{ name: first, command: {one} }}\n  \
@@ -118,6 +125,7 @@ pub(crate) async fn ask(load: Load, client: &Client, asked: &Mutex<Asked>) -> bo
         Load::Signalled | Load::Unfinished => "ask",
         Load::Inner => "outer",
         Load::Chunked => "chunks",
+        Load::Instant => "instant",
         _ => "work",
     };
     let key = {
@@ -183,6 +191,7 @@ pub(crate) async fn ask_again(client: &Client, asked: &mut Asked) {
             "/pipelines/ask/execute" => "ask",
             "/pipelines/outer/execute" => "outer",
             "/pipelines/chunks/execute" => "chunks",
+            "/pipelines/instant/execute" => "instant",
             _ => "work",
         };
         let keyed = client.clone().header("Idempotency-Key", &key);

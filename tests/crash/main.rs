@@ -49,6 +49,9 @@ killed_at! {
     while_old_runs_are_removed: "prune", Load::Aged, 2;
     before_the_end_of_a_chunk_is_written: "finish-before-write", Load::Chunked, 7;
     after_the_end_of_a_chunk_is_written: "finish-after-write", Load::Chunked, 7;
+    after_an_instant_task_is_called: "instant-after-call", Load::Instant, 31;
+    before_the_end_of_an_instant_task_is_written: "finish-before-write", Load::Instant, 31;
+    after_the_end_of_an_instant_task_is_written: "finish-after-write", Load::Instant, 31;
     before_it_is_noted_what_came_of_a_delivery: "delivery-before-note", Load::Told, 7;
     after_it_is_noted_what_came_of_a_delivery: "delivery-after-note", Load::Told, 7;
 }

@@ -12,8 +12,9 @@ use taskiq_flow_testkit::{Client, Receiver, Server, until};
 use crate::evidence::{Effects, check_run, check_schedule, check_triggers, told};
 use crate::load::{Asked, Load, ask, ask_again, ask_until_gone, pipelines};
 
-/// The built program.
+/// The built program, and one that has Rust tasks.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_taskiq-flow");
+const WITH_TASKS: &str = env!("CARGO_BIN_EXE_crash-program");
 /// How long it may take until the place is passed often enough, and until all runs have ended.
 const LIMIT: Duration = Duration::from_secs(60);
 /// Three days.
@@ -43,13 +44,15 @@ struct Rounds {
 
 impl Rounds {
     async fn start(load: Load) -> Self {
-        let builder = Server::builder(PROGRAM).admin_key("k").without_limits();
+        let program = if load == Load::Instant { WITH_TASKS } else { PROGRAM };
+        let builder = Server::builder(program).admin_key("k").without_limits();
         let effects = builder.dir().join("effects");
         std::fs::write(&effects, "").unwrap();
         let builder = builder.env("TASKIQ_FLOW_RETENTION_DAYS", "1").env("TASKIQ_FLOW_LOG_LEVEL", "warn");
         let receiver = Receiver::start().await;
         let builder = match load {
             Load::Told => builder.env("TASKIQ_FLOW_WEBHOOKS", webhooks(&receiver)),
+            Load::Instant => builder.env("EFFECTS", effects.display().to_string()),
             _ => builder,
         };
         let pipelines = pipelines(load, &effects);

@@ -15,7 +15,7 @@ const UNKNOWN: u64 = u64::MAX;
 /// In such units it is kept, as the lower half; the upper half is the edition.
 const UNIT_NANOS: u128 = 64;
 /// What usually takes no longer is quick.
-const QUICK: Duration = Duration::from_micros(200);
+pub const QUICK: Duration = Duration::from_micros(200);
 
 impl Default for Pace {
     fn default() -> Self {

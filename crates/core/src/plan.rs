@@ -61,7 +61,7 @@ pub struct PlanStep {
     slots: Box<[Slot]>,
 }
 
-/// What a step run is called.
+/// What a step run is called. The fields are part of every event of a step, as watchers see it and as logs keep it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepNames {
     /// Its name: the task's, with the item's place or name behind it, such as `square[3]`.

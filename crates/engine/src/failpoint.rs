@@ -45,13 +45,14 @@ mod armed {
     use super::When;
 
     /// Every place there is.
-    const PLACES: [&str; 24] = [
+    const PLACES: [&str; 25] = [
         "submit-before-write",
         "submit-after-write",
         "start-before-write",
         "start-after-write",
         "dispatch-before-publish",
         "dispatch-after-publish",
+        "instant-after-call",
         "finish-before-write",
         "finish-after-write",
         "retry-before-write",

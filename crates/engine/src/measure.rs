@@ -18,6 +18,8 @@ pub(crate) struct AttemptDurations([[OnceLock<Histogram>; 2]; KINDS]);
 
 /// The kinds that attempts are made of.
 const KINDS: usize = 7;
+/// The place of a Rust task among them.
+const TASK: usize = 3;
 
 /// How many runs of a pipeline were started and how many ended, by status, and what came of looking for kept values.
 #[derive(Debug)]
@@ -44,12 +46,14 @@ impl AttemptDurations {
 
 fn index_of(body: &PlanBody) -> usize {
     if body.callee().is_some() {
-        return 3;
+        // Most are, and their definition is not looked at.
+        return TASK;
     }
     match &body.body().kind {
         TaskKind::Expression(_) => 0,
         TaskKind::Command(_) => 1,
         TaskKind::Http(_) => 2,
+        TaskKind::Task(_) => TASK,
         TaskKind::Taskiq(_) => 4,
         TaskKind::Pipeline(_) => 5,
         // The machine makes attempts of no others.

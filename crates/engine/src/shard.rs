@@ -2,7 +2,8 @@
 //!
 //! A shard takes what has come in, lets the runs decide, writes all that they decided in one go, and only then
 //! lets the world see it: watchers are told, work is dispatched, callers are answered. While the store does not
-//! answer, nothing goes on and nothing is forgotten.
+//! answer, nothing goes on and nothing is forgotten. Where nothing outlives the process, new runs are written by themselves
+//! before their tasks are called.
 
 mod cached;
 mod commit;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use taskiq_flow_broker::{Broker, Delivery};
+use taskiq_flow_core::pace::QUICK;
 use taskiq_flow_core::run::{Failure, Outcome, Work};
 use taskiq_flow_core::time::format_duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -24,9 +25,6 @@ use crate::resources::Machine;
 
 /// Pause before a broker that failed is asked for work again.
 const BROKER_PAUSE: Duration = Duration::from_secs(1);
-
-/// A Rust task that takes longer until it waits for something is no quick one.
-const LONG_POLL: Duration = Duration::from_micros(200);
 
 /// What an attempt needs of the engine. It does not keep the engine alive: one that everybody has let go of stops.
 #[derive(Debug, Clone)]
@@ -248,7 +246,7 @@ impl Worker {
             Ok(Err(failure)) => Execution::failed(failure),
             Err(_) => Execution::failed(panicked()),
             Ok(Ok(Err(called))) => {
-                if duration > LONG_POLL {
+                if duration > QUICK {
                     // Known at once: others like it are on their way to whoever has just been held up.
                     let registry = self.broker.registry();
                     plan_body.pace().note(duration, registry.edition());

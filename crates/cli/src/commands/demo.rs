@@ -1,5 +1,6 @@
 //! `demo`: a server on this machine with ready pipelines and a fresh admin key.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use secrecy::ExposeSecret;
@@ -23,6 +24,9 @@ const PIPELINES: [(&str, &str); 4] = [
 
 /// The key of the guide's own curl lines. It may only read, and the demo listens on this machine alone.
 const VIEWER_KEY: &str = "viewer-key";
+
+/// What the words are counted of where there is no README.
+const SAMPLE: &str = "Work that must not be lost is written down before it is done.\n";
 
 pub(crate) fn run(args: DemoArgs) -> Result<ExitCode, Failure> {
     let admin = api_key::generate("demo-admin").map_err(Failure::failed)?;
@@ -57,6 +61,9 @@ pub(crate) fn run(args: DemoArgs) -> Result<ExitCode, Failure> {
         pipelines.extend(load_text(name, text, Format::Yaml).map_err(Failure::wrong)?);
     }
     logging::start(&loaded.config)?;
+    let asked = json!({ "parameters": { "path": sample()?.display().to_string() }, "wait": true })
+        .to_string()
+        .replace('\'', "'\\''");
     let https = loaded.config.require_https;
     let audit = loaded.config.audit_options().map_err(|error| commands::config_failure(&error))?;
     commands::runtime()?.block_on(serve(&sources, loaded, pipelines, |_, address| {
@@ -71,12 +78,23 @@ pub(crate) fn run(args: DemoArgs) -> Result<ExitCode, Failure> {
             line(format!("  audit log   {}", path.display()));
         }
         line("");
-        line("Try, in another terminal and from the project's folder:");
+        line("Try, in another terminal:");
         line(format!("  curl -i{header} -H 'X-API-Key: {VIEWER_KEY}' {base}/pipelines"));
         line(format!(
             "  curl -s{header} -H 'X-API-Key: {admin}' -H 'Content-Type: application/json' \\\n       -d \
-             '{{\"parameters\": {{\"path\": \"README.md\"}}, \"wait\": true}}' {base}/pipelines/word-stats/execute"
+             '{asked}' {base}/pipelines/word-stats/execute"
         ));
         line("Stop with Ctrl-C.");
     }))
+}
+
+/// The file of the request that is shown: the README of the folder where the demo is started, or one of its own.
+fn sample() -> Result<PathBuf, Failure> {
+    let readme = PathBuf::from("README.md");
+    if readme.is_file() {
+        return Ok(readme);
+    }
+    let own = std::env::temp_dir().join(format!("taskiq-flow-demo-{}.txt", std::process::id()));
+    std::fs::write(&own, SAMPLE).map_err(|error| Failure::failed(format!("{}: {error}", own.display())))?;
+    Ok(own)
 }

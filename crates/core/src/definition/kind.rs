@@ -296,6 +296,14 @@ impl TaskKind {
         }
     }
 
+    /// What it waits for, if it is a wait.
+    pub fn wait(&self) -> Option<&WaitSpec> {
+        match self {
+            Self::Wait(wait) => Some(wait),
+            _ => None,
+        }
+    }
+
     /// Whether it is a wait, or has one inside.
     pub fn waits(&self) -> bool {
         matches!(self, Self::Wait(_)) || self.inner().iter().any(|body| body.kind.waits())

@@ -79,11 +79,11 @@ pub struct Inputs {
 }
 
 /// The names of inputs.
-#[derive(Clone, Default)]
-struct Names {
-    /// Those of a step of a plan, for all that is ever given to it. None: they are its own.
-    shared: Option<Arc<[Arc<str>]>>,
-    own: Vec<Arc<str>>,
+#[derive(Clone)]
+enum Names {
+    /// Those of a step of a plan, for all that is ever given to it.
+    Shared(Arc<[Arc<str>]>),
+    Own(Vec<Arc<str>>),
 }
 
 static ENGINE: LazyLock<Environment<'static>> = LazyLock::new(|| {
@@ -220,8 +220,7 @@ impl ExprError {
 impl Inputs {
     /// Inputs of these names, of which the caller knows that none comes twice, and as many values.
     pub(crate) fn of_unique(names: &Arc<[Arc<str>]>, values: impl Iterator<Item = Arc<Value>>) -> Self {
-        let names = Names { shared: Some(Arc::clone(names)), own: Vec::new() };
-        Self { names, values: values.collect() }
+        Self { names: Names::Shared(Arc::clone(names)), values: values.collect() }
     }
 
     /// The value of that name.
@@ -234,7 +233,7 @@ impl Inputs {
         match self.position(&name) {
             Some(place) => self.values[place] = value,
             None => {
-                self.names.own().push(name);
+                self.names.change(|names| names.push(name));
                 self.values.push(value);
             }
         }
@@ -243,7 +242,7 @@ impl Inputs {
     /// Takes a value away.
     pub fn remove(&mut self, name: &str) {
         if let Some(place) = self.position(name) {
-            self.names.own().remove(place);
+            self.names.change(|names| drop(names.remove(place)));
             self.values.remove(place);
         }
     }
@@ -274,12 +273,20 @@ impl Inputs {
 }
 
 impl Names {
-    /// As those of one only, who may change them.
-    fn own(&mut self) -> &mut Vec<Arc<str>> {
-        if let Some(shared) = self.shared.take() {
-            self.own = shared.to_vec();
-        }
-        &mut self.own
+    /// Changes them for these inputs only.
+    fn change(&mut self, change: impl FnOnce(&mut Vec<Arc<str>>)) {
+        let mut own = match std::mem::take(self) {
+            Self::Shared(names) => names.to_vec(),
+            Self::Own(names) => names,
+        };
+        change(&mut own);
+        *self = Self::Own(own);
+    }
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self::Own(Vec::new())
     }
 }
 
@@ -287,7 +294,10 @@ impl Deref for Names {
     type Target = [Arc<str>];
 
     fn deref(&self) -> &[Arc<str>] {
-        self.shared.as_deref().unwrap_or(&self.own)
+        match self {
+            Self::Shared(names) => names,
+            Self::Own(names) => names,
+        }
     }
 }
 
@@ -318,7 +328,7 @@ impl From<Map<String, Value>> for Inputs {
         // The keys of an object are unique.
         let (own, values) =
             object.into_iter().map(|(name, value)| (Arc::from(name), Arc::new(value))).unzip();
-        Self { names: Names { shared: None, own }, values }
+        Self { names: Names::Own(own), values }
     }
 }
 

@@ -23,6 +23,11 @@ pub struct PlanBody {
     pub(crate) inner: Range<u32>,
     /// The Rust task that it calls: one text for all bodies that call the same.
     callee: Option<Arc<str>>,
+    is_expression: bool,
+    /// The longest that one attempt may take.
+    timeout: Option<Duration>,
+    /// Whether an attempt takes something of the machine.
+    takes_resources: bool,
     /// Its `with`.
     pub(crate) constants: Box<[(Arc<str>, Arc<Value>)]>,
     /// Of a map, filter or reduce.
@@ -30,7 +35,7 @@ pub struct PlanBody {
     pace: Pace,
 }
 
-/// What a run asks of a body at every turn of every step run. The answers of a whole plan lie side by side: a large plan is in no cache,
+/// What a run asks of a body again and again. The answers of a whole plan lie side by side: a large plan is in no cache,
 /// and to ask the definitions of its tasks, which lie anywhere, is to wait for memory each time.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Traits {
@@ -48,14 +53,8 @@ pub(crate) struct Traits {
     pub(crate) is_composite: bool,
     /// Whether it waits for a time or a signal.
     pub(crate) is_wait: bool,
-    /// Whether it is an expression.
-    pub(crate) is_expression: bool,
-    /// Whether there is a longest time that one attempt may take.
-    pub(crate) has_timeout: bool,
     /// Whether there is one for the whole step.
     pub(crate) has_total_timeout: bool,
-    /// Whether an attempt takes something of the machine.
-    pub(crate) takes_resources: bool,
     /// Whether its values are kept.
     pub(crate) is_cached: bool,
     /// Whether its task makes several outputs.
@@ -117,6 +116,12 @@ impl PlanBody {
             traits: Traits::of(task, step, is_undo, &body.kind),
             inner: 0..0,
             callee,
+            is_expression: matches!(body.kind, TaskKind::Expression(_)),
+            timeout: match &task.compensate {
+                Some(undo) if is_undo => undo.timeout,
+                _ => task.timeout,
+            },
+            takes_resources: !task.resources.is_empty(),
             constants: constants
                 .map(|(name, value)| (name.as_str().into(), Arc::new(value.clone())))
                 .collect(),
@@ -144,7 +149,7 @@ impl PlanBody {
 
     /// Whether it is an expression.
     pub fn is_expression(&self) -> bool {
-        self.traits.is_expression
+        self.is_expression
     }
 
     /// When an attempt of it that failed is repeated.
@@ -154,12 +159,12 @@ impl PlanBody {
 
     /// The longest an attempt of it may take.
     pub fn timeout(&self) -> Option<Duration> {
-        if self.traits.has_timeout { timeout(&self.task, self.traits.is_undo) } else { None }
+        self.timeout
     }
 
     /// Whether an attempt of it takes something of the machine.
     pub fn takes_resources(&self) -> bool {
-        self.traits.takes_resources
+        self.takes_resources
     }
 
     /// How its values are kept. Not of a body with others inside, whose values are kept each for itself, and not of what
@@ -222,10 +227,7 @@ impl Traits {
                 TaskKind::Map(_) | TaskKind::Filter(_) | TaskKind::Reduce(_) | TaskKind::Group(_)
             ),
             is_wait: matches!(kind, TaskKind::Wait(_)),
-            is_expression: matches!(kind, TaskKind::Expression(_)),
-            has_timeout: timeout(task, is_undo).is_some(),
             has_total_timeout: task.total_timeout.is_some() && !is_undo,
-            takes_resources: !task.resources.is_empty(),
             is_cached: task.cache.is_some() && needs_room && !is_undo,
             has_parts: task.outputs.len() > 1,
             is_conditional: task.when.is_some() || task.needs_any,
@@ -316,13 +318,6 @@ fn retry(task: &Task, is_undo: bool) -> &RetryPolicy {
     match &task.compensate {
         Some(undo) if is_undo => &undo.retry,
         _ => &task.retry,
-    }
-}
-
-fn timeout(task: &Task, is_undo: bool) -> Option<Duration> {
-    match &task.compensate {
-        Some(undo) if is_undo => undo.timeout,
-        _ => task.timeout,
     }
 }
 

@@ -189,7 +189,7 @@ impl Run {
     }
 
     /// As [`Run::handle`], for a caller who gives the run several inputs in a row: what it comes to is put behind what is in
-    /// `effects` already.
+    /// `effects` already. A fault stays there until the caller takes it.
     ///
     /// # Errors
     /// As of [`Run::handle`]; then `effects` is as it was.

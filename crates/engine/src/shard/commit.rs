@@ -58,7 +58,10 @@ impl Shard {
         committed
     }
 
-    pub(super) async fn write_down(&mut self, mut created: Vec<Created>, changed: Vec<Changed>) -> bool {
+    /// Whether what is to be known of these writes is known: they were made, or refused for good. If not, the engine is stopping.
+    pub(super) async fn write_down(&mut self, mut created: Vec<Created>, mut changed: Vec<Changed>) -> bool {
+        // Of those that were let go of in the meantime nothing is written. Each answer below is for the change at its place.
+        changed.retain(|changed| self.runs.contains_key(&changed.run_id));
         // What only sets timers has nothing that must be durable first.
         let (silent, changed): (Vec<_>, Vec<_>) = changed
             .into_iter()
@@ -71,7 +74,19 @@ impl Shard {
         if created.is_empty() && changed.is_empty() {
             return true;
         }
-        let mut changed: Vec<Appended> = changed.into_iter().map(Appended::from).collect();
+        let stays_loose = |run_id: &RunId| {
+            let run = self.runs.get(run_id).map(|driven| &driven.run);
+            !self.store.outlives_process() && run.is_some_and(|run| !run.status().is_terminal())
+        };
+        let appended = |mut changed: Changed| {
+            let events = &mut changed.effects.events;
+            if events.capacity() > events.len() + events.len() / 4 && stays_loose(&changed.run_id) {
+                // The list is what the store keeps until the run has ended.
+                events.shrink_to_fit();
+            }
+            Appended::from(changed)
+        };
+        let mut changed: Vec<Appended> = changed.into_iter().map(appended).collect();
         if !self.outbox.is_empty() {
             changed.iter_mut().for_each(|changed| changed.deliveries = self.deliveries(changed));
         }
@@ -90,7 +105,11 @@ impl Shard {
                     let appended = answers.split_off(created.len().min(answers.len()));
                     break (answers, appended);
                 }
-                Err(error) => self.not_written(error, &mut created, &mut changed).await,
+                Err(error) => {
+                    if !self.not_written(error, &mut created, &mut changed).await {
+                        return false;
+                    }
+                }
             }
             if changed.is_empty() {
                 return true;
@@ -153,13 +172,14 @@ impl Shard {
     }
 
     /// The store did not take the writes. New runs are refused, but for those that are there after all: the answer alone
-    /// was lost. What was decided about others is tried again.
+    /// was lost. What was decided about others is tried again. Whether it is known of each new run; if not, the engine is
+    /// stopping.
     async fn not_written(
         &mut self,
         error: StoreError,
         created: &mut Vec<Created>,
         changed: &mut Vec<Appended>,
-    ) {
+    ) -> bool {
         tracing::error!(%error, runs = changed.len(), "the store does not take writes; runs stand still until it does");
         // Whether a run is there is asked until the store says so: one that is, and was forgotten, would stand still.
         let (mut unsure, mut pause) = (std::mem::take(created), PAUSES.0);
@@ -175,7 +195,7 @@ impl Shard {
                 }
             }
             if unsure.is_empty() {
-                return;
+                return true;
             }
             if pause == PAUSES.1 {
                 // Nobody is kept waiting for longer. Who asked with an idempotency key can find out later.
@@ -186,7 +206,7 @@ impl Shard {
             }
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                () = self.stop.cancelled() => return,
+                () = self.stop.cancelled() => return false,
             }
             pause = (pause * 2).min(PAUSES.1);
         }

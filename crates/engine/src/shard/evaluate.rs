@@ -23,7 +23,7 @@ use crate::exec::{evaluated, panicked};
 use crate::inbox::Message;
 
 /// Attempts of one turn; further ones wait for the next, so that the runs of the shard have their turns too.
-const MOST: usize = 256;
+pub(super) const MOST: usize = 256;
 /// No further one is begun in a turn that has spent so long on them. One alone takes some tens of milliseconds at most:
 /// [`FUEL`](taskiq_flow_core::expr::FUEL) bounds it, and those that are known to take long are given to workers.
 const LONGEST: Duration = Duration::from_millis(1);
@@ -66,8 +66,10 @@ impl Shard {
             }
             let plan_body = Arc::clone(&work.plan_body);
             let until = if plan_body.callee().is_none() {
-                let TaskKind::Expression(expr) = &plan_body.body().kind else { continue };
-                self.evaluate_one(&work, expr, &mut now, turn)
+                match &plan_body.body().kind {
+                    TaskKind::Expression(expr) => self.evaluate_one(&work, expr, &mut now, turn),
+                    _ => self.give_away(work, turn),
+                }
             } else if turn.draining {
                 // Left for the next start.
                 None
@@ -107,14 +109,11 @@ impl Shard {
         now: &mut Now,
         turn: &mut Turn,
     ) -> Option<Instant> {
-        let driven = waiting_for(&mut self.runs, &work)?;
+        waiting_for(&mut self.runs, &work)?;
         // Others like it may have taken long since it was put in line.
         let is_instant = turn.at_once.as_ref().is_some_and(|at_once| at_once.takes(&work));
         let free = if is_instant { room.take().or_else(|| self.workshop.room()) } else { None };
-        let Some(free) = free else {
-            turn.of(work.run_id, driven).effects.commands.push(Command::Dispatch(work));
-            return None;
-        };
+        let Some(free) = free else { return self.give_away(work, turn) };
         let attempted = self.worker.attempt_at_once(&self.workshop, work, free);
         *room = attempted.room;
         if let Some(Message::Finished(finished)) = attempted.message {
@@ -122,6 +121,13 @@ impl Shard {
             self.finished(finished, now, turn);
         }
         Some(attempted.until)
+    }
+
+    /// Leaves an attempt to the workers.
+    fn give_away(&mut self, work: Box<Work>, turn: &mut Turn) -> Option<Instant> {
+        let driven = self.runs.get_mut(&work.run_id)?;
+        turn.of(work.run_id, driven).effects.commands.push(Command::Dispatch(work));
+        None
     }
 }
 

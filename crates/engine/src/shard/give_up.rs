@@ -98,7 +98,7 @@ async fn fail_later(
 }
 
 /// What the state machine of a run decides.
-pub(super) fn decided(decide: impl FnOnce() -> Result<(), IllegalEvent>) -> Result<(), Refusal> {
+pub(super) fn contained_decision(decide: impl FnOnce() -> Result<(), IllegalEvent>) -> Result<(), Refusal> {
     contained(decide).map_or(Err(Refusal::Panic), |decided| decided.map_err(Refusal::Illegal))
 }
 
@@ -124,6 +124,6 @@ mod tests {
     fn a_panic_of_one_run_stays_with_it() {
         assert_eq!(contained(|| 1), Some(1));
         let none: Option<u32> = None;
-        assert!(matches!(decided(|| panic!("{none:?}")), Err(Refusal::Panic)));
+        assert!(matches!(contained_decision(|| panic!("{none:?}")), Err(Refusal::Panic)));
     }
 }

@@ -11,6 +11,7 @@ use taskiq_flow_broker::{Broker, TaskRegistry};
 use taskiq_flow_core::run::Work;
 
 use super::{Attempts, Shard};
+use crate::failpoint;
 
 /// Attempts that a shard carries out in one turn; others are the workers', who may be idle.
 const MOST: usize = 256;
@@ -69,6 +70,7 @@ impl Shard {
             let Some(free) = room.take().or_else(|| self.workshop.room()) else { break };
             let Some(work) = attempts.next() else { break };
             let attempted = self.worker.attempt_here(&self.workshop, work, free);
+            failpoint::pass("instant-after-call");
             self.again.extend(attempted.message);
             (room, until) = (attempted.room, attempted.until);
         }

@@ -10,8 +10,8 @@ use taskiq_flow_core::time::Timestamp;
 use taskiq_flow_store::{Fence, RunRecord, StepLog};
 use tokio::sync::oneshot;
 
-use super::evaluate::is_evaluated_here;
-use super::give_up::{Refusal, contained, decided};
+use super::evaluate::{MOST, is_evaluated_here};
+use super::give_up::{Refusal, contained, contained_decision};
 use super::instant::AtOnce;
 use super::{Alarm, Driven, Rung, Shard};
 use crate::admission::{Answer, Candidate, Place};
@@ -21,7 +21,7 @@ use crate::inbox::{Adopted, Controlled, Finished, Message, NewRun, Occasion};
 use crate::open::OpenRun;
 use crate::submission::Submitted;
 
-/// From so many events of one run in one turn on, room is made for all that may follow.
+/// From so many events of one run in one turn on, room is made for many more.
 const MANY_EVENTS: usize = 32;
 
 /// What a turn has decided and not yet made durable.
@@ -72,7 +72,7 @@ impl Turn {
         self.must(driven, |run, effects| run.handle_into(input, now, effects));
     }
 
-    /// Has a run decide what it cannot refuse to.
+    /// Has a run decide what it cannot refuse to. Of a panic, it is known already that the run cannot go on.
     fn must(
         &mut self,
         driven: &mut Driven,
@@ -98,10 +98,11 @@ impl Turn {
         let effects = &mut self.changed[place].effects;
         let before = effects.commands.len();
         if effects.events.len() >= MANY_EVENTS && effects.events.len() == effects.events.capacity() {
-            // Each attempt that waits for its turn here has two events to come: to grow once for all of them spares copies.
-            effects.events.reserve(2 * self.unevaluated.len());
+            // Of the attempts that wait for their turn here most may be of this run, with two events to come: to grow once for
+            // them spares copies.
+            effects.events.reserve(2 * self.unevaluated.len().min(MOST));
         }
-        match decided(|| decide(&mut driven.run, effects)) {
+        match contained_decision(|| decide(&mut driven.run, effects)) {
             Ok(()) => {}
             Err(Refusal::Panic) => {
                 self.breaks(run_id, &Refusal::Panic.to_string());
@@ -176,17 +177,15 @@ impl Shard {
     }
 
     /// Has the store keep the new runs before their tasks are called in this turn: those of a run that is there already, by its
-    /// idempotency key, are not to be called, and a task may look for its run. Whether the engine goes on.
+    /// idempotency key, are not to be called, and a task may look for its run. What is not to be carried out waits for the end of
+    /// the turn: it is to be kept together with how it ended. Whether all is known of them; if not, the engine is stopping.
     async fn create_first(&mut self, turn: &mut Turn) -> bool {
-        if turn.created.is_empty() {
-            return true;
-        }
-        let goes_on = self.write_down(std::mem::take(&mut turn.created), Vec::new()).await;
-        let refused = |changed: &&mut Changed| !self.runs.contains_key(&changed.run_id);
-        for changed in turn.changed.iter_mut().filter(refused) {
-            (changed.effects, changed.logs) = (Effects::default(), Vec::new());
-        }
-        goes_on
+        let starts = |created: &mut Created| {
+            let driven = self.runs.get(&created.run_id);
+            driven.is_some_and(|driven| !driven.run.status().is_terminal())
+        };
+        let starting: Vec<_> = turn.created.extract_if(.., starts).collect();
+        starting.is_empty() || self.write_down(starting, Vec::new()).await
     }
 
     fn take(&mut self, message: Message, turn: &mut Turn) {

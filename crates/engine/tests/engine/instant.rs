@@ -316,6 +316,39 @@ async fn a_request_that_is_repeated_carries_nothing_out() {
 }
 
 #[tokio::test]
+async fn a_run_that_may_never_have_been_kept_carries_nothing_out_when_the_engine_stops() {
+    let store = Arc::new(FaultyStore { is_in_memory: true, ..FaultyStore::default() });
+    let (fixture, switch) = known(store.clone(), one_shard(), |_| async { Ok(json!(2)) }).await;
+    store.down.store(true, Ordering::SeqCst);
+    store.unreadable.store(true, Ordering::SeqCst);
+    let engine = fixture.engine.clone();
+    let asking = tokio::spawn(async move { engine.submit(request("p", json!({}))).await });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    fixture.engine.shutdown().await;
+    assert!(asking.await.unwrap().is_err());
+    assert_eq!(switch.calls.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_run_that_is_not_to_be_carried_out_is_kept_with_its_end() {
+    let store = Arc::new(FaultyStore { is_in_memory: true, ..FaultyStore::default() });
+    let definition = json!({
+        "id": "p",
+        "concurrency": {"max": 1, "on_full": "skip"},
+        "tasks": [{"name": "a", "wait": {"signal": "go"}}],
+    });
+    let fixture = start(store.clone(), InMemoryBroker::new(), definition, one_shard()).await;
+    let first = fixture.submit("p", json!({})).await;
+    fixture.until(first, |view| view.status == RunStatus::Running).await;
+    let before = store.writes.load(Ordering::SeqCst);
+    let second = fixture.engine.submit(request("p", json!({}))).await.unwrap();
+    assert_eq!(second.status, RunStatus::Cancelled);
+    assert_eq!(store.writes.load(Ordering::SeqCst) - before, 1, "in one write, before the answer");
+    let kept = store.run(second.run_id).await.unwrap().unwrap().summary;
+    assert_eq!(kept.status, RunStatus::Cancelled);
+}
+
+#[tokio::test]
 async fn a_task_sees_its_own_run() {
     for store in stores() {
         let broker = InMemoryBroker::new();

@@ -54,7 +54,7 @@ impl Shared {
         gone: Option<RunId>,
     ) -> Result<Option<RunId>, WriteError> {
         if let Some(key) = &record.idempotency_key
-            && let Some(id) = self.of_key(&record.pipeline_id, key)
+            && let Some(id) = self.of_key(&record.pipeline_id, key).filter(|id| gone != Some(*id))
         {
             return Ok(Some(id));
         }

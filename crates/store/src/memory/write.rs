@@ -13,12 +13,15 @@ use crate::error::WriteError;
 use crate::records::{Append, Firing, Retention, RunRecord, RunWrite, Written};
 use crate::rules::keep_duration;
 
+/// How long tasks took, by their names.
+type Measured = Vec<(Arc<str>, u64)>;
+
 /// What the appends of a batch have come to, until it is entered in what all runs share: nobody is told of them before.
 #[derive(Default)]
 struct Tail {
     /// The runs that have ended, and when.
     ended: Vec<(Timestamp, RunId)>,
-    durations: Vec<(PipelineId, Vec<(Arc<str>, u64)>)>,
+    durations: Vec<(PipelineId, Measured)>,
 }
 
 impl MemoryStore {
@@ -81,7 +84,7 @@ impl MemoryStore {
             drop((shared, part));
             match self.record(id).map_err(|_| WriteError::NotFound { run_id: id })? {
                 Some(there) => return Ok(Written::Exists(Box::new(there))),
-                // It went between two looks. Its key went with it; firings and dead letters still name it.
+                // It went between two looks. Its key is about to; firings and dead letters still name it.
                 None => gone = Some(id),
             }
         }
@@ -99,7 +102,8 @@ impl MemoryStore {
         match ended {
             (None, Some(at)) => tail.ended.push((at, id)),
             (None, None) => {}
-            // It is on the list of those that have ended, or about to be: nobody may take it away meanwhile.
+            // It is on the list of those that have ended, or this batch is about to put it there. Nobody but its driver writes to
+            // it, and nobody takes it away while the lock of its part is held.
             (before, after) if before != after => {
                 tail.ended.retain(|(_, ended)| *ended != id);
                 self.shared.lock().move_end(id, before, after);
@@ -205,5 +209,22 @@ mod tests {
         assert!(store.run(run.run_id).await.unwrap().is_none(), "there is room for one");
         assert!(store.pipeline(&id, 1).await.unwrap().is_none(), "nobody follows it any more");
         assert!(store.pipeline(&id, 2).await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn the_key_of_a_run_that_is_on_its_way_out_is_free() {
+        let (store, owner) = (MemoryStore::new(), Uuid::now_v7());
+        let mut run = record("p", 0);
+        run.idempotency_key = Some("k".into());
+        store.write(vec![create(&run, owner), end(&run, owner, 1, 5)]).await.unwrap();
+        // As between the two steps of a removal.
+        let gone = store.part(run.run_id).remove(run.run_id).unwrap();
+        let mut next = record("p", 0);
+        next.idempotency_key = Some("k".into());
+        let answers = store.write(vec![create(&next, owner)]).await.unwrap();
+        assert!(matches!(&answers[..], [Ok(Written::Created(_))]), "{answers:?}");
+        store.shared.lock().forget(&gone);
+        let of_key = store.run_by_key(&next.pipeline_id, "k").await.unwrap();
+        assert_eq!(of_key.map(|run| run.run_id), Some(next.run_id));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension, Row};
 use taskiq_flow_core::id::{PipelineId, RunId};
 
 use super::codec;
@@ -26,11 +26,21 @@ pub(super) fn durations(
 
 /// The run of that id.
 pub(super) fn record(connection: &Connection, id: RunId) -> Result<Option<RunRecord>, Fault> {
-    for sql in codec::RECORD {
+    in_either(connection, codec::RECORD, id, |row| codec::read_record(id, row))
+}
+
+/// What is read of the run of that id, in whichever of the tables of runs it is: `selects` has a statement for each.
+pub(super) fn in_either<T>(
+    connection: &Connection,
+    selects: [&str; 2],
+    id: RunId,
+    read: impl Fn(&Row<'_>) -> Result<T, Fault>,
+) -> Result<Option<T>, Fault> {
+    for sql in selects {
         let mut select = connection.prepare_cached(sql)?;
         let mut rows = select.query([id.as_bytes()])?;
         if let Some(row) = rows.next()? {
-            return codec::read_record(id, row).map(Some);
+            return read(row).map(Some);
         }
     }
     Ok(None)

@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 use super::codec::{self, from_json, integer, status_code};
 use super::fault::Fault;
 use super::log;
+use super::lookup;
 use super::places::{self, MOST_EVENTS, place};
 use super::recent;
 use crate::error::StoreError;
@@ -101,14 +102,7 @@ fn runs_with(
 }
 
 fn row(connection: &Connection, id: RunId) -> Result<Option<RunRow>, Fault> {
-    for sql in codec::ROW {
-        let mut select = connection.prepare_cached(sql)?;
-        let mut rows = select.query([id.as_bytes()])?;
-        if let Some(row) = rows.next()? {
-            return codec::read_row(id, row).map(Some);
-        }
-    }
-    Ok(None)
+    lookup::in_either(connection, codec::ROW, id, |row| codec::read_row(id, row))
 }
 
 /// Ids of the newest runs that pass the filter.

@@ -196,13 +196,16 @@ impl Turn<'_> {
 
     /// Sets a started step run going: work is dispatched, a wait waits.
     pub(super) fn set_going(&mut self, id: u32) -> Result<(), IllegalEvent> {
-        if !self.run.traits(id).is_wait {
+        let wait = match self.run.traits(id).is_wait {
+            true => self.run.body(id).kind.wait(),
+            false => None,
+        };
+        let Some(wait) = wait else {
             let work = Box::new(self.work(id));
             self.effects.commands.push(Command::Dispatch(work));
             return Ok(());
-        }
+        };
         let attempt = self.run.units[id as usize].attempt;
-        let TaskKind::Wait(wait) = &self.run.body(id).kind else { return Ok(()) };
         let since = self.run.units[id as usize].started_at.unwrap_or(self.now);
         if let WaitFor::Signal(name) = &wait.until
             && let Some(value) = self.signal(name)

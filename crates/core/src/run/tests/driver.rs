@@ -12,7 +12,7 @@ use crate::definition::{
 use crate::expr::Expr;
 use crate::id::RunId;
 use crate::plan::Plan;
-use crate::run::{Command, Effects, Event, Failure, IllegalEvent, Input, ItemEnd, Outcome, Run, Work};
+use crate::run::{Command, Effects, Event, Fact, Failure, IllegalEvent, Input, ItemEnd, Outcome, Run, Work};
 use crate::time::Timestamp;
 
 /// A task that does `kind`.
@@ -150,7 +150,22 @@ impl World {
     }
 
     pub(super) fn input(&mut self, input: Input) -> Result<(), IllegalEvent> {
-        let effects = self.run.handle(input, self.now)?;
+        // What was decided before an input stays as it was, whether or not the input is refused.
+        let earlier = || Effects {
+            events: vec![Event { seq: 0, timestamp: self.now, fact: Fact::PipelinePause }],
+            commands: vec![Command::RunTimer { at: self.now }],
+            fault: None,
+        };
+        let mut effects = earlier();
+        let done = self.run.handle_into(input, self.now, &mut effects);
+        let shown = |effects: &Effects| format!("{:?} {:?}", effects.events[0], effects.commands[0]);
+        assert_eq!(shown(&effects), shown(&earlier()));
+        if done.is_err() {
+            assert_eq!((effects.events.len(), effects.commands.len(), effects.fault.is_none()), (1, 1, true));
+        }
+        done?;
+        effects.events.remove(0);
+        effects.commands.remove(0);
         let fault = effects.fault.clone();
         self.take(effects);
         fault.map_or(Ok(()), Err)
