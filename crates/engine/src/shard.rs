@@ -16,7 +16,7 @@ mod turn;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::{FutureExt, StreamExt};
 use serde_json::Value;
@@ -48,6 +48,11 @@ use crate::worker::{Worker, Workshop};
 
 /// Messages, or timers, that a shard takes at once.
 const BATCH: usize = 512;
+
+/// A shard with no more runs may go on for so long before others have the thread. It may have had it for a commit, which waits for
+/// the disk, as it is.
+const FEW: usize = 4;
+const LONGEST: Duration = Duration::from_millis(1);
 
 /// Pipelines whose counters a shard keeps at hand.
 const COUNTED: usize = 1024;
@@ -95,6 +100,7 @@ pub(crate) fn spawn(inner: &Arc<Inner>, workshop: &Workshop, inboxes: Vec<mpsc::
             missed: HashSet::new(),
             again: Vec::new(),
             gathering: Gathering::default(),
+            went_on: Instant::now(),
             draining: false,
         };
         inner.tasks.spawn(shard.run());
@@ -149,6 +155,8 @@ struct Shard {
     /// What the shard has to tell itself.
     again: Vec<Message>,
     gathering: Gathering,
+    /// Since when others have not had the thread.
+    went_on: Instant,
     draining: bool,
 }
 
@@ -194,7 +202,7 @@ impl Shard {
             batch.append(&mut self.again);
             if !batch.is_empty() || !self.unevaluated.is_empty() {
                 // Goes on at once, takes along what has come meanwhile, and lets others have the thread first.
-                tokio::task::yield_now().await;
+                self.let_go().await;
                 if self.stop.is_cancelled() {
                     return;
                 }
@@ -219,8 +227,18 @@ impl Shard {
                     () = self.admission.wait(self.place) => {}
                     () = self.stop.cancelled() => return,
                 }
+                self.went_on = Instant::now();
             }
             self.turn(&mut batch, &mut alarms).await;
+        }
+    }
+
+    /// Lets others have the thread, where there may be any or it has not been theirs for a while. Where nobody wants it the
+    /// thread looks for work everywhere and has another one woken to do the same, which takes longer than many a turn.
+    async fn let_go(&mut self) {
+        if self.runs.len() > FEW || self.went_on.elapsed() >= LONGEST {
+            tokio::task::yield_now().await;
+            self.went_on = Instant::now();
         }
     }
 
