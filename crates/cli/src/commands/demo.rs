@@ -1,5 +1,7 @@
 //! `demo`: a server on this machine with ready pipelines and a fresh admin key.
 
+use std::fs::File;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -61,7 +63,7 @@ pub(crate) fn run(args: DemoArgs) -> Result<ExitCode, Failure> {
         pipelines.extend(load_text(name, text, Format::Yaml).map_err(Failure::wrong)?);
     }
     logging::start(&loaded.config)?;
-    let asked = json!({ "parameters": { "path": sample()?.display().to_string() }, "wait": true })
+    let asked = json!({ "parameters": { "path": sample().display().to_string() }, "wait": true })
         .to_string()
         .replace('\'', "'\\''");
     let https = loaded.config.require_https;
@@ -89,12 +91,16 @@ pub(crate) fn run(args: DemoArgs) -> Result<ExitCode, Failure> {
 }
 
 /// The file of the request that is shown: the README of the folder where the demo is started, or one of its own.
-fn sample() -> Result<PathBuf, Failure> {
+fn sample() -> PathBuf {
     let readme = PathBuf::from("README.md");
     if readme.is_file() {
-        return Ok(readme);
+        return readme;
     }
     let own = std::env::temp_dir().join(format!("taskiq-flow-demo-{}.txt", std::process::id()));
-    std::fs::write(&own, SAMPLE).map_err(|error| Failure::failed(format!("{}: {error}", own.display())))?;
-    Ok(own)
+    // A new file: whatever stands there, such as a link to something else, is another's.
+    let file = File::options().write(true).create_new(true).open(&own);
+    match file.and_then(|mut file| file.write_all(SAMPLE.as_bytes())) {
+        Ok(()) => own,
+        Err(_) => readme,
+    }
 }
