@@ -110,11 +110,11 @@ impl Disk {
         Self(OpenOptions::new().write(true).open(path).unwrap())
     }
 
-    /// How long the block takes to the disk, so many times.
+    /// How long the block takes to the disk, so many times: from the call that writes it to the end of `fdatasync`.
     fn syncs(&self, times: u16) -> Vec<Duration> {
         let once = |n: u16| {
-            self.0.write_all_at(&[n.to_le_bytes()[0]; 4096], 0).unwrap();
             let begun = Instant::now();
+            self.0.write_all_at(&[n.to_le_bytes()[0]; 4096], 0).unwrap();
             self.0.sync_data().unwrap();
             begun.elapsed()
         };

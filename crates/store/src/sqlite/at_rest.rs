@@ -11,7 +11,7 @@ use super::codec::natural;
 use super::fault::{Fault, io_at};
 use super::open::{self, Lock};
 use super::schema::{self, Found};
-use super::{copy, fit, room};
+use super::{copy, fit, redo, room};
 use crate::error::{BackupError, StoreError};
 use crate::records::Retention;
 
@@ -19,7 +19,7 @@ use crate::records::Retention;
 const MAX_PROBLEMS: usize = 100;
 
 /// A file that is taken for this process, and is not changed by that: neither is its schema brought to the newest, nor
-/// are leases voided. It is given back when this is dropped.
+/// are leases voided. Only what a process that was cut off has told as done is brought into it. It is given back when this is dropped.
 #[derive(Debug)]
 pub struct SqliteFile {
     path: PathBuf,
@@ -79,6 +79,9 @@ impl SqliteFile {
             Found::Ours(found) => found,
             Found::Empty | Found::Foreign => return Err(StoreError::Foreign { path }),
         };
+        if found >= schema::WITH_REDO {
+            redo::restore(&connection, &path)?;
+        }
         Ok(Self { path, found, connection, _lock: lock })
     }
 

@@ -115,15 +115,24 @@ impl OfPipeline {
     }
 }
 
+/// What is put off until a transaction is committed.
+#[derive(Default)]
+pub(super) struct Pending {
+    /// Runs whose rows have changed.
+    pub(super) touched: Vec<RunId>,
+    /// Idempotency keys of new runs among them.
+    new_keys: HashSet<(PipelineId, String)>,
+    /// Pipelines of which something was measured.
+    measured: BTreeSet<PipelineId>,
+}
+
 /// A transaction under way. Rows of runs are written once, by [`Batch::flush`], however many writes are about them.
 pub(super) struct Batch<'a> {
     pub(super) connection: &'a Connection,
     pub(super) memory: &'a mut Memory,
-    pub(super) touched: Vec<RunId>,
+    pub(super) pending: &'a mut Pending,
     /// Whether it is committed by a thread that others want back: what can be put off is, if it takes long.
     pub(super) in_passing: bool,
-    new_keys: HashSet<(PipelineId, String)>,
-    measured: BTreeSet<PipelineId>,
 }
 
 impl Memory {
@@ -149,9 +158,13 @@ impl Memory {
 }
 
 impl<'a> Batch<'a> {
-    pub(super) fn new(connection: &'a Connection, memory: &'a mut Memory, in_passing: bool) -> Self {
-        let (touched, new_keys, measured) = Default::default();
-        Self { connection, memory, touched, in_passing, new_keys, measured }
+    pub(super) fn new(
+        connection: &'a Connection,
+        memory: &'a mut Memory,
+        pending: &'a mut Pending,
+        in_passing: bool,
+    ) -> Self {
+        Self { connection, memory, pending, in_passing }
     }
 
     pub(super) fn write(
@@ -172,7 +185,7 @@ impl<'a> Batch<'a> {
     fn create(&mut self, run: &NewRun) -> Result<Result<Written, WriteError>, Fault> {
         let id = run.run_id;
         if let Some(key) = &run.key {
-            let new = self.new_keys.contains(&(run.pipeline.clone(), key.clone()));
+            let new = self.pending.new_keys.contains(&(run.pipeline.clone(), key.clone()));
             if new {
                 self.flush()?;
             }
@@ -200,7 +213,7 @@ impl<'a> Batch<'a> {
         }
         let number = self.begin_log(&run.inputs)?;
         if let Some(key) = &run.key {
-            self.new_keys.insert((run.pipeline.clone(), key.clone()));
+            self.pending.new_keys.insert((run.pipeline.clone(), key.clone()));
         }
         if let Some(firing) = &run.firing {
             self.note_firing(firing, Some(id))?;
@@ -226,7 +239,7 @@ impl<'a> Batch<'a> {
             change: Change::New(Box::new(start)),
         };
         self.memory.heads.insert(id, head);
-        self.touched.push(id);
+        self.pending.touched.push(id);
         Ok(Ok(Written::Created(run.fence)))
     }
 
@@ -266,7 +279,7 @@ impl<'a> Batch<'a> {
         {
             if head.outline.status.is_terminal() {
                 // It is let go of again: its row may move before it is wanted the next time.
-                self.touched.push(run_id);
+                self.pending.touched.push(run_id);
             }
             self.memory.heads.insert(run_id, head);
         }
@@ -303,7 +316,7 @@ impl<'a> Batch<'a> {
             head.outline = more.outline.clone();
             if matches!(head.change, Change::None) {
                 head.change = Change::Changed;
-                self.touched.push(run_id);
+                self.pending.touched.push(run_id);
             }
         }
         let pipeline = head.pipeline.clone();
@@ -335,14 +348,14 @@ impl<'a> Batch<'a> {
                 measured.changed = true;
             }
         }
-        self.measured.insert(pipeline);
+        self.pending.measured.insert(pipeline);
         Ok(())
     }
 
     /// Writes what has been put off. After this the tables say all there is of runs.
     pub(super) fn flush(&mut self) -> Result<(), Fault> {
         self.write_rows()?;
-        self.new_keys.clear();
+        self.pending.new_keys.clear();
         self.flush_durations()
     }
 
@@ -350,7 +363,7 @@ impl<'a> Batch<'a> {
         if self.memory.holds_too_much() {
             return self.write_all_durations();
         }
-        for pipeline in std::mem::take(&mut self.measured) {
+        for pipeline in std::mem::take(&mut self.pending.measured) {
             if self.memory.measured.get(&pipeline).is_some_and(OfPipeline::is_due) {
                 self.write_durations(&pipeline)?;
             }

@@ -15,7 +15,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::fault::{Fault, io_at};
 use super::open::{self, LOCK_SUFFIX};
-use super::schema;
+use super::{redo, schema};
 use crate::error::{BackupError, StoreError};
 
 /// Pages copied at a time, between which it can be broken off: 4 MiB.
@@ -23,9 +23,9 @@ const STEP_PAGES: i32 = 1000;
 /// Pause where the new file is locked, as by a virus scanner.
 const PAUSE: Duration = Duration::from_millis(10);
 /// What SQLite and this program keep beside a file of ours, by the ends of their names.
-const BESIDE: [&str; 4] = ["-wal", "-shm", "-journal", LOCK_SUFFIX];
-/// Those of them that SQLite applies to the file when it opens it.
-const LOGS: [&str; 2] = ["-wal", "-journal"];
+const BESIDE: [&str; 5] = ["-wal", "-shm", "-journal", redo::SUFFIX, LOCK_SUFFIX];
+/// Those of them that are applied to the file when it is opened.
+const LOGS: [&str; 3] = ["-wal", "-journal", redo::SUFFIX];
 /// Where the header of a file has its `application_id`, and how much of it is read for that.
 const APPLICATION_ID_AT: usize = 68;
 const HEADER: usize = APPLICATION_ID_AT + 4;
@@ -113,6 +113,10 @@ pub(super) fn copy(
             }
         }
         drop(backup);
+        if schema::has_redo(&copy).map_err(at_target)? {
+            // What is written to the file from now on is not to be carried out in its copy.
+            redo::change_epoch(&copy).map_err(at_target)?;
+        }
         copy.close().map_err(|(_, error)| at_target(error.into()))?;
     }
     // Somebody may have opened what was there meanwhile.
@@ -158,7 +162,7 @@ fn refuse(
     }
     if BESIDE.iter().any(|end| name.as_encoded_bytes().ends_with(end.as_bytes())) {
         return refused(
-            "its name is one for what is kept beside a store (`-wal`, `-shm`, `-journal`, `.lock`)",
+            "its name is one for what is kept beside a store (`-wal`, `-shm`, `-journal`, `-redo`, `.lock`)",
         );
     }
     let Ok(there) = std::fs::symlink_metadata(target) else { return refuse_log(target) };
@@ -182,7 +186,7 @@ fn refuse(
 fn refuse_log(target: &Path) -> Result<(), BackupError> {
     let has_some = |end| std::fs::metadata(with_end(target, end)).is_ok_and(|log| log.len() > 0);
     if LOGS.into_iter().any(has_some) {
-        let why = "the log of its last use is beside it (`-wal` or `-journal`) and would be applied to the copy, unless \
+        let why = "the log of its last use is beside it (`-wal`, `-journal` or `-redo`) and would be applied to the copy, unless \
                    you remove both";
         return Err(BackupError::Refused { path: target.to_owned(), why });
     }

@@ -3,15 +3,19 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use rusqlite::hooks::Wal;
 
-use super::batch::{Batch, Memory};
+use super::batch::{Batch, Memory, Pending};
+use super::codec::Prepared;
 use super::fault::Fault;
+use super::redo::{self, Redo};
 use super::syncing::Syncer;
+use crate::error::WriteError;
+use crate::records::Written;
 
 /// How long a statement waits for a lock of another program, such as a backup.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
@@ -30,6 +34,14 @@ pub(super) struct Desk {
     pub(super) path: PathBuf,
     connection: Connection,
     memory: Memory,
+    pending: Pending,
+    /// Where little writes are kept until they are committed; none: they are committed one by one.
+    redo: Option<Redo>,
+    /// Whether what has records stands in the transaction that is open. Else, where there are records, that transaction
+    /// came to nothing, and what they say is owed.
+    is_open: bool,
+    /// Whether there are records: connections that read do not see what they say.
+    unseen: Arc<AtomicBool>,
     /// Is told of commits that do not wait for the disk.
     syncer: Option<Syncer>,
     /// What a commit takes, the last ones counting most.
@@ -43,6 +55,7 @@ impl Desk {
         path: PathBuf,
         mut connection: Connection,
         syncer: Option<Syncer>,
+        redo: Option<Redo>,
     ) -> Result<Self, Fault> {
         let logged = Arc::new(AtomicU32::new(0));
         // In place of SQLite's own hook, which folds the log within the commit that makes it too long.
@@ -51,7 +64,18 @@ impl Desk {
             count.store(u32::try_from(pages).unwrap_or(0), Ordering::Relaxed);
             Ok(())
         }))?;
-        Ok(Self { path, connection, memory: Memory::default(), syncer, average: Duration::ZERO, logged })
+        Ok(Self {
+            path,
+            connection,
+            memory: Memory::default(),
+            pending: Pending::default(),
+            redo,
+            is_open: false,
+            unseen: Arc::default(),
+            syncer,
+            average: Duration::ZERO,
+            logged,
+        })
     }
 
     /// Whether a commit is over so soon that a thread with other work to do can make it. One that folds a long log or moves
@@ -63,6 +87,67 @@ impl Desk {
     /// Has statements wait for locks of other programs, or not.
     pub(super) fn be_patient(&self, patient: bool) -> Result<(), Fault> {
         Ok(self.connection.busy_timeout(if patient { PATIENCE } else { Duration::ZERO })?)
+    }
+
+    /// Says whether something has happened that connections which read do not see yet.
+    pub(super) fn unseen(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.unseen)
+    }
+
+    /// Whether little writes can be kept without a commit.
+    pub(super) fn can_record(&self) -> bool {
+        self.redo.as_ref().is_some_and(Redo::has_room)
+    }
+
+    /// Carries out writes, which are [little](Prepared::is_little), and brings a record of them to the disk in place of a commit.
+    /// None of them happens after an error.
+    pub(super) fn record(
+        &mut self,
+        writes: &[Result<Prepared, WriteError>],
+    ) -> Result<Vec<Result<Written, WriteError>>, Fault> {
+        let begun = Instant::now();
+        self.begin()?;
+        let Self { connection, memory, pending, redo, .. } = self;
+        let attempt = || {
+            let answers = Batch::new(connection, memory, pending, true).write(writes)?;
+            let accepted = writes.iter().zip(&answers).filter_map(|pair| match pair {
+                (Ok(write), Ok(Written::Created(_) | Written::Appended)) => Some(write),
+                _ => None,
+            });
+            let mut accepted = accepted.peekable();
+            let is_kept = match redo {
+                _ if accepted.peek().is_none() => Ok(true),
+                Some(redo) => redo.append(accepted),
+                None => Ok(false),
+            };
+            Ok((answers, is_kept))
+        };
+        let outcome = catch_unwind(AssertUnwindSafe(attempt)).unwrap_or(Err(Fault::Panic));
+        let (answers, is_kept) = match outcome {
+            Ok(done) => done,
+            Err(fault) => {
+                self.undo();
+                return Err(fault);
+            }
+        };
+        self.is_open = true;
+        match is_kept {
+            Ok(true) if self.has_records() => self.unseen.store(true, Ordering::SeqCst),
+            // Nothing of it changed anything, or it is committed in place of being kept.
+            Ok(_) => self.commit_in_passing(|_| Ok(()))?,
+            Err(error) => {
+                tracing::warn!(path = %self.path.display(), %error, "the redo log of the store cannot be written, so that each write is committed by itself from now on");
+                self.commit_in_passing(|_| Ok(()))?;
+                self.redo = None;
+            }
+        }
+        self.average = (self.average * (SHARE - 1) + begun.elapsed()) / SHARE;
+        Ok(answers)
+    }
+
+    /// Commits what has records, if something has.
+    pub(super) fn settle(&mut self) -> Result<(), Fault> {
+        if self.has_records() { self.commit(|_| Ok(())) } else { Ok(()) }
     }
 
     /// Carries out `work` in one transaction. Nothing of it is kept after an error.
@@ -87,33 +172,85 @@ impl Desk {
         work: impl FnOnce(&mut Batch<'_>) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
         let begun = Instant::now();
-        // Of an earlier transaction that could not be rolled back then.
-        self.roll_back()?;
-        let Self { connection, memory, .. } = self;
-        // What has not begun, because another program holds a lock, leaves nothing to be forgotten.
-        connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        self.begin()?;
+        let has_records = self.has_records();
+        let Self { connection, memory, pending, .. } = self;
         let before = connection.total_changes();
         let attempt = || {
-            let mut batch = Batch::new(connection, memory, in_passing);
+            let mut batch = Batch::new(connection, memory, pending, in_passing);
+            // What was put off may be looked for by whoever comes now.
+            batch.flush()?;
             work(&mut batch)?;
             batch.flush()?;
+            let epoch = has_records.then(|| redo::change_epoch(connection)).transpose()?;
             connection.prepare_cached("COMMIT")?.execute([])?;
-            Ok(())
+            Ok(epoch)
         };
         // What a panic may have left half done is forgotten or rolled back below.
-        let outcome = catch_unwind(AssertUnwindSafe(attempt)).unwrap_or(Err(Fault::Panic));
-        if outcome.is_err() {
-            self.memory.forget();
-            if let Err(error) = self.roll_back() {
-                tracing::error!(path = %self.path.display(), %error, "a transaction could not be rolled back");
+        let outcome = match catch_unwind(AssertUnwindSafe(attempt)).unwrap_or(Err(Fault::Panic)) {
+            Ok(epoch) => {
+                self.settled(epoch);
+                if self.connection.total_changes() != before {
+                    self.syncer.iter().for_each(Syncer::committed);
+                }
+                Ok(())
             }
-        }
+            Err(fault) => {
+                self.undo();
+                Err(fault)
+            }
+        };
         self.memory.trim();
-        if outcome.is_ok() && self.connection.total_changes() != before {
-            self.syncer.iter().for_each(Syncer::committed);
-        }
         self.average = (self.average * (SHARE - 1) + begun.elapsed()) / SHARE;
         outcome
+    }
+
+    /// Sees to it that a transaction is open, in which everything stands that was told as done.
+    fn begin(&mut self) -> Result<(), Fault> {
+        if self.is_open {
+            return Ok(());
+        }
+        // Of an earlier transaction that could not be rolled back then.
+        self.roll_back()?;
+        // What has not begun, because another program holds a lock, leaves nothing to be forgotten.
+        self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        if !self.has_records() {
+            return Ok(());
+        }
+        let Self { connection, memory, pending, redo, .. } = self;
+        let attempt = || {
+            let owed = redo.as_ref().map_or(Ok(Vec::new()), Redo::writes)?;
+            redo::redo(&mut Batch::new(connection, memory, pending, false), owed)
+        };
+        let repaid = catch_unwind(AssertUnwindSafe(attempt)).unwrap_or(Err(Fault::Panic));
+        match repaid {
+            Ok(()) => self.is_open = true,
+            Err(_) => self.undo(),
+        }
+        repaid
+    }
+
+    /// Takes note that all has been committed; with another epoch if there were records.
+    fn settled(&mut self, epoch: Option<redo::Epoch>) {
+        self.is_open = false;
+        if let (Some(redo), Some(epoch)) = (&mut self.redo, epoch) {
+            redo.begin(epoch);
+        }
+        self.unseen.store(false, Ordering::SeqCst);
+    }
+
+    /// Keeps nothing of the transaction that is open. What has records is owed from now on.
+    fn undo(&mut self) {
+        self.is_open = false;
+        self.memory.forget();
+        self.pending = Pending::default();
+        if let Err(error) = self.roll_back() {
+            tracing::error!(path = %self.path.display(), %error, "a transaction could not be rolled back");
+        }
+    }
+
+    fn has_records(&self) -> bool {
+        self.redo.as_ref().is_some_and(|redo| !redo.is_empty())
     }
 
     /// Ends a transaction that is open, and keeps nothing of it.
@@ -146,6 +283,10 @@ impl Desk {
         if let Err(fault) = self.commit(|batch| batch.move_all()) {
             let error = fault.at(&self.path);
             tracing::warn!(%error, "the last runs could not be entered in the lists, which is tried again when the store is opened");
+        }
+        let is_settled = !self.has_records();
+        if let Some(redo) = self.redo.take().filter(|_| is_settled) {
+            redo.close();
         }
         // While its file is there.
         self.syncer = None;

@@ -1,7 +1,7 @@
 //! A store in one SQLite file, for one process.
 //!
-//! One thread writes and commits whatever waits in one transaction, or a caller does where nobody waits; a few connections
-//! read beside it. The file belongs to one process at a time, which an advisory lock on `<file>.lock` sees to.
+//! One thread writes and commits whatever waits in one transaction, or a caller does where nobody waits; little writes are
+//! kept in a redo log and committed together. A few connections read beside it. The file belongs to one process at a time, which an advisory lock on `<file>.lock` sees to.
 
 mod at_rest;
 mod batch;
@@ -20,6 +20,7 @@ mod open;
 mod places;
 mod reader;
 mod recent;
+mod redo;
 mod room;
 mod schema;
 mod statistics;
@@ -40,7 +41,6 @@ use taskiq_flow_core::time::Timestamp;
 use uuid::Uuid;
 
 pub use self::at_rest::{Checked, Compacted, SqliteFile};
-use self::batch::Batch;
 use self::beside::{Earlier, PreparedDelivery};
 use self::cached::Goes;
 use self::codec::Prepared;
@@ -48,6 +48,7 @@ use self::copy::Copying;
 use self::fault::Fault;
 use self::open::Opened;
 use self::reader::Readers;
+use self::redo::Redo;
 use self::syncing::Syncer;
 use self::writer::Writer;
 use crate::Store;
@@ -133,12 +134,26 @@ impl SqliteStore {
         sync: impl FnMut() -> io::Result<()> + Send + 'static,
     ) -> Result<Self, StoreError> {
         let Opened { path, writer, readers, lock } = opened;
-        let syncer = match durability {
-            Durability::Strict => None,
-            Durability::Relaxed => Some(Syncer::start(&path, sync)?),
+        let (syncer, redo) = match durability {
+            Durability::Strict => (None, redo_log(&path, &writer)),
+            Durability::Relaxed => {
+                // What it had has been carried out when the file was opened.
+                redo::remove(&path);
+                (Some(Syncer::start(&path, syncing::GATHER, sync)?), None)
+            }
         };
-        let writer = Writer::start(path.clone(), writer, syncer, lock)?;
+        let writer = Writer::start(path.clone(), writer, syncer, redo, lock)?;
         Ok(Self { readers: Readers::new(path.clone(), readers), path, writer, copying: Copying::default() })
+    }
+
+    /// Reads everything that has happened before.
+    async fn read<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&rusqlite::Connection) -> Result<T, Fault> + Send + 'static,
+    {
+        self.writer.settle().await?;
+        self.readers.read(work).await
     }
 
     /// Has the file give back what is free in it, in steps between which others write.
@@ -183,6 +198,20 @@ impl SqliteStore {
     }
 }
 
+/// The redo log of a file, for records from now on; none: it cannot be made, so that each write is committed by itself.
+fn redo_log(path: &Path, writer: &rusqlite::Connection) -> Option<Redo> {
+    let made = redo::change_epoch(writer)
+        .map_err(|fault| fault.at(path))
+        .and_then(|epoch| Redo::open(path, epoch).map_err(|error| redo::told(path, &error)));
+    match made {
+        Ok(redo) => Some(redo),
+        Err(error) => {
+            tracing::warn!(%error, "each write is committed by itself, which takes a little longer");
+            None
+        }
+    }
+}
+
 impl Drop for SqliteStore {
     fn drop(&mut self) {
         self.copying.stop();
@@ -200,8 +229,10 @@ impl Store for SqliteStore {
         let prepared: Result<Vec<_>, _> = writes.into_iter().map(Prepared::new).collect();
         let prepared = prepared.map_err(|fault| fault.at(&self.path))?;
         let is_little = prepared.len() <= FEW_WRITES && prepared.iter().flatten().all(Prepared::is_little);
-        let work = move |batch: &mut Batch<'_>| batch.write(&prepared);
-        if is_little { self.writer.carry_out_here(work).await } else { self.writer.carry_out(work).await }
+        match is_little {
+            true => self.writer.write_here(prepared).await,
+            false => self.writer.carry_out(move |batch| batch.write(&prepared)).await,
+        }
     }
 
     async fn claim(
@@ -219,7 +250,7 @@ impl Store for SqliteStore {
     }
 
     async fn run(&self, id: RunId) -> Result<Option<RunRecord>, StoreError> {
-        self.readers.read(move |connection| lookup::record(connection, id)).await
+        self.read(move |connection| lookup::record(connection, id)).await
     }
 
     async fn run_by_key(&self, pipeline: &PipelineId, key: &str) -> Result<Option<RunRecord>, StoreError> {
@@ -228,16 +259,16 @@ impl Store for SqliteStore {
             Some(id) => lookup::record(connection, id),
             None => Ok(None),
         };
-        self.readers.read(find).await
+        self.read(find).await
     }
 
     async fn runs(&self, filter: RunFilter) -> Result<Vec<RunRow>, StoreError> {
-        self.readers.read(move |connection| reader::runs(connection, &filter)).await
+        self.read(move |connection| reader::runs(connection, &filter)).await
     }
 
     async fn last_runs(&self, pipelines: &[PipelineId]) -> Result<Vec<RunRow>, StoreError> {
         let pipelines = pipelines.to_vec();
-        self.readers.read(move |connection| reader::last_runs(connection, &pipelines)).await
+        self.read(move |connection| reader::last_runs(connection, &pipelines)).await
     }
 
     async fn statistics(
@@ -249,15 +280,15 @@ impl Store for SqliteStore {
     ) -> Result<RunStatistics, StoreError> {
         let filter = RunFilter { since, until, limit: most, ..RunFilter::default() };
         let pipeline = pipeline.clone();
-        self.readers.read(move |connection| statistics::of_runs(connection, &pipeline, &filter)).await
+        self.read(move |connection| statistics::of_runs(connection, &pipeline, &filter)).await
     }
 
     async fn events(&self, id: RunId, after_seq: u64, limit: usize) -> Result<Vec<Event>, StoreError> {
-        self.readers.read(move |connection| reader::events(connection, id, after_seq, limit)).await
+        self.read(move |connection| reader::events(connection, id, after_seq, limit)).await
     }
 
     async fn logs(&self, id: RunId) -> Result<Vec<StepLog>, StoreError> {
-        self.readers.read(move |connection| reader::logs(connection, id)).await
+        self.read(move |connection| reader::logs(connection, id)).await
     }
 
     async fn durations(
@@ -277,17 +308,17 @@ impl Store for SqliteStore {
     }
 
     async fn pipelines(&self) -> Result<Vec<PipelineRecord>, StoreError> {
-        self.readers.read(reader::pipelines).await
+        self.read(reader::pipelines).await
     }
 
     async fn pipeline(&self, id: &PipelineId, version: u32) -> Result<Option<PipelineRecord>, StoreError> {
         let id = id.clone();
-        self.readers.read(move |connection| reader::pipeline(connection, &id, version)).await
+        self.read(move |connection| reader::pipeline(connection, &id, version)).await
     }
 
     async fn pipeline_version(&self, id: &PipelineId) -> Result<u32, StoreError> {
         let id = id.clone();
-        self.readers.read(move |connection| lookup::newest_version(connection, &id)).await
+        self.read(move |connection| lookup::newest_version(connection, &id)).await
     }
 
     async fn delete_pipeline(&self, id: &PipelineId) -> Result<bool, StoreError> {
@@ -310,7 +341,7 @@ impl Store for SqliteStore {
     }
 
     async fn schedules(&self) -> Result<Vec<ScheduleRecord>, StoreError> {
-        self.readers.read(reader::schedules).await
+        self.read(reader::schedules).await
     }
 
     async fn delete_schedule(&self, id: &str) -> Result<bool, StoreError> {
@@ -338,15 +369,15 @@ impl Store for SqliteStore {
     }
 
     async fn firings(&self, filter: FiringFilter) -> Result<Vec<Firing>, StoreError> {
-        self.readers.read(move |connection| beside::firings(connection, &filter)).await
+        self.read(move |connection| beside::firings(connection, &filter)).await
     }
 
     async fn dead_letters(&self, filter: DeadLetterFilter) -> Result<Vec<DeadLetter>, StoreError> {
-        self.readers.read(move |connection| beside::dead_letters(connection, &filter)).await
+        self.read(move |connection| beside::dead_letters(connection, &filter)).await
     }
 
     async fn dead_letter(&self, run: RunId, step_run: u32) -> Result<Option<DeadLetter>, StoreError> {
-        self.readers.read(move |connection| beside::dead_letter(connection, run, step_run)).await
+        self.read(move |connection| beside::dead_letter(connection, run, step_run)).await
     }
 
     async fn drop_dead_letter(&self, run: RunId, step_run: u32) -> Result<bool, StoreError> {
@@ -355,23 +386,23 @@ impl Store for SqliteStore {
 
     async fn cached(&self, key: &[u8], now: Timestamp) -> Result<Option<CacheEntry>, StoreError> {
         let key = key.to_vec();
-        self.readers.read(move |connection| cached::cached(connection, key, now)).await
+        self.read(move |connection| cached::cached(connection, key, now)).await
     }
 
     async fn drop_cached(&self, pipeline: &PipelineId, task: Option<&str>) -> Result<u64, StoreError> {
         // What is cached from here on may stay: a pipeline that makes values as fast as they go would keep this going.
-        let newest = self.readers.read(cached::newest_place).await?;
+        let newest = self.read(cached::newest_place).await?;
         self.drop_where(Goes::Of(pipeline.clone(), task.map(str::to_owned), newest)).await
     }
 
     async fn cache_stats(&self, pipeline: &PipelineId) -> Result<Vec<CacheStats>, StoreError> {
         let pipeline = pipeline.clone();
-        self.readers.read(move |connection| cached::stats(connection, &pipeline)).await
+        self.read(move |connection| cached::stats(connection, &pipeline)).await
     }
 
     async fn prune_cache(&self, now: Timestamp, keep: CacheRoom) -> Result<u64, StoreError> {
         let expired = self.drop_where(Goes::Expired(now)).await?;
-        match self.readers.read(move |connection| cached::beyond(connection, keep)).await? {
+        match self.read(move |connection| cached::beyond(connection, keep)).await? {
             Some(place) => Ok(expired + self.drop_where(Goes::UpTo(place)).await?),
             None => Ok(expired),
         }
@@ -399,11 +430,11 @@ impl Store for SqliteStore {
     }
 
     async fn deliveries(&self, filter: DeliveryFilter) -> Result<Vec<Delivery>, StoreError> {
-        self.readers.read(move |connection| beside::deliveries(connection, &filter)).await
+        self.read(move |connection| beside::deliveries(connection, &filter)).await
     }
 
     async fn delivery_stats(&self) -> Result<Vec<DeliveryStats>, StoreError> {
-        self.readers.read(beside::delivery_stats).await
+        self.read(beside::delivery_stats).await
     }
 
     async fn change_security(&self, changes: Vec<SecurityChange>) -> Result<(), StoreError> {
@@ -442,13 +473,13 @@ impl Store for SqliteStore {
     }
 
     async fn security_records(&self) -> Result<Vec<SecurityRecord>, StoreError> {
-        self.readers.read(reader::security_records).await
+        self.read(reader::security_records).await
     }
 
     async fn prune(&self, retention: Retention, limit: usize) -> Result<usize, StoreError> {
         // Those that ended last are looked at too.
         self.writer.carry_out(|batch| batch.move_ended()).await?;
-        let last = self.readers.read(move |connection| room::last_to_go(connection, &retention)).await?;
+        let last = self.read(move |connection| room::last_to_go(connection, &retention)).await?;
         let mut pruned = 0;
         while let Some(last) = last
             && pruned < limit
@@ -470,6 +501,7 @@ impl Store for SqliteStore {
 
     async fn backup(&self, target: &Path, replace: bool) -> Result<u64, BackupError> {
         let turn = self.copying.begin()?;
+        self.writer.settle().await?;
         let (path, target) = (self.path.clone(), target.to_owned());
         let copied =
             tokio::task::spawn_blocking(move || copy::copy_open(&path, &target, replace, &turn)).await;
@@ -478,7 +510,7 @@ impl Store for SqliteStore {
 
     async fn check(&self) -> Result<(), StoreError> {
         self.writer.carry_out(|_| Ok(())).await?;
-        self.readers.read(reader::check).await
+        self.read(reader::check).await
     }
 
     async fn close(&self) {

@@ -11,7 +11,7 @@ use super::desk::PATIENCE;
 use super::fault::{Fault, io_at};
 use super::schema::{self, Found};
 use super::{Durability, SqliteOptions};
-use super::{recent, room};
+use super::{recent, redo, room};
 use crate::error::{BackupError, StoreError};
 
 /// Largest file that is checked wholly when it is opened: some 100 ms. Damage in a larger one shows when it is read.
@@ -63,6 +63,9 @@ pub(super) fn open(options: &SqliteOptions) -> Result<Opened, StoreError> {
     set_up(&writer, options.durability, &path)?;
     if found > 0 {
         check(&writer, &path)?;
+    }
+    if found >= schema::WITH_REDO {
+        redo::restore(&writer, &path)?;
     }
     keep_before_migration(&writer, &path, found)?;
     schema::migrate(&mut writer, found).map_err(at)?;
@@ -185,12 +188,12 @@ pub(super) fn sync_directory(_path: &Path) -> io::Result<()> {
 }
 
 #[cfg(unix)]
-fn owner_only(options: &mut OpenOptions) {
+pub(super) fn owner_only(options: &mut OpenOptions) {
     std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
 }
 
 #[cfg(not(unix))]
-fn owner_only(_options: &mut OpenOptions) {}
+pub(super) fn owner_only(_options: &mut OpenOptions) {}
 
 pub(super) fn connect(path: &Path, access: OpenFlags) -> Result<Connection, Fault> {
     let connection = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;

@@ -138,14 +138,14 @@ impl Head {
 impl Batch<'_> {
     /// Writes the rows of runs that have changed, and moves some.
     pub(super) fn write_rows(&mut self) -> Result<(), Fault> {
-        if self.touched.is_empty() {
+        if self.pending.touched.is_empty() {
             return Ok(());
         }
         let mut counts = self.counts()?;
         let waits = |id: &&RunId| self.memory.heads.get(id).is_some_and(Head::is_to_wait);
-        let ending = self.touched.iter().filter(waits).count() as u64;
+        let ending = self.pending.touched.iter().filter(waits).count() as u64;
         let moves = counts.ended + ending >= MOVED_TOGETHER;
-        for id in self.touched.drain(..) {
+        for id in self.pending.touched.drain(..) {
             let Some(head) = self.memory.heads.get_mut(&id) else { continue };
             let has_ended = head.has_ended();
             match std::mem::replace(&mut head.change, Change::None) {

@@ -12,14 +12,16 @@ pub(super) const APPLICATION_ID: i32 = 0x5451_466c;
 
 /// What leads from each version of the schema to the next one; the first leads from an empty file to version 1. A
 /// released entry is never changed.
-pub(super) const MIGRATIONS: [&str; 7] =
-    [VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6, VERSION_7];
+pub(super) const MIGRATIONS: [&str; 8] =
+    [VERSION_1, VERSION_2, VERSION_3, VERSION_4, VERSION_5, VERSION_6, VERSION_7, VERSION_8];
 
 /// The newest version of the schema that this program knows.
 pub(super) const NEWEST: u32 = MIGRATIONS.len() as u32;
 
 /// The first version that has `recent_runs`.
 pub(super) const WITH_RECENT_RUNS: u32 = 7;
+/// The first version that has `redo`.
+pub(super) const WITH_REDO: u32 = 8;
 
 // - Ids of runs are the 16 bytes of their UUID, whose order is that of creation. Times are milliseconds since 1970.
 // - `runs` has only what is small or comes last, because each change writes the whole row anew. The parameters stand in
@@ -249,6 +251,13 @@ const VERSION_7: &str = "
         WHERE idempotency_key IS NOT NULL;
 ";
 
+// Which records of the redo log are of what has not been committed: docs/adr/0014. A program that does not know of them must
+// not open the file.
+const VERSION_8: &str = "
+    CREATE TABLE redo (epoch BLOB NOT NULL) STRICT;
+    INSERT INTO redo (epoch) VALUES (randomblob(16));
+";
+
 /// What a file says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Found {
@@ -270,6 +279,11 @@ pub(super) fn look(connection: &Connection) -> Result<Found, Fault> {
         (0, Ok(0)) if tables == 0 => Found::Empty,
         _ => Found::Foreign,
     })
+}
+
+/// Whether a file of ours has a redo log, or can have.
+pub(super) fn has_redo(connection: &Connection) -> Result<bool, Fault> {
+    Ok(matches!(look(connection)?, Found::Ours(found) if found >= WITH_REDO))
 }
 
 /// Whether each event of a run has a place beside the others of that run.

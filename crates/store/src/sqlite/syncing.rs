@@ -1,4 +1,5 @@
-//! Brings to the disk what relaxed commits have left with the operating system, a few milliseconds after them.
+//! Brings to the disk, a few milliseconds after them, what relaxed commits have left with the operating system and what is
+//! committed after it was told as done.
 
 use std::fs::File;
 use std::io;
@@ -12,8 +13,8 @@ use super::fault::io_at;
 use super::open::sync_directory;
 use crate::error::StoreError;
 
-/// How long a commit waits for others that go to the disk with it.
-const GATHER: Duration = Duration::from_millis(5);
+/// How long a relaxed commit waits for others that go to the disk with it.
+pub(super) const GATHER: Duration = Duration::from_millis(5);
 /// Pause after the disk has refused.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
@@ -38,15 +39,16 @@ struct State {
 }
 
 impl Syncer {
-    /// Starts the thread. `sync` brings to the disk what has been committed before it is called.
+    /// Starts the thread. `sync` brings to the disk what has been committed before it is called, at most `gather` after that.
     pub(super) fn start(
         path: &Path,
+        gather: Duration,
         sync: impl FnMut() -> io::Result<()> + Send + 'static,
     ) -> Result<Self, StoreError> {
         let shared = Arc::new(Shared::default());
         let thread = std::thread::Builder::new().name("sqlite-sync".to_owned()).spawn({
             let (shared, path) = (Arc::clone(&shared), path.to_owned());
-            move || shared.run(sync, &path)
+            move || shared.run(gather, sync, &path)
         });
         let thread = thread
             .map_err(|error| io_at(path, "the thread that waits for the disk cannot be started", &error))?;
@@ -73,7 +75,7 @@ impl Drop for Syncer {
 }
 
 impl Shared {
-    fn run(&self, mut sync: impl FnMut() -> io::Result<()>, path: &Path) {
+    fn run(&self, gather: Duration, mut sync: impl FnMut() -> io::Result<()>, path: &Path) {
         loop {
             let stopping = {
                 let mut state = self.state.lock();
@@ -81,7 +83,7 @@ impl Shared {
                 if !state.dirty {
                     return;
                 }
-                self.changed.wait_while_for(&mut state, |state| !state.stopping, GATHER);
+                self.changed.wait_while_for(&mut state, |state| !state.stopping, gather);
                 state.dirty = false;
                 state.stopping
             };
@@ -127,7 +129,7 @@ mod tests {
     #[test]
     fn commits_go_to_the_disk_together_and_nothing_is_done_without() {
         let (done, synced) = mpsc::channel();
-        let syncer = Syncer::start(Path::new("t.db"), move || {
+        let syncer = Syncer::start(Path::new("t.db"), GATHER, move || {
             let _ = done.send(());
             Ok(())
         })
@@ -154,7 +156,7 @@ mod tests {
     fn a_disk_that_refuses_is_asked_again() {
         let (done, synced) = mpsc::channel();
         let mut refusals = 1;
-        let syncer = Syncer::start(Path::new("t.db"), move || {
+        let syncer = Syncer::start(Path::new("t.db"), GATHER, move || {
             let _ = done.send(refusals);
             refusals -= 1;
             if refusals >= 0 { Err(io::Error::other("on purpose")) } else { Ok(()) }

@@ -1,25 +1,32 @@
 //! Whoever writes: one thread takes what waits, carries it out in one transaction, and answers when that is committed.
 //! While one commit waits for the disk the next batch gathers, so that the number of commits follows the disk and not
 //! the number of writes. Where nobody waits and the disk is quick, a caller writes by itself: to wake the thread and
-//! be woken by it would cost as much as the commit.
+//! be woken by it would cost as much as the commit. What is little is then not even committed at once: a record of it is
+//! brought to the disk, and the commit follows with others.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::batch::Batch;
+use super::codec::Prepared;
 use super::desk::Desk;
 use super::fault::{Fault, io_at};
+use super::redo::Redo;
 use super::syncing::Syncer;
-use crate::error::StoreError;
+use crate::error::{StoreError, WriteError};
+use crate::records::Written;
 
 /// Most requests that wait; who comes later waits to be let in.
 const QUEUE: usize = 1024;
+/// How long writes that have records wait for others that are committed with them: some dozens that come one after the other.
+const GATHER: Duration = Duration::from_millis(50);
 /// Stack of the thread: it reads stored values, which may be nested.
 const STACK: usize = 8 << 20;
 
@@ -29,6 +36,8 @@ pub(super) struct Writer {
     path: Arc<Path>,
     queue: Mutex<Option<mpsc::Sender<Box<dyn Operation>>>>,
     shared: Arc<Shared>,
+    /// Commits what has records.
+    settler: Option<Syncer>,
     /// Its sender is dropped when the thread has ended.
     ended: watch::Receiver<()>,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
@@ -40,6 +49,8 @@ struct Shared {
     desk: Mutex<Option<Desk>>,
     /// Requests that have been made of the thread and not answered.
     waiting: AtomicUsize,
+    /// Whether something has happened that connections which read do not see.
+    unseen: Arc<AtomicBool>,
 }
 
 /// Something to be done in a transaction, perhaps more than once: after a failure it is tried by itself.
@@ -66,10 +77,18 @@ impl Writer {
         path: PathBuf,
         connection: Connection,
         syncer: Option<Syncer>,
+        redo: Option<Redo>,
         guard: impl Send + 'static,
     ) -> Result<Self, StoreError> {
-        let desk = Desk::new(path.clone(), connection, syncer).map_err(|fault| fault.at(&path))?;
-        let shared = Arc::new(Shared { desk: Mutex::new(Some(desk)), waiting: AtomicUsize::new(0) });
+        let records = redo.is_some();
+        let desk = Desk::new(path.clone(), connection, syncer, redo).map_err(|fault| fault.at(&path))?;
+        let unseen = desk.unseen();
+        let shared = Arc::new(Shared { desk: Mutex::new(Some(desk)), waiting: AtomicUsize::new(0), unseen });
+        let settle = {
+            let shared = Arc::clone(&shared);
+            move || shared.settle().map_err(|error| std::io::Error::other(error.to_string()))
+        };
+        let settler = records.then(|| Syncer::start(&path, GATHER, settle)).transpose()?;
         let (queue, mut inbox) = mpsc::channel(QUEUE);
         let (end, ended) = watch::channel(());
         let path: Arc<Path> = Arc::from(path);
@@ -87,7 +106,7 @@ impl Writer {
         let thread =
             thread.map_err(|error| io_at(&path, "the thread that writes cannot be started", &error))?;
         let (queue, thread) = (Mutex::new(Some(queue)), Mutex::new(Some(thread)));
-        Ok(Self { path, queue, shared, ended, thread })
+        Ok(Self { path, queue, shared, settler, ended, thread })
     }
 
     /// Has `work` done in a transaction; returns once that is committed. `work` may be called again after a failure.
@@ -114,6 +133,29 @@ impl Writer {
         match self.shared.carry_out(&mut work) {
             Some(value) => Ok(value),
             None => self.carry_out(work).await,
+        }
+    }
+
+    /// Carries out writes that are [little](Prepared::is_little): where nobody waits and commits are quick here and now, with a
+    /// record on the disk in place of a commit.
+    pub(super) async fn write_here(
+        &self,
+        writes: Vec<Result<Prepared, WriteError>>,
+    ) -> Result<Vec<Result<Written, WriteError>>, StoreError> {
+        match self.shared.record(&writes) {
+            Some(answers) => {
+                self.settler.iter().for_each(Syncer::committed);
+                Ok(answers)
+            }
+            None => self.carry_out_here(move |batch| batch.write(&writes)).await,
+        }
+    }
+
+    /// Returns once connections that read see everything that has happened before.
+    pub(super) async fn settle(&self) -> Result<(), StoreError> {
+        match self.shared.unseen.load(Ordering::SeqCst) {
+            true => self.carry_out_here(|_| Ok(())).await,
+            false => Ok(()),
         }
     }
 
@@ -195,6 +237,28 @@ impl Shared {
             Ok(())
         });
         committed.ok().and(value)
+    }
+
+    /// As [`Self::carry_out`], without a commit.
+    fn record(&self, writes: &[Result<Prepared, WriteError>]) -> Option<Vec<Result<Written, WriteError>>> {
+        let mut desk = self.desk.try_lock()?;
+        let desk = desk.as_mut()?;
+        let is_free = self.waiting.load(Ordering::SeqCst) == 0 && desk.is_quick() && desk.can_record();
+        if !is_free || desk.be_patient(false).is_err() {
+            return None;
+        }
+        desk.record(writes).ok()
+    }
+
+    /// Commits what has records.
+    fn settle(&self) -> Result<(), StoreError> {
+        let mut desk = self.desk.lock();
+        let Some(desk) = desk.as_mut() else { return Ok(()) };
+        let settled = desk.be_patient(true).and_then(|()| desk.settle());
+        if desk.is_log_long() {
+            desk.fold();
+        }
+        settled.map_err(|fault| fault.at(&desk.path))
     }
 
     /// Serves those who wait, until nobody can come any more.

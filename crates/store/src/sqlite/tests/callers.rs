@@ -109,7 +109,7 @@ fn a_transaction_that_was_left_open_is_in_the_way_of_none() {
     connection
         .execute_batch("PRAGMA journal_mode = WAL; CREATE TABLE t (a); BEGIN; INSERT INTO t VALUES (1)")
         .unwrap();
-    let mut desk = desk::Desk::new(path, connection, None).unwrap();
+    let mut desk = desk::Desk::new(path, connection, None, None).unwrap();
     let mut found = None;
     let count = |batch: &mut Batch<'_>| {
         found = Some(batch.connection.query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0))?);

@@ -14,10 +14,10 @@ use crate::conformance::{append, ending, record};
 const ROLE: &str = "TASKIQ_FLOW_STORE_CRASH_PATH";
 
 /// Writes until it is killed; prints `ack <run> <seq>` after each acknowledgement.
-async fn write_for_ever(path: PathBuf, durability: Durability) {
+async fn write_for_ever(path: PathBuf, durability: Durability, at_once: usize) {
     let store = Arc::new(open(&path, durability));
     let mut writers = tokio::task::JoinSet::new();
-    for _ in 0..4 {
+    for _ in 0..at_once {
         let store = Arc::clone(&store);
         writers.spawn(async move {
             loop {
@@ -54,15 +54,16 @@ fn durability_of(name: &str) -> Durability {
 async fn nothing_acknowledged_is_lost_when_the_process_is_killed() {
     if let Some(role) = std::env::var_os(ROLE) {
         let role = role.into_string().unwrap();
-        let (durability, path) = role.split_once(':').unwrap();
-        return write_for_ever(path.into(), durability_of(durability)).await;
+        let [durability, at_once, path] = role.splitn(3, ':').collect::<Vec<_>>().try_into().unwrap();
+        return write_for_ever(path.into(), durability_of(durability), at_once.parse().unwrap()).await;
     }
-    for durability in ["strict", "relaxed"] {
+    // Who writes alone leaves records, several at once commit together.
+    for (durability, at_once) in [("strict", 1), ("strict", 4), ("relaxed", 4)] {
         let directory = TempDir::new().unwrap();
         let path = directory.path().join("t.db");
         let mut acknowledged: HashMap<RunId, u64> = HashMap::new();
         for kill_after in [1, 40, 150] {
-            for line in killed_after(kill_after, &path, durability) {
+            for line in killed_after(kill_after, &path, durability, at_once) {
                 let mut words = line.split(' ').skip(1);
                 let id = words.next().unwrap().parse().unwrap();
                 acknowledged.insert(id, words.next().unwrap().parse().unwrap());
@@ -76,11 +77,11 @@ async fn nothing_acknowledged_is_lost_when_the_process_is_killed() {
 }
 
 /// Starts this test as another process and kills it once it has acknowledged so many writes. All that it acknowledged.
-fn killed_after(count: usize, path: &Path, durability: &str) -> Vec<String> {
+fn killed_after(count: usize, path: &Path, durability: &str, at_once: usize) -> Vec<String> {
     let name = "sqlite::tests::crash::nothing_acknowledged_is_lost_when_the_process_is_killed";
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args([name, "--exact", "--nocapture"])
-        .env(ROLE, format!("{durability}:{}", path.display()))
+        .env(ROLE, format!("{durability}:{at_once}:{}", path.display()))
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();

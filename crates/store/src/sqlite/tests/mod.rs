@@ -9,6 +9,7 @@ mod model;
 mod moving;
 mod old;
 mod recent;
+mod redo;
 mod shrinking;
 mod writing;
 
@@ -18,6 +19,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tempfile::TempDir;
 
+use super::batch::Batch;
 use super::*;
 use crate::conformance::{Subject, check_all};
 

@@ -123,7 +123,7 @@ fn who_writes_in_passing_moves_little() {
         let directory = TempDir::new().unwrap();
         let opened = open::open(&SqliteOptions::new(directory.path().join("t.db"))).unwrap();
         let path = opened.path.clone();
-        let mut desk = desk::Desk::new(opened.path, opened.writer, None).unwrap();
+        let mut desk = desk::Desk::new(opened.path, opened.writer, None, None).unwrap();
         for place in 0..32 {
             let (id, fence) = begin(&mut desk, true);
             assert_eq!(counts(&path), (place + 1, 0));
