@@ -61,6 +61,11 @@ async fn it_tells_people_the_seed_and_shows_one_world() {
         exit.stdout.lines().next().and_then(|line| line.rsplit_once("from seed ")).map(|(_, seed)| seed);
     let seed: u64 = seed.unwrap().parse().unwrap();
     assert!(exit.stdout.contains("every promise was kept"), "{}", exit.stdout);
+    let (_, errors) =
+        exit.stdout.split_once("first errors of failed runs:\n").expect("one in ten attempts fails");
+    let told = errors.lines().next().unwrap();
+    let (_, such) = told.trim_end_matches(')').rsplit_once("(such as seed ").expect(told);
+    assert!((seed..seed + 100).contains(&such.parse().unwrap()), "{told}");
     let again = cli.run(["simulate", "careful.yaml", "--runs", "100", "--seed", &seed.to_string()]).await;
     assert_eq!(again.stdout, exit.stdout);
     let trace = cli.run(["simulate", "careful.yaml", "--runs", "1", "--seed", "5", "--trace"]).await;

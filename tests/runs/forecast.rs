@@ -58,3 +58,36 @@ async fn earlier_runs_tell_what_the_next_one_takes() {
     let here: Value = serde_json::from_str(&here.stdout).unwrap();
     assert_eq!(here["duration_ms"], both["critical_path_ms"], "{here}");
 }
+
+const LIST: &str = "id: list\ninputs: { xs: { type: array } }\ntasks:\n  - name: ys\n    inputs: [xs]\n    \
+    map: { over: xs, as: x, command: [sleep, \"0.2\"] }\n    output: ys\n";
+
+/// What a server answers is what its file tells here: a map is its items, here as there.
+#[tokio::test]
+async fn a_servers_answer_tells_of_items_too() {
+    let server = server().pipeline(LIST).start().await;
+    let client = client(&server);
+    let run = start(&client, "list", json!({"xs": [1, 2, 3, 4]})).await;
+    assert_eq!(ended(&client, &run).await["status"], "completed");
+    let answer = until(LIMIT, async || {
+        let found = client.get("/pipelines/list/what-if?workers=1").await.expect(200).json();
+        (found["unmeasured"] == json!([])).then_some(found)
+    });
+    let answer = answer.await.expect("the durations are kept");
+    assert_eq!(answer["items"]["ys"]["count"], 4, "{answer}");
+    assert!(answer["duration_ms"].as_u64() >= Some(800), "one after the other: {answer}");
+    let cli = Cli::new(PROGRAM);
+    cli.file("list.yaml", LIST);
+    cli.file("known.json", &answer.to_string());
+    let what_if = ["dag", "list.yaml", "--what-if", "1", "--durations", "known.json", "--format", "json"];
+    let exit = cli.run(what_if).await;
+    let here: Value = serde_json::from_str(&exit.stdout).unwrap();
+    let item = answer["items"]["ys"]["duration_ms"].as_u64().unwrap();
+    assert_eq!(here["duration_ms"], 4 * item, "{here}");
+    assert_eq!((&here["work_ms"], &here["items"]), (&answer["work_ms"], &answer["items"]));
+    let mut broken = answer.clone();
+    broken["items"]["ys"]["count"] = json!("many");
+    cli.file("known.json", &broken.to_string());
+    let exit = cli.run(what_if).await;
+    assert!(exit.code == Some(2) && exit.stderr.contains("`count`"), "{}", exit.output());
+}

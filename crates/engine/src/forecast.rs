@@ -28,7 +28,8 @@ pub struct Estimate {
     pub run: RunView,
     /// When this was said.
     pub at: Timestamp,
-    /// When it will have ended, or has: half of the draws ended by then. None: nothing is known of any step that is left.
+    /// When it will have ended, or has: half of the draws ended by then. None: nothing is known of any step that is left,
+    /// or one waits for a signal for longer than ever.
     pub finish_at: Option<Timestamp>,
     /// Four of five draws ended from the first to the second; none where there were none.
     pub band: Option<(Timestamp, Timestamp)>,
@@ -36,7 +37,8 @@ pub struct Estimate {
     pub draws: usize,
     /// Steps that are left and of which nothing is known: they count nothing, and the run will end later.
     pub unmeasured: Vec<Arc<str>>,
-    /// Steps that are under way for longer than they ever took: they are taken to end any moment now.
+    /// Steps that are under way for longer than they ever took: they are taken to end any moment now, but for one that waits
+    /// for a signal, of which nobody can say when it comes.
     pub overdue: Vec<Arc<str>>,
 }
 
@@ -64,8 +66,20 @@ pub struct WhatIf {
     pub speed_up: Vec<SpeedUp>,
     /// By task: the median of what it took.
     pub durations_ms: BTreeMap<String, u64>,
+    /// By task with items: the medians of what an item took and of how many there were. Such a task takes what these make it
+    /// take, not what it took by itself.
+    pub items: BTreeMap<String, TypicalItems>,
     /// Tasks of which nothing is known: they count nothing.
     pub unmeasured: Vec<String>,
+}
+
+/// The items of a task, by the medians of earlier runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct TypicalItems {
+    /// What an item took, in milliseconds.
+    pub duration_ms: u64,
+    /// How many there were.
+    pub count: u64,
 }
 
 /// What it would gain to speed a task up.
@@ -104,7 +118,11 @@ impl Engine {
             Stage::Running(for_ms) => cost.samples.iter().max().is_some_and(|longest| longest <= for_ms),
             _ => false,
         });
-        let known = unmeasured.len() < left(&|_, _| true).len();
+        let nobody_knows = plan
+            .steps()
+            .iter()
+            .any(|step| step.task.body.kind.awaited_signal().is_some() && overdue.contains(&step.name));
+        let known = !nobody_knows && unmeasured.len() < left(&|_, _| true).len();
         let forecast = blocking(&plan, move |dag| dag.forecast(&costs, &stages, Some(workers))).await?;
         let after = |millis: u64| at.plus(Duration::from_millis(millis));
         Ok(Estimate {
@@ -152,12 +170,21 @@ impl Engine {
 pub fn what_if(dag: &Dag, costs: &[Cost], workers: NonZeroU32) -> WhatIf {
     let jobs = dag.typical_jobs(costs, &[]);
     let played = dag.schedule(&jobs, Some(workers));
-    let (mut durations_ms, mut unmeasured) = (BTreeMap::new(), Vec::new());
+    let (mut durations_ms, mut items, mut unmeasured) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
     for (node, cost) in dag.nodes().iter().zip(costs) {
         if !cost.is_measured() {
             unmeasured.push(node.id.clone());
-        } else if !cost.samples.is_empty() {
+            continue;
+        }
+        if !cost.samples.is_empty() {
             durations_ms.insert(node.id.clone(), median(cost.samples.clone()));
+        }
+        if let Some(measured) = cost.measured_items() {
+            let duration_ms = median(measured.samples.clone());
+            items.insert(
+                node.id.clone(),
+                TypicalItems { duration_ms, count: median(measured.counts.clone()) },
+            );
         }
     }
     let forecast = dag.forecast(costs, &[], Some(workers));
@@ -173,6 +200,7 @@ pub fn what_if(dag: &Dag, costs: &[Cost], workers: NonZeroU32) -> WhatIf {
         slack_ms: dag.nodes().iter().map(|node| node.id.clone()).zip(played.slack_ms).collect(),
         speed_up: named_gains(dag, dag.speed_up_with(&jobs, Some(workers))),
         durations_ms,
+        items,
         unmeasured,
     }
 }

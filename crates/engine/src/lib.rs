@@ -51,7 +51,7 @@ pub use dead::DeadLetterPage;
 pub use ending::Ending;
 pub use error::{ControlError, RegisterError, ScheduleError, StartError, SubmitError};
 pub use filter::{EventFilter, EventFilterError};
-pub use forecast::{Estimate, SpeedUp, WhatIf, named_gains, what_if};
+pub use forecast::{Estimate, SpeedUp, TypicalItems, WhatIf, named_gains, what_if};
 pub use fork::Fork;
 pub use gate::FiringGate;
 pub use handle::Engine;

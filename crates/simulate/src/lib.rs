@@ -35,7 +35,7 @@ mod world;
 pub use checks::Violation;
 pub use driver::{Machine, RealMachine, Shared};
 pub use pipelines::random_pipeline;
-pub use report::{Report, StepReport, Stuck};
+pub use report::{ErrorReport, Report, StepReport, Stuck};
 pub use scenario::{Faults, Scenario};
 pub use world::{Outcome, RunEnd, StepEnd};
 

@@ -15,8 +15,8 @@ pub struct Report {
     pub runs: u32,
     /// How they ended: states and how often.
     pub statuses: BTreeMap<&'static str, u32>,
-    /// The errors that runs ended with, and how often, most frequent first once [`Report::finish`] was called.
-    pub errors: Vec<(String, u32)>,
+    /// The errors that runs ended with, the most frequent first once [`Report::finish`] was called.
+    pub errors: Vec<ErrorReport>,
     /// The steps, in the order of the definition.
     pub steps: Vec<StepReport>,
     /// Waits that nothing but a signal could end, and nobody sent it.
@@ -29,6 +29,17 @@ pub struct Report {
     pub violations: Vec<(u64, String)>,
     #[serde(skip)]
     took: Vec<Duration>,
+}
+
+/// An error that runs ended with.
+#[derive(Debug, Serialize)]
+pub struct ErrorReport {
+    /// What the run said.
+    pub error: String,
+    /// How often.
+    pub runs: u32,
+    /// The first seed in which it happened.
+    pub seed: u64,
 }
 
 /// What became of a step.
@@ -74,9 +85,9 @@ impl Report {
         *self.statuses.entry(run.status.as_str()).or_default() += 1;
         self.took.push(run.took);
         if let Some(error) = &run.error {
-            match self.errors.iter_mut().find(|(known, _)| known == error) {
-                Some((_, count)) => *count += 1,
-                None => self.errors.push((error.clone(), 1)),
+            match self.errors.iter_mut().find(|known| known.error == *error) {
+                Some(known) => known.runs += 1,
+                None => self.errors.push(ErrorReport { error: error.clone(), runs: 1, seed }),
             }
         }
         for (place, step) in run.steps.iter().enumerate() {
@@ -107,7 +118,7 @@ impl Report {
 
     /// Works out what only the whole can say.
     pub fn finish(&mut self) {
-        self.errors.sort_by(|(a, most), (b, least)| least.cmp(most).then_with(|| a.cmp(b)));
+        self.errors.sort_by(|a, b| b.runs.cmp(&a.runs).then_with(|| a.error.cmp(&b.error)));
         self.took.sort_unstable();
         let millis = |took: Option<&Duration>| {
             took.map_or(0, |took| u64::try_from(took.as_millis()).unwrap_or(u64::MAX))

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use taskiq_flow_core::id::{PipelineId, RunId};
 use taskiq_flow_core::time::Timestamp;
-use taskiq_flow_engine::{Estimate, SpeedUp, WhatIf};
+use taskiq_flow_engine::{Estimate, SpeedUp, TypicalItems, WhatIf};
 use utoipa::ToSchema;
 
 /// When a run will have ended.
@@ -22,7 +22,7 @@ pub(crate) struct EstimateDocument {
     #[schema(value_type = String, format = DateTime)]
     pub(crate) at: Timestamp,
     /// When it will have ended: as likely before as after. Of a run that has ended, when it did. Null when nothing is known
-    /// of any step that is left.
+    /// of any step that is left, or one waits for a signal for longer than ever.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub(crate) finish_at: Option<Timestamp>,
     /// One in ten ends before.
@@ -39,7 +39,8 @@ pub(crate) struct EstimateDocument {
     /// Steps that are left and of which nothing is known. They count nothing: the run will end later than is said.
     #[schema(value_type = Vec<String>)]
     pub(crate) unmeasured: Vec<Arc<str>>,
-    /// Steps that are under way for longer than they ever took. They are taken to end any moment now.
+    /// Steps that are under way for longer than they ever took. They are taken to end any moment now, but for one
+    /// that waits for a signal, of which nobody can say when it comes.
     #[schema(value_type = Vec<String>)]
     pub(crate) overdue: Vec<Arc<str>>,
 }
@@ -71,8 +72,20 @@ pub(crate) struct WhatIfDocument {
     pub(crate) speed_up: Vec<SpeedUpDocument>,
     /// By task: the median of what it took.
     pub(crate) durations_ms: BTreeMap<String, u64>,
+    /// By task with items: what an item took and how many there were. What such a task takes comes of these.
+    pub(crate) items: BTreeMap<String, TypicalItemsDocument>,
     /// Tasks of which nothing is known. They count nothing.
     pub(crate) unmeasured: Vec<String>,
+}
+
+/// The items of a task, by the medians of earlier runs.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = TypicalItems)]
+pub(crate) struct TypicalItemsDocument {
+    /// What an item took.
+    pub(crate) duration_ms: u64,
+    /// How many there were.
+    pub(crate) count: u64,
 }
 
 /// What it would gain to speed a task up.
@@ -116,6 +129,12 @@ impl From<SpeedUp> for SpeedUpDocument {
     }
 }
 
+impl From<TypicalItems> for TypicalItemsDocument {
+    fn from(TypicalItems { duration_ms, count }: TypicalItems) -> Self {
+        Self { duration_ms, count }
+    }
+}
+
 impl WhatIfDocument {
     pub(crate) fn new(pipeline_id: PipelineId, found: WhatIf) -> Self {
         Self {
@@ -130,6 +149,7 @@ impl WhatIfDocument {
             slack_ms: found.slack_ms,
             speed_up: found.speed_up.into_iter().map(Into::into).collect(),
             durations_ms: found.durations_ms,
+            items: found.items.into_iter().map(|(task, items)| (task, items.into())).collect(),
             unmeasured: found.unmeasured,
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 use taskiq_flow::core::definition::Pipeline;
 use taskiq_flow::core::time::{Timestamp, format_duration};
-use taskiq_flow_simulate::{Faults, Parts, Report, Scenario, shrink, simulate, trace};
+use taskiq_flow_simulate::{ErrorReport, Faults, Parts, Report, Scenario, shrink, simulate, trace};
 
 use crate::args::SimulateArgs;
 use crate::commands;
@@ -73,7 +73,9 @@ fn tell(report: &Report, scenario: &Scenario, first: u64) {
     table(["STEP", "ATTEMPTS A RUN", "MOST", "ENDED"], rows);
     if !report.errors.is_empty() {
         line("\nfirst errors of failed runs:");
-        report.errors.iter().take(ERRORS).for_each(|(error, count)| line(format!("  {count} x {error}")));
+        for ErrorReport { error, runs, seed } in report.errors.iter().take(ERRORS) {
+            line(format!("  {runs} x {error} (such as seed {seed})"));
+        }
         if let Some(more) = report.errors.len().checked_sub(ERRORS).filter(|more| *more > 0) {
             line(format!("  and {more} others"));
         }

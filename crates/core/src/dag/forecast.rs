@@ -107,7 +107,8 @@ impl Cost {
         }
     }
 
-    fn measured_items(&self) -> Option<&ItemCost> {
+    /// Its items, where there are measurements of them: what it takes then comes of these.
+    pub fn measured_items(&self) -> Option<&ItemCost> {
         self.items.as_ref().filter(|items| items.is_measured())
     }
 }

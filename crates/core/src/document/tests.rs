@@ -62,6 +62,22 @@ fn yaml_reads_no_surprises() {
 }
 
 #[test]
+fn a_tab_in_front_of_a_yaml_line_is_found() {
+    for text in
+        ["id: x\ntasks:\n\t- name: a\n", "id: x\ntasks:\n  - name: a\n  \texpression: \"1\"\n\tb: 2\n"]
+    {
+        let error = Document::parse("t", text, Format::Yaml).expect_err(text);
+        assert!(error.message().contains("indented with a tab"), "{text:?}: {error:?}");
+        let tab = text.find('\t').unwrap();
+        assert_eq!(error.span().map(|span| span.start), Some(tab), "{text:?}");
+        assert_eq!(error.help_text(), Some("indent with spaces"));
+    }
+    // Where nothing is wrong, nobody minds: within a text, and on a line with nothing else.
+    let text = "a: |\n  one\n  \ttwo\n\t\nb: [1,\n\t2]\n";
+    assert_eq!(parse(text, Format::Yaml).root().to_json(), json!({"a": "one\n\ttwo\n", "b": [1, 2]}));
+}
+
+#[test]
 fn yaml_anchors_and_merges_are_resolved() {
     let text = "base: &b {timeout: 5s, x: 1}\none: *b\ntwo:\n  <<: *b\n  x: 2\n";
     let document = parse(text, Format::Yaml);

@@ -34,7 +34,7 @@ pub(super) fn parse(source: &Arc<SourceText>, text: &str) -> Result<Node, Diagno
         with_snippet: false,
     };
     let mut documents: Vec<Node> = serde_saphyr::from_multiple_with_options(text, options)
-        .map_err(|error| diagnostic(source, &error))?;
+        .map_err(|error| diagnostic(source, text, &error))?;
     documents.iter_mut().for_each(|document| stretch(document, text));
     match documents.len() {
         0 => Ok(Node::new(0..0, NodeValue::Null)),
@@ -165,7 +165,7 @@ fn place_of(source: &SourceText, location: &Location) -> Span {
     (before + within..before + within).into()
 }
 
-fn diagnostic(source: &Arc<SourceText>, error: &Error) -> Diagnostic {
+fn diagnostic(source: &Arc<SourceText>, text: &str, error: &Error) -> Diagnostic {
     let error = error.without_snippet();
     let span = error.location().map(|location| place_of(source, &location));
     let here = span.unwrap_or_default();
@@ -189,15 +189,36 @@ fn diagnostic(source: &Arc<SourceText>, error: &Error) -> Diagnostic {
             plain("this alias has no anchor before it").help("define it with `&name`, or quote the text")
         }
         Error::RecursiveReferencesRequireWeakTypes { .. } => plain("this anchor contains itself"),
-        _ if source.is_confidential() => plain("this is not YAML").help(LOOK),
-        error => {
-            plain(&format!("this is not YAML: {}", UserMessageFormatter.format_message(error))).help(LOOK)
-        }
+        error => match tab_in_indentation(text) {
+            Some(tab) => return plain(TAB).help("indent with spaces").at(tab),
+            None if source.is_confidential() => plain("this is not YAML").help(LOOK),
+            None => {
+                plain(&format!("this is not YAML: {}", UserMessageFormatter.format_message(error))).help(LOOK)
+            }
+        },
     };
     match span {
         Some(span) => diagnostic.at(span),
         None => diagnostic,
     }
+}
+
+const TAB: &str = "this line is indented with a tab, which YAML does not allow";
+
+/// The first tab that a line is indented with. In a text that cannot be read it is the likely reason, and the parser
+/// stops elsewhere or speaks of keys.
+fn tab_in_indentation(text: &str) -> Option<Span> {
+    let mut start = 0;
+    for line in text.split_inclusive('\n') {
+        let indentation = line.len() - line.trim_start_matches([' ', '\t']).len();
+        if let Some(tab) = line[..indentation].find('\t')
+            && !line.trim().is_empty()
+        {
+            return Some(Span::from(start + tab..start + tab + 1));
+        }
+        start += line.len();
+    }
+    None
 }
 
 /// The parser stops where it can go no further, which is often below the mistake.

@@ -174,7 +174,13 @@ impl Expr {
 
     fn run(&self, inputs: &Inputs) -> Result<minijinja::Value, ExprError> {
         let scope = minijinja::Value::from_object(value::Scope::new(inputs));
-        self.0.expression.eval(scope).map_err(|error| ExprError::of_engine(&error).within(&self.0.source))
+        self.0.expression.eval(scope).map_err(|error| {
+            let mut told = ExprError::of_engine(&error).within(&self.0.source);
+            if error.kind() == ErrorKind::UndefinedError {
+                told.message.push_str(&self.nulls(inputs));
+            }
+            told
+        })
     }
 
     fn undefined(&self, inputs: &Inputs) -> ExprError {
@@ -182,7 +188,22 @@ impl Expr {
             Some(name) => {
                 ExprError { message: format!("`{name}` is not defined"), offset: self.place_of(name) }
             }
-            None => ExprError::new("the result is not defined: it has no such key or item".to_owned()),
+            None => {
+                let nulls = self.nulls(inputs);
+                ExprError::new(format!("the result is not defined: it has no such key or item{nulls}"))
+            }
+        }
+    }
+
+    /// Which of its inputs are null, where that is why something is not defined: a task without a result, say, or a signal
+    /// that came without a value.
+    fn nulls(&self, inputs: &Inputs) -> String {
+        let is_null = |name: &&String| inputs.get(name).is_some_and(|value| value.is_null());
+        let nulls: Vec<_> = self.names().iter().filter(is_null).map(|name| format!("`{name}`")).collect();
+        match nulls.len() {
+            0 => String::new(),
+            1 => format!("; {} is null", nulls[0]),
+            _ => format!("; {} are null", nulls.join(" and ")),
         }
     }
 }

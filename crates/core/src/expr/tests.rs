@@ -94,6 +94,12 @@ fn a_name_without_an_input_is_named() {
     assert!(refused("a.b.c", json!({"a": {}})).message.contains("`a.b` is not defined"));
     assert!(refused("a.b", json!({"a": {}})).message.contains("not defined"));
     assert!(Expr::compile("nope").unwrap().is_true(&Inputs::default()).is_err());
+    // Why: as with a signal that came without a value.
+    for source in ["a.b", "a.b == 1", "a.b.c", "a.b and c"] {
+        let error = refused(source, json!({"a": null, "c": 1}));
+        assert!(error.message.ends_with("; `a` is null"), "{source}: {error}");
+    }
+    assert!(refused("a.b.c and d.e", json!({"a": null, "d": null})).message.contains("`a` and `d` are null"));
 }
 
 #[test]

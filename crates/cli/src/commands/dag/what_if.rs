@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use taskiq_flow::core::dag::Cost;
-use taskiq_flow::core::forecast::costs;
+use taskiq_flow::core::forecast::{costs, count_of_items, of_items};
 use taskiq_flow::core::plan::Plan;
 use taskiq_flow::core::time::format_duration;
 use taskiq_flow::engine::{WhatIf, what_if};
@@ -71,21 +71,25 @@ fn show(plan: &Plan, found: &WhatIf, amount: impl Fn(u64) -> String) {
     table(["TASK", "TAKES", "SLACK", "SAVES IF FREE"], rows);
 }
 
-/// What tasks take, from a file.
+/// What tasks take, from a file: `{task: milliseconds}`, or the answer of a server, which knows their items too.
 fn read(file: &Path, plan: &Plan) -> Result<HashMap<String, Vec<u64>>, Failure> {
     let place = file.display();
     let wrong = |what: String| Failure::wrong(format!("--durations {place}: {what}"));
     let text = std::fs::read_to_string(file).map_err(|error| wrong(error.to_string()))?;
     let mut document: Map<String, Value> = serde_json::from_str(&text)
         .map_err(|error| wrong(format!("a JSON object {{task: milliseconds}} is expected: {error}")))?;
-    if let Some(Value::Object(answer)) = document.remove("durations_ms") {
-        document = answer;
-    }
+    let (tasks, items) = match document.remove("durations_ms") {
+        Some(Value::Object(tasks)) => (tasks, document.remove("items")),
+        Some(one) => (std::iter::once(("durations_ms".to_owned(), one)).chain(document).collect(), None),
+        None => (document, None),
+    };
+    let known = |task: &str| match plan.steps().iter().any(|step| *step.name == *task) {
+        true => Ok(()),
+        false => Err(wrong(format!("the pipeline has no task `{task}`"))),
+    };
     let mut durations = HashMap::new();
-    for (task, value) in document {
-        if plan.steps().iter().all(|step| *step.name != *task) {
-            return Err(wrong(format!("the pipeline has no task `{task}`")));
-        }
+    for (task, value) in tasks {
+        known(&task)?;
         let list = match &value {
             Value::Array(list) => list.iter().map(Value::as_u64).collect(),
             one => one.as_u64().map(|one| vec![one]),
@@ -93,6 +97,15 @@ fn read(file: &Path, plan: &Plan) -> Result<HashMap<String, Vec<u64>>, Failure> 
         let list: Vec<u64> = list
             .ok_or_else(|| wrong(format!("`{task}`: whole milliseconds, or a list of them, are expected")))?;
         durations.insert(task, list);
+    }
+    for (task, value) in items.iter().filter_map(Value::as_object).flatten() {
+        known(task)?;
+        for (name, field) in [(of_items(task), "duration_ms"), (count_of_items(task), "count")] {
+            let number = value[field].as_u64().ok_or_else(|| {
+                wrong(format!("`items`, `{task}`: a whole number is expected as `{field}`"))
+            })?;
+            durations.insert(name, vec![number]);
+        }
     }
     Ok(durations)
 }

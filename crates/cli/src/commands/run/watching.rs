@@ -39,7 +39,7 @@ impl Watching {
     }
 }
 
-async fn show(progress: Progress, run_id: RunId, mut watcher: Watcher, awaited: Awaited) {
+async fn show(mut progress: Progress, run_id: RunId, mut watcher: Watcher, awaited: Awaited) {
     loop {
         match watcher.recv().await {
             Ok(event) if event.run_id == Some(run_id) => {

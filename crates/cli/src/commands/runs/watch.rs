@@ -102,7 +102,7 @@ impl Teller<'_> {
     }
 
     /// Tells one event; gives whether it was the last.
-    async fn tell(&self, data: &str) -> bool {
+    async fn tell(&mut self, data: &str) -> bool {
         if self.output == Output::Events {
             line(data);
         }
