@@ -79,8 +79,10 @@ impl SqliteFile {
             Found::Ours(found) => found,
             Found::Empty | Found::Foreign => return Err(StoreError::Foreign { path }),
         };
-        if found >= schema::WITH_REDO {
+        // What is damaged is looked at as it is.
+        if found >= schema::WITH_REDO && open::check(&connection, &path).is_ok() {
             redo::restore(&connection, &path)?;
+            redo::remove(&path);
         }
         Ok(Self { path, found, connection, _lock: lock })
     }
@@ -175,6 +177,11 @@ impl SqliteFile {
     }
 
     fn look_through(&self, checked: &mut Checked) -> Result<(), Fault> {
+        if self.found >= schema::WITH_REDO {
+            let left = redo::left(&self.connection, &self.path)?;
+            let what = || format!("its redo log has {left} records of writes that are not in it");
+            checked.problems.extend((left > 0).then(what));
+        }
         let mut check = self.connection.prepare(&format!("PRAGMA integrity_check({MAX_PROBLEMS})"))?;
         let told = check.query_map([], |row| row.get::<_, String>(0))?;
         for line in told {
@@ -208,14 +215,14 @@ impl SqliteFile {
 
 /// Gives a new file the mode and the owner of another: a server that runs as somebody else must be able to open it.
 #[cfg(unix)]
-fn like(other: &Metadata, path: &Path) -> io::Result<()> {
+pub(super) fn like(other: &Metadata, path: &Path) -> io::Result<()> {
     use std::os::unix::fs::{MetadataExt, chown};
     std::fs::set_permissions(path, other.permissions())?;
     chown(path, Some(other.uid()), Some(other.gid()))
 }
 
 #[cfg(not(unix))]
-fn like(_other: &Metadata, _path: &Path) -> io::Result<()> {
+pub(super) fn like(_other: &Metadata, _path: &Path) -> io::Result<()> {
     Ok(())
 }
 

@@ -113,10 +113,6 @@ pub(super) fn copy(
             }
         }
         drop(backup);
-        if schema::has_redo(&copy).map_err(at_target)? {
-            // What is written to the file from now on is not to be carried out in its copy.
-            redo::change_epoch(&copy).map_err(at_target)?;
-        }
         copy.close().map_err(|(_, error)| at_target(error.into()))?;
     }
     // Somebody may have opened what was there meanwhile.

@@ -40,6 +40,9 @@ pub(super) struct Desk {
     /// Whether what has records stands in the transaction that is open. Else, where there are records, that transaction
     /// came to nothing, and what they say is owed.
     is_open: bool,
+    /// A commit came to nothing, as far as is known: it may be found all the same after a crash, and with it another epoch.
+    /// There are no records until another has taken its place.
+    is_doubtful: bool,
     /// Whether there are records: connections that read do not see what they say.
     unseen: Arc<AtomicBool>,
     /// Is told of commits that do not wait for the disk.
@@ -71,6 +74,7 @@ impl Desk {
             pending: Pending::default(),
             redo,
             is_open: false,
+            is_doubtful: false,
             unseen: Arc::default(),
             syncer,
             average: Duration::ZERO,
@@ -96,7 +100,17 @@ impl Desk {
 
     /// Whether little writes can be kept without a commit.
     pub(super) fn can_record(&self) -> bool {
-        self.redo.as_ref().is_some_and(Redo::has_room)
+        !self.is_doubtful && self.redo.as_ref().is_some_and(Redo::has_room)
+    }
+
+    #[cfg(test)]
+    pub(super) fn redo(&mut self) -> &mut Redo {
+        self.redo.as_mut().unwrap()
+    }
+
+    #[cfg(test)]
+    pub(super) fn connection(&mut self) -> &mut Connection {
+        &mut self.connection
     }
 
     /// Carries out writes, which are [little](Prepared::is_little), and brings a record of them to the disk in place of a commit.
@@ -132,16 +146,19 @@ impl Desk {
         };
         self.is_open = true;
         match is_kept {
-            Ok(true) if self.has_records() => self.unseen.store(true, Ordering::SeqCst),
+            Ok(true) if self.has_records() => {
+                self.unseen.store(true, Ordering::SeqCst);
+                self.note(begun);
+            }
             // Nothing of it changed anything, or it is committed in place of being kept.
             Ok(_) => self.commit_in_passing(|_| Ok(()))?,
             Err(error) => {
                 tracing::warn!(path = %self.path.display(), %error, "the redo log of the store cannot be written, so that each write is committed by itself from now on");
+                // With another epoch, so that the record is none, should it be there.
                 self.commit_in_passing(|_| Ok(()))?;
-                self.redo = None;
+                self.redo.take().into_iter().for_each(Redo::close);
             }
         }
-        self.average = (self.average * (SHARE - 1) + begun.elapsed()) / SHARE;
         Ok(answers)
     }
 
@@ -173,8 +190,8 @@ impl Desk {
     ) -> Result<(), Fault> {
         let begun = Instant::now();
         self.begin()?;
-        let has_records = self.has_records();
-        let Self { connection, memory, pending, .. } = self;
+        let is_due = self.has_records() || self.is_doubtful;
+        let Self { connection, memory, pending, redo, .. } = self;
         let before = connection.total_changes();
         let attempt = || {
             let mut batch = Batch::new(connection, memory, pending, in_passing);
@@ -182,7 +199,9 @@ impl Desk {
             batch.flush()?;
             work(&mut batch)?;
             batch.flush()?;
-            let epoch = has_records.then(|| redo::change_epoch(connection)).transpose()?;
+            // What changes nothing writes nothing either.
+            let is_due = redo.is_some() && (is_due || connection.total_changes() != before);
+            let epoch = is_due.then(|| redo::change_epoch(connection)).transpose()?;
             connection.prepare_cached("COMMIT")?.execute([])?;
             Ok(epoch)
         };
@@ -197,18 +216,28 @@ impl Desk {
             }
             Err(fault) => {
                 self.undo();
+                self.is_doubtful = true;
                 Err(fault)
             }
         };
         self.memory.trim();
-        self.average = (self.average * (SHARE - 1) + begun.elapsed()) / SHARE;
+        self.note(begun);
         outcome
+    }
+
+    /// Notes what something took that is over now.
+    fn note(&mut self, begun: Instant) {
+        self.average = (self.average * (SHARE - 1) + begun.elapsed()) / SHARE;
     }
 
     /// Sees to it that a transaction is open, in which everything stands that was told as done.
     fn begin(&mut self) -> Result<(), Fault> {
-        if self.is_open {
+        if self.is_open && !self.connection.is_autocommit() {
             return Ok(());
+        }
+        if self.is_open {
+            // SQLite gave it up by itself.
+            self.undo();
         }
         // Of an earlier transaction that could not be rolled back then.
         self.roll_back()?;
@@ -230,9 +259,9 @@ impl Desk {
         repaid
     }
 
-    /// Takes note that all has been committed; with another epoch if there were records.
+    /// Takes note that all has been committed, under another epoch if anything has changed.
     fn settled(&mut self, epoch: Option<redo::Epoch>) {
-        self.is_open = false;
+        (self.is_open, self.is_doubtful) = (false, false);
         if let (Some(redo), Some(epoch)) = (&mut self.redo, epoch) {
             redo.begin(epoch);
         }

@@ -146,7 +146,7 @@ impl SqliteStore {
         Ok(Self { readers: Readers::new(path.clone(), readers), path, writer, copying: Copying::default() })
     }
 
-    /// Reads everything that has happened before.
+    /// Reads of runs, everything that has happened before.
     async fn read<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
@@ -308,17 +308,17 @@ impl Store for SqliteStore {
     }
 
     async fn pipelines(&self) -> Result<Vec<PipelineRecord>, StoreError> {
-        self.read(reader::pipelines).await
+        self.readers.read(reader::pipelines).await
     }
 
     async fn pipeline(&self, id: &PipelineId, version: u32) -> Result<Option<PipelineRecord>, StoreError> {
         let id = id.clone();
-        self.read(move |connection| reader::pipeline(connection, &id, version)).await
+        self.readers.read(move |connection| reader::pipeline(connection, &id, version)).await
     }
 
     async fn pipeline_version(&self, id: &PipelineId) -> Result<u32, StoreError> {
         let id = id.clone();
-        self.read(move |connection| lookup::newest_version(connection, &id)).await
+        self.readers.read(move |connection| lookup::newest_version(connection, &id)).await
     }
 
     async fn delete_pipeline(&self, id: &PipelineId) -> Result<bool, StoreError> {
@@ -341,7 +341,7 @@ impl Store for SqliteStore {
     }
 
     async fn schedules(&self) -> Result<Vec<ScheduleRecord>, StoreError> {
-        self.read(reader::schedules).await
+        self.readers.read(reader::schedules).await
     }
 
     async fn delete_schedule(&self, id: &str) -> Result<bool, StoreError> {
@@ -369,15 +369,15 @@ impl Store for SqliteStore {
     }
 
     async fn firings(&self, filter: FiringFilter) -> Result<Vec<Firing>, StoreError> {
-        self.read(move |connection| beside::firings(connection, &filter)).await
+        self.readers.read(move |connection| beside::firings(connection, &filter)).await
     }
 
     async fn dead_letters(&self, filter: DeadLetterFilter) -> Result<Vec<DeadLetter>, StoreError> {
-        self.read(move |connection| beside::dead_letters(connection, &filter)).await
+        self.readers.read(move |connection| beside::dead_letters(connection, &filter)).await
     }
 
     async fn dead_letter(&self, run: RunId, step_run: u32) -> Result<Option<DeadLetter>, StoreError> {
-        self.read(move |connection| beside::dead_letter(connection, run, step_run)).await
+        self.readers.read(move |connection| beside::dead_letter(connection, run, step_run)).await
     }
 
     async fn drop_dead_letter(&self, run: RunId, step_run: u32) -> Result<bool, StoreError> {
@@ -386,23 +386,23 @@ impl Store for SqliteStore {
 
     async fn cached(&self, key: &[u8], now: Timestamp) -> Result<Option<CacheEntry>, StoreError> {
         let key = key.to_vec();
-        self.read(move |connection| cached::cached(connection, key, now)).await
+        self.readers.read(move |connection| cached::cached(connection, key, now)).await
     }
 
     async fn drop_cached(&self, pipeline: &PipelineId, task: Option<&str>) -> Result<u64, StoreError> {
         // What is cached from here on may stay: a pipeline that makes values as fast as they go would keep this going.
-        let newest = self.read(cached::newest_place).await?;
+        let newest = self.readers.read(cached::newest_place).await?;
         self.drop_where(Goes::Of(pipeline.clone(), task.map(str::to_owned), newest)).await
     }
 
     async fn cache_stats(&self, pipeline: &PipelineId) -> Result<Vec<CacheStats>, StoreError> {
         let pipeline = pipeline.clone();
-        self.read(move |connection| cached::stats(connection, &pipeline)).await
+        self.readers.read(move |connection| cached::stats(connection, &pipeline)).await
     }
 
     async fn prune_cache(&self, now: Timestamp, keep: CacheRoom) -> Result<u64, StoreError> {
         let expired = self.drop_where(Goes::Expired(now)).await?;
-        match self.read(move |connection| cached::beyond(connection, keep)).await? {
+        match self.readers.read(move |connection| cached::beyond(connection, keep)).await? {
             Some(place) => Ok(expired + self.drop_where(Goes::UpTo(place)).await?),
             None => Ok(expired),
         }
@@ -430,11 +430,11 @@ impl Store for SqliteStore {
     }
 
     async fn deliveries(&self, filter: DeliveryFilter) -> Result<Vec<Delivery>, StoreError> {
-        self.read(move |connection| beside::deliveries(connection, &filter)).await
+        self.readers.read(move |connection| beside::deliveries(connection, &filter)).await
     }
 
     async fn delivery_stats(&self) -> Result<Vec<DeliveryStats>, StoreError> {
-        self.read(beside::delivery_stats).await
+        self.readers.read(beside::delivery_stats).await
     }
 
     async fn change_security(&self, changes: Vec<SecurityChange>) -> Result<(), StoreError> {
@@ -473,13 +473,13 @@ impl Store for SqliteStore {
     }
 
     async fn security_records(&self) -> Result<Vec<SecurityRecord>, StoreError> {
-        self.read(reader::security_records).await
+        self.readers.read(reader::security_records).await
     }
 
     async fn prune(&self, retention: Retention, limit: usize) -> Result<usize, StoreError> {
         // Those that ended last are looked at too.
         self.writer.carry_out(|batch| batch.move_ended()).await?;
-        let last = self.read(move |connection| room::last_to_go(connection, &retention)).await?;
+        let last = self.readers.read(move |connection| room::last_to_go(connection, &retention)).await?;
         let mut pruned = 0;
         while let Some(last) = last
             && pruned < limit
@@ -510,7 +510,7 @@ impl Store for SqliteStore {
 
     async fn check(&self) -> Result<(), StoreError> {
         self.writer.carry_out(|_| Ok(())).await?;
-        self.read(reader::check).await
+        self.readers.read(reader::check).await
     }
 
     async fn close(&self) {

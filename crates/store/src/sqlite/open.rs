@@ -236,7 +236,7 @@ fn set_up(writer: &Connection, durability: Durability, path: &Path) -> Result<()
 }
 
 /// Looks for damage, in a file that is small enough for it.
-fn check(writer: &Connection, path: &Path) -> Result<(), StoreError> {
+pub(super) fn check(writer: &Connection, path: &Path) -> Result<(), StoreError> {
     if std::fs::metadata(path).is_ok_and(|file| file.len() > CHECKED_BYTES) {
         return Ok(());
     }

@@ -6,8 +6,8 @@
 //! carried out again: docs/adr/0014.
 //!
 //! A record begins at a block and has a header: a mark, the epoch, its place among the records of the epoch, its length
-//! and a checksum of all that. The file of the store has the epoch too, which changes with each transaction that had
-//! records, so that those of an earlier one, of another file or of a copy are never taken for what is to be done again.
+//! and a checksum of all that. The file of the store has the epoch too, which changes with each commit, so that records of
+//! an earlier one, of another file or of another state of this file are never taken for what is to be done again.
 
 mod record;
 
@@ -16,9 +16,10 @@ use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
 
+use super::at_rest::like;
 use super::batch::{Batch, Memory, Pending};
 use super::codec::Prepared;
 use super::copy::with_end;
@@ -48,18 +49,17 @@ pub(super) struct Redo {
     file: File,
     waits: Waits,
     epoch: Epoch,
-    records: u32,
-    /// Bytes that they take.
+    /// What they say.
+    bodies: Vec<Vec<u8>>,
+    /// Bytes that they take in the file.
     used: usize,
     /// A record, from `start` on, which is a multiple of a block in memory: what goes past the page cache must be.
     buffer: Vec<u8>,
     start: usize,
-    /// What is written into a record.
-    body: Vec<u8>,
 }
 
 /// How a write gets to the disk.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Waits {
     /// By itself, past the page cache.
     Direct,
@@ -72,9 +72,11 @@ impl Redo {
     pub(super) fn open(store: &Path, epoch: Epoch) -> io::Result<Self> {
         let path = with_end(store, SUFFIX);
         let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(false);
+        options.read(true).write(true).create(true).truncate(false);
         owner_only(&mut options);
-        let file = options.open(&path)?;
+        let file = take(&path, &mut options)?;
+        // As SQLite does: who is asked by an administrator must not leave behind what the server cannot open.
+        like(&std::fs::metadata(store)?, &path)?;
         // Blocks that are there already are written without telling the file system's journal.
         if file.metadata()?.len() != ROOM as u64 {
             file.set_len(0)?;
@@ -91,11 +93,11 @@ impl Redo {
         if start >= BLOCK {
             return Err(io::Error::other("memory cannot be aligned here"));
         }
-        Ok(Self { path, file, waits, epoch, records: 0, used: 0, buffer, start, body: Vec::new() })
+        Ok(Self { path, file, waits, epoch, bodies: Vec::new(), used: 0, buffer, start })
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.records == 0
+        self.bodies.is_empty()
     }
 
     /// Whether there is room for any record.
@@ -105,23 +107,25 @@ impl Redo {
 
     /// Goes on with records of another epoch: those that there are count no more.
     pub(super) fn begin(&mut self, epoch: Epoch) {
-        (self.epoch, self.records, self.used) = (epoch, 0, 0);
+        (self.epoch, self.used) = (epoch, 0);
+        self.bodies.clear();
     }
 
     /// Brings a record of those writes to the disk that were accepted. Whether it could be: what is long or has something
-    /// beside it has none.
+    /// beside it has none. After an error the record may be there all the same, until the epoch changes.
     pub(super) fn append<'a>(&mut self, writes: impl Iterator<Item = &'a Prepared>) -> io::Result<bool> {
-        self.body.clear();
-        let is_whole = record::encode(&mut self.body, writes);
-        let length = HEADER + self.body.len();
+        let mut body = Vec::new();
+        let is_whole = record::encode(&mut body, writes);
+        let length = HEADER + body.len();
         if !is_whole || length > LONGEST || !self.has_room() {
             return Ok(false);
         }
         let taken = length.next_multiple_of(BLOCK);
         let block = &mut self.buffer[self.start..self.start + taken];
-        let header = Header { epoch: self.epoch, record: self.records, length: self.body.len() as u32 };
-        block[..HEADER].copy_from_slice(&header.encode(&self.body));
-        block[HEADER..length].copy_from_slice(&self.body);
+        let header =
+            Header { epoch: self.epoch, record: self.bodies.len() as u32, length: body.len() as u32 };
+        block[..HEADER].copy_from_slice(&header.encode(&body));
+        block[HEADER..length].copy_from_slice(&body);
         block[length..].fill(0);
         let place = self.used as u64;
         let written = self.file.write_all_at(block, place);
@@ -136,22 +140,37 @@ impl Redo {
         if self.waits == Waits::Afterwards {
             self.file.sync_data()?;
         }
-        self.records += 1;
+        self.bodies.push(body);
         self.used += taken;
         Ok(true)
     }
 
     /// The writes that its records are of.
     pub(super) fn writes(&self) -> Result<Vec<Prepared>, Fault> {
-        let mut writes = read(&self.path, &self.epoch)?;
-        // What came behind may be of a write that failed, and whose caller was told so.
-        writes.truncate(self.records as usize);
-        Ok(writes.into_iter().flatten().collect())
+        let writes: Result<Vec<_>, Fault> = self.bodies.iter().map(|body| record::decode(body)).collect();
+        Ok(writes?.into_iter().flatten().collect())
     }
 
     /// Removes the file; to be called when nothing of it is to be done again.
     pub(super) fn close(self) {
+        // Nothing of it is ever looked at again, whether it stays or not.
         let _ = std::fs::remove_file(&self.path);
+    }
+
+    /// Has every further record fail.
+    #[cfg(test)]
+    pub(super) fn break_off(&mut self) -> io::Result<()> {
+        self.file = File::open(&self.path)?;
+        self.path = PathBuf::from("nowhere/t.db-redo");
+        Ok(())
+    }
+
+    /// Whether the file is one for which a write ends when it is on the disk.
+    #[cfg(test)]
+    pub(super) fn waits_for_the_disk(&self) -> bool {
+        let flags = rustix::fs::fcntl_getfl(&self.file);
+        self.waits == Waits::Afterwards
+            || flags.is_ok_and(|flags| flags.contains(rustix::fs::OFlags::DSYNC | rustix::fs::OFlags::DIRECT))
     }
 }
 
@@ -182,13 +201,35 @@ fn checksum(header: &[u8], body: &[u8]) -> u32 {
     sum.finalize()
 }
 
+/// Opens a file that is a redo log or may become one: whatever else bears its name is left alone.
+fn take(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+
+    use rustix::fs::OFlags;
+
+    let else_there = || io::Error::other("what has its name is something else");
+    if std::fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink()) {
+        return Err(else_there());
+    }
+    // Neither is another file followed to, nor is somebody waited for who writes into a pipe.
+    options.custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed());
+    let file = options.open(path)?;
+    let (found, mut mark) = (file.metadata()?, [0; MARK.len()]);
+    let is_plain = found.is_file() && found.nlink() == 1;
+    let is_ours = is_plain && (found.len() == 0 || file.read_exact_at(&mut mark, 0).is_ok());
+    match is_ours && (mark == MARK || mark == [0; MARK.len()]) {
+        true => Ok(file),
+        false => Err(else_there()),
+    }
+}
+
 #[cfg(target_os = "linux")]
 fn open_direct(path: &Path) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
 
     use rustix::fs::OFlags;
 
-    let flags = OFlags::DIRECT | OFlags::DSYNC;
+    let flags = OFlags::DIRECT | OFlags::DSYNC | OFlags::NOFOLLOW;
     OpenOptions::new().write(true).custom_flags(flags.bits().cast_signed()).open(path)
 }
 
@@ -197,22 +238,27 @@ fn open_direct(_path: &Path) -> io::Result<File> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// The writes of each record of that epoch, in order; a record that is not whole was never told as done, and ends them.
-fn read(path: &Path, epoch: &Epoch) -> Result<Vec<Vec<Prepared>>, Fault> {
-    let mut bytes = Vec::new();
-    match File::open(path).and_then(|file| file.take(ROOM as u64).read_to_end(&mut bytes)) {
-        Ok(_) => {}
+/// The bodies of the records of that epoch, in order; a record that is not whole was never told as done, and ends them.
+fn read(path: &Path, epoch: &Epoch) -> Result<Vec<Vec<u8>>, Fault> {
+    let file = match take(path, OpenOptions::new().read(true)) {
+        Ok(file) => file,
+        // Nothing was ever recorded in what is no redo log.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => {
-            return Err(Fault::Refused(format!("its redo log `{}` cannot be read: {error}", path.display())));
+        Err(error) if error.raw_os_error().is_none() => {
+            tracing::warn!(path = %path.display(), "this is not a redo log, and is left alone");
+            return Ok(Vec::new());
         }
-    }
-    let (mut rest, mut records) = (&bytes[..], Vec::new());
-    while let Some((body, taken)) = body(rest, epoch, records.len()) {
-        records.push(record::decode(body)?);
+        Err(error) => return Err(Fault::Refused(format!("it cannot be read: {error}"))),
+    };
+    let mut bytes = Vec::new();
+    let read = file.take(ROOM as u64).read_to_end(&mut bytes);
+    read.map_err(|error| Fault::Refused(format!("it cannot be read: {error}")))?;
+    let (mut rest, mut bodies) = (&bytes[..], Vec::new());
+    while let Some((body, taken)) = body(rest, epoch, bodies.len()) {
+        bodies.push(body.to_vec());
         rest = rest.get(taken..).unwrap_or(&[]);
     }
-    Ok(records)
+    Ok(bodies)
 }
 
 /// The body of the record that `bytes` begin with, and the bytes it takes with its header; none: there is no such record.
@@ -228,52 +274,76 @@ fn body<'a>(bytes: &'a [u8], epoch: &Epoch, record: usize) -> Option<(&'a [u8], 
 
 /// Removes the redo log of a file that has been opened, if there is one.
 pub(super) fn remove(store: &Path) {
-    // Nothing of it is ever looked at again, whether it stays or not.
-    let _ = std::fs::remove_file(with_end(store, SUFFIX));
+    let path = with_end(store, SUFFIX);
+    if take(&path, OpenOptions::new().read(true)).is_ok() {
+        // Nothing of it is ever looked at again, whether it stays or not.
+        let _ = std::fs::remove_file(path);
+    }
 }
 
 /// The epoch that the file of the store has.
-pub(super) fn epoch(connection: &Connection) -> Result<Epoch, Fault> {
-    Ok(connection.query_row("SELECT epoch FROM redo", [], |row| row.get(0))?)
+fn epoch(connection: &Connection) -> Result<Epoch, Fault> {
+    let found = connection.query_row("SELECT epoch FROM redo", [], |row| row.get(0)).optional()?;
+    found.ok_or_else(|| Fault::Corrupt("its table `redo` is empty".to_owned()))
 }
 
-/// Gives the file another epoch, within the transaction that is open.
+/// Gives the file another epoch, within the transaction that is open. Each commit does: what the file says under an epoch
+/// never changes, and records of that epoch fit nothing else.
 pub(super) fn change_epoch(connection: &Connection) -> Result<Epoch, Fault> {
     let epoch = Uuid::now_v7().into_bytes();
     connection.prepare_cached("UPDATE redo SET epoch = ?1")?.execute(params![epoch])?;
     Ok(epoch)
 }
 
+/// How many writes a process that did not come to its end has told as done and not committed.
+pub(super) fn left(connection: &Connection, path: &Path) -> Result<usize, Fault> {
+    Ok(read(&with_end(path, SUFFIX), &epoch(connection)?)?.len())
+}
+
 /// Carries out again what a process that did not come to its end has told as done and not committed.
 pub(super) fn restore(connection: &Connection, path: &Path) -> Result<(), StoreError> {
-    let at = |fault: Fault| fault.at(path);
     let log = with_end(path, SUFFIX);
-    let epoch = epoch(connection).map_err(at)?;
-    let writes: Vec<Prepared> = read(&log, &epoch).map_err(at)?.into_iter().flatten().collect();
-    if writes.is_empty() {
-        return Ok(());
-    }
-    let number = writes.len();
-    let restored = connection.unchecked_transaction().map_err(Fault::from).and_then(|transaction| {
-        let (mut memory, mut pending) = (Memory::default(), Pending::default());
-        redo(&mut Batch::new(&transaction, &mut memory, &mut pending, false), writes)?;
-        change_epoch(&transaction)?;
-        Ok(transaction.commit()?)
-    });
-    match restored {
-        Ok(()) => {
-            tracing::info!(path = %path.display(), writes = number, "what the last process had not committed is carried out again");
-            Ok(())
+    let epoch = epoch(connection).map_err(|fault| fault.at(path))?;
+    let restored = read(&log, &epoch).and_then(|bodies| carry_out(connection, bodies));
+    let number = restored.map_err(|fault| {
+        // Else the reason is one that meets every write, such as a full disk.
+        if fault.meets_all() {
+            return fault.at(path);
         }
-        Err(Fault::Refused(what)) => Err(StoreError::Corrupt {
-            path: path.to_owned(),
-            what: format!(
-                "its redo log `{}` does not fit it ({what}); was one of them restored without the other?",
-                log.display()
-            ),
-        }),
-        Err(fault) => Err(fault.at(path)),
+        let what = match fault {
+            Fault::Refused(what) | Fault::Corrupt(what) => what,
+            fault => fault.at(path).to_string(),
+        };
+        let what = format!(
+            "what its redo log `{}` says cannot be carried out ({what}); was one of them restored without the other? Move the log \
+             away to start without it, which loses what was written in the last moments before the crash",
+            log.display()
+        );
+        StoreError::Corrupt { path: path.to_owned(), what }
+    })?;
+    if number > 0 {
+        tracing::info!(path = %path.display(), writes = number, "what the last process had not committed has been carried out again");
     }
+    Ok(())
+}
+
+/// How many records there were.
+fn carry_out(connection: &Connection, bodies: Vec<Vec<u8>>) -> Result<usize, Fault> {
+    if bodies.is_empty() {
+        return Ok(0);
+    }
+    let writes: Result<Vec<_>, Fault> = bodies.iter().map(|body| record::decode(body)).collect();
+    // A relaxed store would not wait for the disk, and the log is removed after this.
+    let synchronous: i64 = connection.pragma_query_value(None, "synchronous", |row| row.get(0))?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    let transaction = connection.unchecked_transaction()?;
+    let (mut memory, mut pending) = (Memory::default(), Pending::default());
+    let writes = writes?.into_iter().flatten().collect();
+    redo(&mut Batch::new(&transaction, &mut memory, &mut pending, false), writes)?;
+    change_epoch(&transaction)?;
+    transaction.commit()?;
+    connection.pragma_update(None, "synchronous", synchronous)?;
+    Ok(bodies.len())
 }
 
 /// Carries writes out that were accepted before.
@@ -291,7 +361,11 @@ pub(super) fn redo(batch: &mut Batch<'_>, writes: Vec<Prepared>) -> Result<(), F
     batch.flush()
 }
 
-/// Why the log could not be made, for whoever looks after the server: writes are committed one by one then.
+/// Why the log could not be made, for whoever looks after the server.
 pub(super) fn told(path: &Path, error: &io::Error) -> StoreError {
-    io_at(path, "its redo log cannot be made", error)
+    let what = format!(
+        "its redo log `{}` cannot be made; let the user of this process write there",
+        with_end(path, SUFFIX).display()
+    );
+    io_at(path, &what, error)
 }

@@ -281,11 +281,6 @@ pub(super) fn look(connection: &Connection) -> Result<Found, Fault> {
     })
 }
 
-/// Whether a file of ours has a redo log, or can have.
-pub(super) fn has_redo(connection: &Connection) -> Result<bool, Fault> {
-    Ok(matches!(look(connection)?, Found::Ours(found) if found >= WITH_REDO))
-}
-
 /// Whether each event of a run has a place beside the others of that run.
 fn check_logs(connection: &Connection) -> Result<(), Fault> {
     let mut find =

@@ -88,7 +88,7 @@ impl Shared {
                 state.stopping
             };
             let Err(error) = sync() else { continue };
-            tracing::error!(path = %path.display(), %error, "what was committed last could not be brought to the disk");
+            tracing::error!(path = %path.display(), %error, "what was written last could not be brought to the disk, or not yet committed; it is tried again");
             let mut state = self.state.lock();
             state.dirty = !stopping;
             self.changed.wait_while_for(&mut state, |state| !state.stopping, TRY_AGAIN);

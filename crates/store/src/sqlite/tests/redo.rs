@@ -180,7 +180,8 @@ async fn there_is_room_for_some_records() {
     assert_eq!(runs_in(&alone).await, BTreeMap::from([(run, seq + 1)]));
 }
 
-/// Who puts a copy in the place of a store need not think of its redo log.
+/// Who puts a copy in the place of a store need not think of its redo log: records fit the state that they were written to, and
+/// no other.
 #[tokio::test]
 async fn a_copy_does_not_take_what_came_later() {
     let mut file = Recorded::new();
@@ -189,11 +190,103 @@ async fn a_copy_does_not_take_what_came_later() {
     let path = file.desk.path.clone();
     let copying = Copying::default();
     copy::copy_open(&path, &file.directory.path().join("copy.db"), false, &copying.begin().unwrap()).unwrap();
+    let restored = |file: &Recorded| {
+        let restored = file.after_a_power_cut();
+        std::fs::remove_file(restored.path().join("t.db-wal")).unwrap();
+        std::fs::copy(file.directory.path().join("copy.db"), restored.path().join("t.db")).unwrap();
+        restored
+    };
     file.record(vec![more(append(run, fence, [3]))]);
-    let restored = file.after_a_power_cut();
-    std::fs::remove_file(restored.path().join("t.db-wal")).unwrap();
-    std::fs::copy(file.directory.path().join("copy.db"), restored.path().join("t.db")).unwrap();
-    assert_eq!(runs_in(&restored).await, BTreeMap::from([(run, 2)]));
+    assert_eq!(
+        runs_in(&restored(&file)).await,
+        BTreeMap::from([(run, 3)]),
+        "it was the next thing that happened"
+    );
+    file.desk.commit(|_| Ok(())).unwrap();
+    file.begin();
+    assert_eq!(runs_in(&restored(&file)).await, BTreeMap::from([(run, 2)]));
+}
+
+/// A commit that failed may be found after a crash all the same: what its records said is there once, and there are no more
+/// of them before another commit.
+#[tokio::test]
+async fn there_are_no_records_after_a_commit_that_failed() {
+    let mut file = Recorded::new();
+    let (run, fence) = file.begin();
+    file.desk.connection().commit_hook(Some(|| true)).unwrap();
+    for _ in 0..2 {
+        file.desk.settle().unwrap_err();
+        assert!(!file.desk.can_record());
+        assert_eq!(runs_in(&file.after_a_power_cut()).await, BTreeMap::from([(run, 2)]));
+    }
+    file.desk.connection().commit_hook(None::<fn() -> bool>).unwrap();
+    file.desk.commit(|_| Ok(())).unwrap();
+    assert!(file.desk.can_record());
+    assert!(file.record(vec![more(append(run, fence, [3]))])[0].is_ok());
+    assert_eq!(runs_in(&file.after_a_power_cut()).await, BTreeMap::from([(run, 3)]));
+}
+
+/// Whoever asks a server every second whether it is ready has it write nothing.
+#[test]
+fn what_changes_nothing_writes_nothing() {
+    let mut file = Recorded::new();
+    file.begin();
+    file.desk.settle().unwrap();
+    let log = file.directory.path().join("t.db-wal");
+    let log = || std::fs::read(&log).unwrap();
+    let before = log();
+    file.desk.commit(|_| Ok(())).unwrap();
+    assert!(log() == before);
+}
+
+/// What cannot be recorded is committed, and what may be left of its record is none.
+#[tokio::test]
+async fn a_record_that_cannot_be_written_is_made_up_for() {
+    let mut file = Recorded::new();
+    let (run, fence) = file.begin();
+    file.desk.redo().break_off().unwrap();
+    assert!(file.record(vec![more(append(run, fence, [3]))])[0].is_ok());
+    assert!(!file.desk.can_record(), "the log is used no more");
+    assert_eq!(runs_in(&file.after_a_power_cut()).await, BTreeMap::from([(run, 3)]));
+    assert!(!file.desk.unseen().load(std::sync::atomic::Ordering::SeqCst));
+    assert_eq!(runs_in(&file.close()).await, BTreeMap::from([(run, 3)]));
+}
+
+/// What is owed does not depend on what others have done to the log meanwhile.
+#[tokio::test]
+async fn what_has_a_record_is_not_lost_with_the_log() {
+    let mut file = Recorded::new();
+    let (run, _) = file.begin();
+    std::fs::remove_file(file.directory.path().join("t.db-redo")).unwrap();
+    file.desk.commit(|_| Err(Fault::Refused("on purpose".to_owned()))).unwrap_err();
+    file.desk.commit(|_| Ok(())).unwrap();
+    assert_eq!(runs_in(&file.close()).await, BTreeMap::from([(run, 2)]));
+}
+
+#[tokio::test]
+async fn a_relaxed_store_takes_over_what_has_records() {
+    let mut file = Recorded::new();
+    let (run, _) = file.begin();
+    let cut = file.after_a_power_cut();
+    let store = open(&cut.path().join("t.db"), Durability::Relaxed);
+    assert!(!cut.path().join("t.db-redo").exists());
+    assert_eq!(store.run(run).await.unwrap().unwrap().last_seq, 2);
+    let level: i64 = store
+        .writer
+        .carry_out(|batch| Ok(batch.connection.pragma_query_value(None, "synchronous", |row| row.get(0))?))
+        .await
+        .unwrap();
+    assert_eq!(level, 1, "NORMAL again");
+}
+
+/// A write that ends before it is on the disk would be lost in a power cut, which no copy of the files shows.
+#[test]
+fn records_wait_for_the_disk() {
+    let mut file = Recorded::new();
+    assert!(file.desk.redo().waits_for_the_disk());
+    let level: i64 =
+        file.desk.connection().pragma_query_value(None, "synchronous", |row| row.get(0)).unwrap();
+    assert_eq!(level, 2, "FULL");
 }
 
 /// A file and a redo log that were put together by hand are refused, and left alone.
@@ -208,12 +301,16 @@ async fn records_that_do_not_fit_are_told_of() {
     file.record(vec![more(append(id, fence, [1]))]);
     std::fs::copy(file.directory.path().join("t.db-redo"), early.path().join("t.db-redo")).unwrap();
     let path = early.path().join("t.db");
+    let epoch: [u8; 16] =
+        file.desk.connection().query_row("SELECT epoch FROM redo", [], |row| row.get(0)).unwrap();
+    Connection::open(&path).unwrap().execute("UPDATE redo SET epoch = ?1", [epoch]).unwrap();
     for _ in 0..2 {
         let errors =
             [SqliteStore::open(SqliteOptions::new(&path)).unwrap_err(), SqliteFile::open(&path).unwrap_err()];
         for error in errors {
             let StoreError::Corrupt { what, .. } = &error else { panic!("{error:?}") };
             assert!(what.contains("t.db-redo") && what.contains(&id.to_string()), "{what}");
+            assert!(what.contains("Move the log away"), "{what}");
         }
     }
 }
@@ -249,17 +346,57 @@ async fn what_has_a_record_is_committed_soon() {
     }
 }
 
-/// A folder in which nothing can be made beside the file is no reason not to start.
+/// Whatever else has the name of the log is left alone, and is no reason not to start.
 #[tokio::test]
 async fn without_a_redo_log_writes_are_committed() {
-    let directory = TempDir::new().unwrap();
-    std::fs::create_dir(directory.path().join("t.db-redo")).unwrap();
-    let store = open(&directory.path().join("t.db"), Durability::Strict);
-    let (run, fence) = (record("p", 0), Fence { owner: Uuid::now_v7(), token: 1 });
-    assert!(store.write(vec![create(run, fence)]).await.unwrap()[0].is_ok());
-    let other = Connection::open(&store.path).unwrap();
-    let runs: i64 = other.query_row("SELECT count(*) FROM recent_runs", [], |row| row.get(0)).unwrap();
-    assert_eq!(runs, 1);
+    let make: [fn(&Path); 4] = [
+        |log| std::fs::create_dir(log).unwrap(),
+        |log| std::fs::write(log, "notes").unwrap(),
+        |log| std::os::unix::fs::symlink("t.db", log).unwrap(),
+        |log| {
+            std::fs::write(log.with_file_name("other"), "").unwrap();
+            std::fs::hard_link(log.with_file_name("other"), log).unwrap();
+        },
+    ];
+    for make in make {
+        let directory = TempDir::new().unwrap();
+        let log = directory.path().join("t.db-redo");
+        make(&log);
+        let before = std::fs::symlink_metadata(&log).unwrap().len();
+        for runs in 1..=3 {
+            let store = open(&directory.path().join("t.db"), Durability::Strict);
+            let (run, fence) = (record("p", 0), Fence { owner: Uuid::now_v7(), token: 1 });
+            assert!(store.write(vec![create(run, fence)]).await.unwrap()[0].is_ok());
+            let other = Connection::open(&store.path).unwrap();
+            let count = "SELECT (SELECT count(*) FROM recent_runs) + (SELECT count(*) FROM runs)";
+            assert_eq!(other.query_row(count, [], |row| row.get::<_, i64>(0)), Ok(runs));
+        }
+        drop(relaxed(&directory));
+        assert_eq!(std::fs::symlink_metadata(&log).unwrap().len(), before);
+    }
+}
+
+/// A file that is damaged is looked at as it is.
+#[tokio::test]
+async fn a_damaged_file_is_not_written_to() {
+    let mut file = Recorded::new();
+    for _ in 0..50 {
+        file.begin();
+    }
+    file.desk.settle().unwrap();
+    file.desk.fold();
+    file.begin();
+    let cut = file.after_a_power_cut();
+    let path = cut.path().join("t.db");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let damaged = bytes.len() - 2 * 4096;
+    bytes[damaged..].fill(0xa5);
+    std::fs::write(&path, &bytes).unwrap();
+    std::fs::remove_file(cut.path().join("t.db-wal")).unwrap();
+    assert!(matches!(SqliteStore::open(SqliteOptions::new(&path)), Err(StoreError::Corrupt { .. })));
+    let problems = SqliteFile::open(&path).unwrap().check().unwrap().problems;
+    assert!(problems.len() > 1 && problems.iter().any(|what| what.contains("redo log")), "{problems:?}");
+    assert_eq!(std::fs::read(&path).unwrap(), bytes);
 }
 
 #[cfg(unix)]
