@@ -1,13 +1,15 @@
 //! What runs cost the engine: three steps in a row, Rust tasks or expressions (W1), a map over 100 items and a join (W2), layered graphs (W3); in
 //! memory and in a file whose every commit waits for the disk. Beside them stands what the disk, SQLite and tokio do alone, in the
 //! same run. Prints one line for each figure. Run: `cargo bench -p taskiq-flow-bench --bench engine`; `SECONDS` sets how long a
-//! figure is measured, and words after `--` which are: those whose name has one of them, such as `-- 'W1 memory' W2`.
+//! figure is measured. Each workload has a process of its own, in which the disk, SQLite and tokio are measured too. Words after
+//! `--` say which are measured, in one process: those whose name has one of them, such as `-- 'W1 memory' W2`.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement that cannot go on has failed")]
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -40,11 +42,17 @@ const EVENTS: i64 = 8;
 const RUN_BYTES: usize = 600;
 const EVENT_BYTES: usize = 160;
 
+/// Sizes of the layered graphs.
+const LAYERED: [usize; 5] = [10, 100, 1_000, 10_000, 100_000];
+
 fn main() {
     let seconds = std::env::var("SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(3.0);
     let long = Duration::from_secs_f64(seconds);
     let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
-    let wanted = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word.as_str()));
+    if words.is_empty() {
+        return each_by_itself();
+    }
+    let wanted = |name: &str| words.iter().any(|word| name.contains(word.as_str()));
     let folder = tempfile::tempdir().unwrap();
     let disk = Disk::new(&folder.path().join("sync"));
     println!("fdatasync of 4 KiB: p50 {:?}", median(disk.syncs(500)));
@@ -53,50 +61,82 @@ fn main() {
 
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        println!("tokio alone, tasks spawned and joined in waves of {WAVE}: {:.0} tasks/s", tokio_alone(long).await);
-        let strict = || SqliteStore::open(SqliteOptions::new(folder.path().join("runs.db"))).unwrap();
-        for (name, store) in
-            [("memory", Arc::new(MemoryStore::new()) as Arc<dyn Store>), ("strict", Arc::new(strict()))]
-        {
+        println!(
+            "tokio alone, tasks spawned and joined in waves of {WAVE}: {:.0} tasks/s",
+            tokio_alone(long).await
+        );
+        for name in ["memory", "strict"] {
+            if !wanted(&format!("W1 {name}")) && !wanted(&format!("W2 {name}")) {
+                continue;
+            }
+            let store: Arc<dyn Store> = match name {
+                "memory" => Arc::new(MemoryStore::new()),
+                _ => Arc::new(SqliteStore::open(SqliteOptions::new(folder.path().join("runs.db"))).unwrap()),
+            };
             let engine = engine(store).await;
-            for (pipeline, what) in [("three", "Rust tasks"), ("sums", "expressions")] {
-                if wanted(&format!("W1 {name}, {what}: one at a time")) {
-                    let (latency, sync) = beside_syncs(&engine, pipeline, long, &disk).await;
-                    let syncs = latency.as_secs_f64() / sync.as_secs_f64();
-                    println!("W1 {name}, {what}: one at a time p50 {latency:?} = {syncs:.1} fdatasyncs of {sync:?}");
-                }
-                if wanted(&format!("W1 {name}, {what}: {IN_FLIGHT} in flight")) {
-                    let tasks = tokio_alone(long / TURNS).await;
-                    let rate = throughput(&engine, pipeline, long).await;
-                    let (of_sqlite, of_tokio) = (100.0 * rate / alone, 100.0 * rate / tasks);
-                    println!(
-                        "W1 {name}, {what}: {IN_FLIGHT} in flight {rate:.0} runs/s = {of_sqlite:.0} % of SQLite alone, {of_tokio:.1} % of the tasks of tokio alone"
-                    );
+            if wanted(&format!("W1 {name}")) {
+                for (pipeline, what) in [("three", "Rust tasks"), ("sums", "expressions")] {
+                    three_steps(&engine, pipeline, &format!("W1 {name}, {what}"), long, &disk, alone).await;
                 }
             }
             if wanted(&format!("W2 {name}")) {
-                println!(
-                    "W2 {name}: map of 100 and join p50 {:?}",
-                    median(latencies(&engine, "map", long).await)
-                );
+                let took = median(latencies(&engine, "map", long).await);
+                println!("W2 {name}: map of 100 and join p50 {took:?}");
             }
             engine.shutdown().await;
         }
-        for tasks in [10, 100, 1_000, 10_000, 100_000].into_iter().filter(|_| wanted("W3 memory")) {
-            let engine = engine(Arc::new(MemoryStore::new())).await;
-            let rate = tokio_alone(long / TURNS).await;
-            let times = layered(&engine, tasks).await;
-            let (first, took) = (times[0], median(times));
-            let each = |took: Duration| took / u32::try_from(tasks).unwrap();
-            let alone = took.as_secs_f64() * rate / tasks as f64;
-            println!(
-                "W3 memory: {tasks} tasks p50 {took:?} = {:?} a task = {alone:.1} tasks of tokio alone; the first run {:?} a task",
-                each(took),
-                each(first)
-            );
-            engine.shutdown().await;
+        for tasks in LAYERED {
+            if wanted(&format!("W3 memory: {tasks} tasks")) {
+                layers(tasks, long).await;
+            }
         }
     });
+}
+
+/// Measures every workload in a process of its own, as its peers were measured: what others have left in memory and in the
+/// processor's caches would be measured with it.
+fn each_by_itself() {
+    let layered = LAYERED.iter().map(|tasks| format!("W3 memory: {tasks} tasks"));
+    let workloads = ["W1 memory", "W2 memory", "W1 strict", "W2 strict"].map(str::to_owned);
+    for workload in workloads.into_iter().chain(layered) {
+        println!("# {workload}");
+        let done = Command::new(std::env::current_exe().unwrap()).arg(&workload).status().unwrap();
+        assert!(done.success(), "{workload}: {done}");
+    }
+}
+
+async fn three_steps(
+    engine: &Engine,
+    pipeline: &'static str,
+    name: &str,
+    long: Duration,
+    disk: &Disk,
+    alone: f64,
+) {
+    let (latency, sync) = beside_syncs(engine, pipeline, long, disk).await;
+    let syncs = latency.as_secs_f64() / sync.as_secs_f64();
+    println!("{name}: one at a time p50 {latency:?} = {syncs:.1} fdatasyncs of {sync:?}");
+    let tasks = tokio_alone(long / TURNS).await;
+    let rate = throughput(engine, pipeline, long).await;
+    let (of_sqlite, of_tokio) = (100.0 * rate / alone, 100.0 * rate / tasks);
+    println!(
+        "{name}: {IN_FLIGHT} in flight {rate:.0} runs/s = {of_sqlite:.0} % of SQLite alone, {of_tokio:.1} % of the tasks of tokio alone"
+    );
+}
+
+async fn layers(tasks: usize, long: Duration) {
+    let engine = engine(Arc::new(MemoryStore::new())).await;
+    let rate = tokio_alone(long / TURNS).await;
+    let times = layered(&engine, tasks).await;
+    let (first, took) = (times[0], median(times));
+    let each = |took: Duration| took / u32::try_from(tasks).unwrap();
+    let alone = took.as_secs_f64() * rate / tasks as f64;
+    println!(
+        "W3 memory: {tasks} tasks p50 {took:?} = {:?} a task = {alone:.1} tasks of tokio alone; the first run {:?} a task",
+        each(took),
+        each(first)
+    );
+    engine.shutdown().await;
 }
 
 /// One block of 4 KiB of a file that has its length already.
