@@ -1,7 +1,7 @@
 //! What runs cost the engine: three steps in a row, Rust tasks or expressions (W1), a map over 100 items and a join (W2), layered graphs (W3); in
 //! memory and in a file whose every commit waits for the disk. Beside them stands what the disk, SQLite and tokio do alone, in the
 //! same run. Prints one line for each figure. Run: `cargo bench -p taskiq-flow-bench --bench engine`; `SECONDS` sets how long a
-//! figure is measured. Each workload has a process of its own, in which the disk, SQLite and tokio are measured too. Words after
+//! figure is measured. Each workload has a process of its own, in which what it is compared with is measured too. Words after
 //! `--` say which are measured, in one process: those whose name has one of them, such as `-- 'W1 memory' W2`.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement that cannot go on has failed")]
@@ -53,55 +53,75 @@ fn main() {
         return each_by_itself();
     }
     let wanted = |name: &str| words.iter().any(|word| name.contains(word.as_str()));
-    let folder = tempfile::tempdir().unwrap();
-    let disk = Disk::new(&folder.path().join("sync"));
-    println!("fdatasync of 4 KiB: p50 {:?}", median(disk.syncs(500)));
-    let alone = sqlite_alone(&folder.path().join("alone.db"), long);
-    println!("SQLite alone, {BATCH} runs a transaction, strict: {alone:.0} runs/s");
-
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         println!(
             "tokio alone, tasks spawned and joined in waves of {WAVE}: {:.0} tasks/s",
             tokio_alone(long).await
         );
-        for name in ["memory", "strict"] {
-            if !wanted(&format!("W1 {name}")) && !wanted(&format!("W2 {name}")) {
-                continue;
-            }
-            let store: Arc<dyn Store> = match name {
-                "memory" => Arc::new(MemoryStore::new()),
-                _ => Arc::new(SqliteStore::open(SqliteOptions::new(folder.path().join("runs.db"))).unwrap()),
-            };
-            let engine = engine(store).await;
-            if wanted(&format!("W1 {name}")) {
-                for (pipeline, what) in [("three", "Rust tasks"), ("sums", "expressions")] {
-                    three_steps(&engine, pipeline, &format!("W1 {name}, {what}"), long, &disk, alone).await;
-                }
-            }
-            if wanted(&format!("W2 {name}")) {
-                let took = median(latencies(&engine, "map", long).await);
-                println!("W2 {name}: map of 100 and join p50 {took:?}");
-            }
-            engine.shutdown().await;
-        }
         for tasks in LAYERED {
             if wanted(&format!("W3 memory: {tasks} tasks")) {
                 layers(tasks, long).await;
             }
         }
+        for name in ["memory", "strict"] {
+            let (steps, map) = (format!("W1 {name}"), format!("W2 {name}"));
+            if !wanted(&steps) && !wanted(&map) {
+                continue;
+            }
+            let folder = tempfile::tempdir().unwrap();
+            // The last of all: what it has written goes to the disk for a while after it.
+            let durable = (name == "strict").then(|| Durable::measured(folder.path(), long));
+            let store: Arc<dyn Store> = match &durable {
+                None => Arc::new(MemoryStore::new()),
+                Some(_) => {
+                    Arc::new(SqliteStore::open(SqliteOptions::new(folder.path().join("runs.db"))).unwrap())
+                }
+            };
+            let engine = engine(store).await;
+            if wanted(&map) {
+                println!(
+                    "{map}: map of 100 and join p50 {:?}",
+                    median(latencies(&engine, "map", long).await)
+                );
+            }
+            if wanted(&steps) {
+                for (pipeline, what) in [("three", "Rust tasks"), ("sums", "expressions")] {
+                    three_steps(&engine, pipeline, &format!("{steps}, {what}"), long, durable.as_ref()).await;
+                }
+            }
+            engine.shutdown().await;
+        }
     });
 }
 
-/// Measures every workload in a process of its own, as its peers were measured: what others have left in memory and in the
-/// processor's caches would be measured with it.
+/// Measures every workload in a process of its own, as its peers were measured: what others have left in memory, in the
+/// processor's caches and to be written to the disk would be measured with it.
 fn each_by_itself() {
+    let in_memory = ["W1 memory", "W2 memory"].map(str::to_owned);
     let layered = LAYERED.iter().map(|tasks| format!("W3 memory: {tasks} tasks"));
-    let workloads = ["W1 memory", "W2 memory", "W1 strict", "W2 strict"].map(str::to_owned);
-    for workload in workloads.into_iter().chain(layered) {
+    let durable = ["W2 strict", "W1 strict"].map(str::to_owned);
+    for workload in in_memory.into_iter().chain(layered).chain(durable) {
         println!("# {workload}");
         let done = Command::new(std::env::current_exe().unwrap()).arg(&workload).status().unwrap();
         assert!(done.success(), "{workload}: {done}");
+    }
+}
+
+/// What the disk and SQLite do by themselves.
+struct Durable {
+    disk: Disk,
+    /// Runs a second that SQLite keeps.
+    runs: f64,
+}
+
+impl Durable {
+    fn measured(folder: &Path, long: Duration) -> Self {
+        let disk = Disk::new(&folder.join("sync"));
+        println!("fdatasync of 4 KiB: p50 {:?}", median(disk.syncs(500)));
+        let runs = sqlite_alone(&folder.join("alone.db"), long);
+        println!("SQLite alone, {BATCH} runs a transaction, strict: {runs:.0} runs/s");
+        Self { disk, runs }
     }
 }
 
@@ -110,17 +130,24 @@ async fn three_steps(
     pipeline: &'static str,
     name: &str,
     long: Duration,
-    disk: &Disk,
-    alone: f64,
+    durable: Option<&Durable>,
 ) {
-    let (latency, sync) = beside_syncs(engine, pipeline, long, disk).await;
-    let syncs = latency.as_secs_f64() / sync.as_secs_f64();
-    println!("{name}: one at a time p50 {latency:?} = {syncs:.1} fdatasyncs of {sync:?}");
+    match durable {
+        None => println!("{name}: one at a time p50 {:?}", median(latencies(engine, pipeline, long).await)),
+        Some(Durable { disk, .. }) => {
+            let (latency, sync) = beside_syncs(engine, pipeline, long, disk).await;
+            let syncs = latency.as_secs_f64() / sync.as_secs_f64();
+            println!("{name}: one at a time p50 {latency:?} = {syncs:.1} fdatasyncs of {sync:?}");
+        }
+    }
     let tasks = tokio_alone(long / TURNS).await;
     let rate = throughput(engine, pipeline, long).await;
-    let (of_sqlite, of_tokio) = (100.0 * rate / alone, 100.0 * rate / tasks);
+    let of_tokio = 100.0 * rate / tasks;
+    let of_sqlite =
+        durable.map(|Durable { runs, .. }| format!("{:.0} % of SQLite alone, ", 100.0 * rate / runs));
     println!(
-        "{name}: {IN_FLIGHT} in flight {rate:.0} runs/s = {of_sqlite:.0} % of SQLite alone, {of_tokio:.1} % of the tasks of tokio alone"
+        "{name}: {IN_FLIGHT} in flight {rate:.0} runs/s = {}{of_tokio:.1} % of the tasks of tokio alone",
+        of_sqlite.unwrap_or_default()
     );
 }
 

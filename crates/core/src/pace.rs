@@ -5,15 +5,18 @@ use std::time::Duration;
 
 /// How long something usually takes: a hint by which it is decided where it is carried out next, and no part of any run.
 ///
-/// Each new measurement counts an eighth: one that took long is remembered for some fifty that did not. What is known holds
-/// for one edition of the thing; of another one nothing is known yet.
+/// Each new measurement counts an eighth: one that took long is remembered for some fifty that did not. Of the first two the
+/// shorter one is taken: what is done for the first time often takes longer. What is known holds for one edition of the thing;
+/// of another one nothing is known yet.
 #[derive(Debug)]
 pub struct Pace(AtomicU64);
 
 /// Nothing was measured.
 const UNKNOWN: u64 = u64::MAX;
-/// In such units it is kept, as the lower half; the upper half is the edition.
+/// In such units it is kept, as the lower half but for its highest bit; the upper half is the edition.
 const UNIT_NANOS: u128 = 64;
+/// Set when it was measured more than once.
+const OFTEN: u32 = 1 << 31;
 /// What usually takes no longer is quick.
 pub const QUICK: Duration = Duration::from_micros(200);
 
@@ -26,13 +29,20 @@ impl Default for Pace {
 impl Pace {
     /// Notes how long it took. Whether that is the first that is known of this edition.
     pub fn note(&self, took: Duration, edition: u32) -> bool {
-        let took = u32::try_from(took.as_nanos() / UNIT_NANOS).unwrap_or(u32::MAX).min(u32::MAX - 1);
-        let usual = self.usual(edition);
-        let now = usual.map_or(took, |usual| usual - usual / 8 + took / 8);
-        if usual != Some(now) {
+        let took = u32::try_from(took.as_nanos() / UNIT_NANOS).unwrap_or(u32::MAX).min(OFTEN - 2);
+        let known = self.known(edition);
+        let now = match known {
+            None => took,
+            Some(once) if once & OFTEN == 0 => once.min(took) | OFTEN,
+            Some(usual) => {
+                let usual = usual & !OFTEN;
+                (usual - usual / 8 + took / 8) | OFTEN
+            }
+        };
+        if known != Some(now) {
             self.0.store(u64::from(edition) << 32 | u64::from(now), Ordering::Relaxed);
         }
-        usual.is_none()
+        known.is_none()
     }
 
     /// Whether it usually takes 200 µs at most; none: nothing is known.
@@ -42,10 +52,10 @@ impl Pace {
 
     /// Whether it usually takes no longer than that; none: nothing is known.
     pub fn is_within(&self, limit: Duration, edition: u32) -> Option<bool> {
-        self.usual(edition).map(|usual| u128::from(usual) * UNIT_NANOS <= limit.as_nanos())
+        self.known(edition).map(|known| u128::from(known & !OFTEN) * UNIT_NANOS <= limit.as_nanos())
     }
 
-    fn usual(&self, edition: u32) -> Option<u32> {
+    fn known(&self, edition: u32) -> Option<u32> {
         let known = self.0.load(Ordering::Relaxed);
         // The lower half of what was measured is never all ones.
         (known != UNKNOWN && known >> 32 == u64::from(edition)).then_some(known as u32)
@@ -57,6 +67,17 @@ mod tests {
     use super::*;
 
     const INSTANT: Duration = Duration::from_micros(10);
+
+    #[test]
+    fn the_first_time_may_take_longer() {
+        let pace = Pace::default();
+        pace.note(Duration::from_millis(5), 0);
+        assert_eq!(pace.is_quick(0), Some(false), "nothing else is known");
+        pace.note(Duration::from_micros(5), 0);
+        assert_eq!(pace.is_within(INSTANT, 0), Some(true));
+        pace.note(Duration::from_millis(5), 0);
+        assert_eq!(pace.is_quick(0), Some(false), "and once only");
+    }
 
     #[test]
     fn a_pace_is_that_of_the_last_times() {

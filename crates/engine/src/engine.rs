@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
-use taskiq_flow_core::definition::{TaskKind, WaitFor};
+use taskiq_flow_core::definition::TaskKind;
 use taskiq_flow_core::id::{PipelineId, RunId};
 use taskiq_flow_core::run::{Input, ItemFilter, ItemPage, RunView};
 use taskiq_flow_store::{Firing, RunRecord, StoreError, Trigger};
@@ -257,7 +257,7 @@ impl Engine {
     ) -> Result<(), ControlError> {
         let record = self.record(run_id).await?;
         let plan = self.plan_of(&record).await?;
-        let waits = |kind: &TaskKind| matches!(kind, TaskKind::Wait(wait) if matches!(&wait.until, WaitFor::Signal(signal) if signal == name));
+        let waits = |kind: &TaskKind| kind.awaited_signal() == Some(name);
         if !any_kind(&plan, &waits) {
             return Err(ControlError::UnknownSignal(name.to_owned()));
         }

@@ -49,10 +49,14 @@ use crate::worker::{Worker, Workshop};
 /// Messages, or timers, that a shard takes at once.
 const BATCH: usize = 512;
 
-/// A shard with no more runs may go on for so long before others have the thread. It may have had it for a commit, which waits for
-/// the disk, as it is.
-const FEW: usize = 4;
+/// Attempts that a shard carries out in one turn; further ones wait for the next, so that all of its runs have their turns, or
+/// are the workers', who may be idle.
+const MOST_ATTEMPTS: usize = 256;
+/// What may take long is not gone on with in a turn, or by a shard that has few runs, once it has taken so long: others want the thread.
+/// It may have had it for a commit, which waits for the disk, as it is.
 const LONGEST: Duration = Duration::from_millis(1);
+/// A shard with no more runs has few.
+const FEW: usize = 4;
 
 /// Pipelines whose counters a shard keeps at hand.
 const COUNTED: usize = 1024;

@@ -226,7 +226,7 @@ impl Traits {
                 kind,
                 TaskKind::Map(_) | TaskKind::Filter(_) | TaskKind::Reduce(_) | TaskKind::Group(_)
             ),
-            is_wait: matches!(kind, TaskKind::Wait(_)),
+            is_wait: kind.wait().is_some(),
             has_total_timeout: task.total_timeout.is_some() && !is_undo,
             is_cached: task.cache.is_some() && needs_room && !is_undo,
             has_parts: task.outputs.len() > 1,

@@ -78,7 +78,7 @@ impl Run {
 
     /// How long a wait may take: until its own end, or the limit of its task where that is shorter.
     pub(super) fn wait_limit(&self, id: u32) -> Option<Duration> {
-        let TaskKind::Wait(wait) = &self.body(id).kind else { return None };
+        let wait = self.body(id).kind.wait()?;
         wait.limit().into_iter().chain(self.plan_body(id).timeout()).min()
     }
 

@@ -17,16 +17,11 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::instant::AtOnce;
 use super::turn::Turn;
-use super::{Driven, Shard};
+use super::{Driven, LONGEST, MOST_ATTEMPTS, Shard};
 use crate::clock::Clock;
 use crate::exec::{evaluated, panicked};
 use crate::inbox::Message;
 
-/// Attempts of one turn; further ones wait for the next, so that the runs of the shard have their turns too.
-pub(super) const MOST: usize = 256;
-/// No further one is begun in a turn that has spent so long on them. One alone takes some tens of milliseconds at most:
-/// [`FUEL`](taskiq_flow_core::expr::FUEL) bounds it, and those that are known to take long are given to workers.
-const LONGEST: Duration = Duration::from_millis(1);
 /// After how long the clock is looked at again: events have milliseconds, and a turn may last for one.
 const OFTEN: Duration = Duration::from_micros(250);
 
@@ -59,7 +54,7 @@ impl Shard {
         let mut now = Now { looked_at: begun, time: self.clock.now() };
         let held = Arc::clone(&self.held);
         let (mut hold, mut room) = (None, None);
-        for _ in 0..MOST {
+        for _ in 0..MOST_ATTEMPTS {
             let Some(work) = turn.unevaluated.pop_front() else { return };
             if turn.broken.iter().any(|(broken, _)| *broken == work.run_id) {
                 continue;
@@ -78,6 +73,8 @@ impl Shard {
                 hold.get_or_insert_with(|| held.hold(self.place));
                 self.attempt_one(work, &mut room, &mut now, turn)
             };
+            // One alone takes some tens of milliseconds at most: [`FUEL`](taskiq_flow_core::expr::FUEL) bounds it, and those
+            // that are known to take long are given to workers.
             if until.is_some_and(|until| until.duration_since(begun) > LONGEST) {
                 break;
             }

@@ -10,13 +10,8 @@ use std::time::{Duration, Instant};
 use taskiq_flow_broker::{Broker, TaskRegistry};
 use taskiq_flow_core::run::Work;
 
-use super::{Attempts, Shard};
+use super::{Attempts, LONGEST, MOST_ATTEMPTS, Shard};
 use crate::failpoint;
-
-/// Attempts that a shard carries out in one turn; others are the workers', who may be idle.
-const MOST: usize = 256;
-/// No further one is begun in a turn that has spent so much on them.
-const LONGEST: Duration = Duration::from_millis(1);
 
 /// Which Rust tasks a shard calls itself.
 #[derive(Clone)]
@@ -52,7 +47,7 @@ impl Shard {
     /// Takes from the attempts what is to be carried out here.
     pub(super) fn instant_ones(&self, outgoing: &mut Attempts) -> Attempts {
         let Some(at_once) = &self.at_once else { return Attempts::new() };
-        outgoing.extract_if(.., |work| at_once.takes(work)).take(MOST).collect()
+        outgoing.extract_if(.., |work| at_once.takes(work)).take(MOST_ATTEMPTS).collect()
     }
 
     /// Carries out attempts, and tells this shard what they have come to. Gives back those that workers had better do:

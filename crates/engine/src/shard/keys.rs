@@ -6,20 +6,18 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use taskiq_flow_core::id::RunId;
 use taskiq_flow_core::plan::Plan;
 use taskiq_flow_core::run::{Failure, Input, Work};
 
-use super::Shard;
 use super::turn::Turn;
+use super::{LONGEST, Shard};
 use crate::cache::{Digest, Parts, Wanted};
 use crate::exec::panicked;
 use crate::inbox::Message;
 
-/// After so long what is known is told, and others have the thread.
-const LONGEST: Duration = Duration::from_millis(1);
 /// The most keys that are told at once.
 const MOST: usize = 64;
 

@@ -10,10 +10,10 @@ use taskiq_flow_core::time::Timestamp;
 use taskiq_flow_store::{Fence, RunRecord, StepLog};
 use tokio::sync::oneshot;
 
-use super::evaluate::{MOST, is_evaluated_here};
+use super::evaluate::is_evaluated_here;
 use super::give_up::{Refusal, contained, contained_decision};
 use super::instant::AtOnce;
-use super::{Alarm, Driven, Rung, Shard};
+use super::{Alarm, Driven, MOST_ATTEMPTS, Rung, Shard};
 use crate::admission::{Answer, Candidate, Place};
 use crate::error::{ControlError, SubmitError};
 use crate::fork::done_again;
@@ -100,7 +100,7 @@ impl Turn {
         if effects.events.len() >= MANY_EVENTS && effects.events.len() == effects.events.capacity() {
             // Of the attempts that wait for their turn here most may be of this run, with two events to come: to grow once for
             // them spares copies.
-            effects.events.reserve(2 * self.unevaluated.len().min(MOST));
+            effects.events.reserve(2 * self.unevaluated.len().min(MOST_ATTEMPTS));
         }
         match contained_decision(|| decide(&mut driven.run, effects)) {
             Ok(()) => {}

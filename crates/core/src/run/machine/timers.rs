@@ -43,7 +43,7 @@ impl Turn<'_> {
     }
 
     fn wait_timer(&mut self, id: u32, attempt: u32) -> Result<(), IllegalEvent> {
-        let TaskKind::Wait(wait) = &self.run.body(id).kind else { return Ok(()) };
+        let Some(wait) = self.run.body(id).kind.wait() else { return Ok(()) };
         let Some(limit) = self.run.wait_limit(id) else { return Ok(()) };
         let since = self.run.units[id as usize].started_at.unwrap_or(self.now);
         if since.plus(limit) > self.now {
