@@ -1,6 +1,5 @@
 //! A file that no process has open, for those who look after it.
 
-use std::fs::Metadata;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +9,7 @@ use serde::Serialize;
 use super::codec::natural;
 use super::fault::{Fault, io_at};
 use super::open::{self, Lock};
+use super::paths::like;
 use super::schema::{self, Found};
 use super::{copy, fit, redo, room};
 use crate::error::{BackupError, StoreError};
@@ -211,19 +211,6 @@ impl SqliteFile {
         runs.into_iter().for_each(|(_, rows)| *rows += recent);
         Ok(())
     }
-}
-
-/// Gives a new file the mode and the owner of another: a server that runs as somebody else must be able to open it.
-#[cfg(unix)]
-pub(super) fn like(other: &Metadata, path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::{MetadataExt, chown};
-    std::fs::set_permissions(path, other.permissions())?;
-    chown(path, Some(other.uid()), Some(other.gid()))
-}
-
-#[cfg(not(unix))]
-pub(super) fn like(_other: &Metadata, _path: &Path) -> io::Result<()> {
-    Ok(())
 }
 
 /// Looks whether a file that was just written is well.

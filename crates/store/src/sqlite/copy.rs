@@ -15,6 +15,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::fault::{Fault, io_at};
 use super::open::{self, LOCK_SUFFIX};
+use super::paths::{sync_directory, with_end};
 use super::{redo, schema};
 use crate::error::{BackupError, StoreError};
 
@@ -239,7 +240,7 @@ pub(super) fn keep(partial: NamedTempFile, target: &Path, replace: bool) -> Resu
         }
         Err(error) => return Err(cannot(&error.error)),
     }
-    open::sync_directory(target).map_err(|error| cannot(&error))?;
+    sync_directory(target).map_err(|error| cannot(&error))?;
     Ok(bytes)
 }
 
@@ -260,11 +261,4 @@ pub(super) fn at_target(fault: Fault, target: &Path) -> StoreError {
         },
         _ => fault.at(target),
     }
-}
-
-/// A path with something after its name.
-pub(super) fn with_end(path: &Path, end: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(end);
-    name.into()
 }

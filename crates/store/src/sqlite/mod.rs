@@ -17,6 +17,7 @@ mod log;
 mod logs;
 mod lookup;
 mod open;
+mod paths;
 mod places;
 mod reader;
 mod recent;

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use super::copy::{self, with_end};
+use super::copy;
 use super::desk::PATIENCE;
 use super::fault::{Fault, io_at};
+use super::paths::{owner_only, sync_directory, with_end};
 use super::schema::{self, Found};
 use super::{Durability, SqliteOptions};
 use super::{recent, redo, room};
@@ -175,25 +176,6 @@ fn create(path: &Path) -> Result<(), StoreError> {
         )),
     }
 }
-
-/// Makes the name of a file survive a crash of the machine.
-#[cfg(unix)]
-pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
-}
-
-#[cfg(not(unix))]
-pub(super) fn sync_directory(_path: &Path) -> io::Result<()> {
-    Ok(())
-}
-
-#[cfg(unix)]
-pub(super) fn owner_only(options: &mut OpenOptions) {
-    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
-}
-
-#[cfg(not(unix))]
-pub(super) fn owner_only(_options: &mut OpenOptions) {}
 
 pub(super) fn connect(path: &Path, access: OpenFlags) -> Result<Connection, Fault> {
     let connection = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;

@@ -19,12 +19,10 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OptionalExtension, params};
 use uuid::Uuid;
 
-use super::at_rest::like;
 use super::batch::{Batch, Memory, Pending};
 use super::codec::Prepared;
-use super::copy::with_end;
 use super::fault::{Fault, io_at};
-use super::open::{owner_only, sync_directory};
+use super::paths::{like, owner_only, sync_directory, with_end};
 use crate::error::{StoreError, WriteError};
 use crate::records::Written;
 

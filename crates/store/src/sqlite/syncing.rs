@@ -10,7 +10,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use super::fault::io_at;
-use super::open::sync_directory;
+use super::paths::sync_directory;
 use crate::error::StoreError;
 
 /// How long a relaxed commit waits for others that go to the disk with it.

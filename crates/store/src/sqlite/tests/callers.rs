@@ -95,7 +95,7 @@ async fn the_log_is_folded_into_the_file() {
         let create =
             RunWrite::Create { run: Box::new(run), owner: Uuid::now_v7(), firing: None, replays: None };
         assert!(store.write(vec![create]).await.unwrap()[0].is_ok());
-        let log = copy::with_end(&store.path, "-wal");
+        let log = paths::with_end(&store.path, "-wal");
         longest = longest.max(std::fs::metadata(log).unwrap().len());
     }
     assert!(longest < 24 << 20, "{longest} bytes of log for 50 MiB of runs");

@@ -27,7 +27,7 @@ async fn the_end_of_a_small_run_does_not_move_large_ones() {
         large.push(id);
     }
     let (id, fence) = begun(&store, owner).await;
-    let log = copy::with_end(&store.path, "-wal");
+    let log = paths::with_end(&store.path, "-wal");
     let before = std::fs::metadata(&log).unwrap().len();
     written(&store, vec![more(ending(id, fence, 2, RunStatus::Completed))]).await;
     let since = std::fs::metadata(&log).unwrap().len() - before;

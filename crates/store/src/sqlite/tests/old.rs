@@ -196,7 +196,7 @@ async fn results_are_not_written_anew() {
     let path = directory.path().join("t.db");
     let ids = with_results(&path, 30, 300 << 10);
     let store = open(&path, Durability::Strict);
-    let log = std::fs::metadata(copy::with_end(&path, "-wal")).unwrap().len();
+    let log = std::fs::metadata(paths::with_end(&path, "-wal")).unwrap().len();
     assert!(log < 1 << 20, "{log} bytes");
     for id in ids {
         let run = store.run(id).await.unwrap().unwrap();

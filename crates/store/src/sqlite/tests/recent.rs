@@ -41,7 +41,7 @@ pub(super) fn counts(path: &Path) -> (i64, i64) {
 async fn a_run_writes_few_pages() {
     let directory = TempDir::new().unwrap();
     let store = relaxed(&directory);
-    let log = copy::with_end(&store.path, "-wal");
+    let log = paths::with_end(&store.path, "-wal");
     let length = || std::fs::metadata(&log).unwrap().len();
     let owner = Uuid::now_v7();
     let (mut begins, mut goes_on, mut ends) = (0, 0, 0);
@@ -121,7 +121,7 @@ async fn what_a_crash_has_left_is_counted_and_found() {
     }
     let left = directory.path().join("left.db");
     for end in ["", "-wal"] {
-        std::fs::copy(copy::with_end(&store.path, end), copy::with_end(&left, end)).unwrap();
+        std::fs::copy(paths::with_end(&store.path, end), paths::with_end(&left, end)).unwrap();
     }
     let file = SqliteFile::open(&left).unwrap();
     assert_eq!(file.count_to_go(&Retention::keep(1)).unwrap(), 2);
