@@ -103,7 +103,11 @@ fn check(name: &str) -> Result<(), String> {
 /// Whether the directory has as many files as it may, and none at `target`. What cannot be read is left to who writes there.
 fn is_full(directory: &Path, target: &Path, most: usize) -> bool {
     let Ok(entries) = std::fs::read_dir(directory) else { return false };
-    entries.take(most).count() == most && target.symlink_metadata().is_err()
+    // What `store check` of a copy leaves is none.
+    let copies = entries.filter(|entry| {
+        !entry.as_ref().is_ok_and(|entry| entry.file_name().as_encoded_bytes().ends_with(b".lock"))
+    });
+    copies.take(most).count() == most && target.symlink_metadata().is_err()
 }
 
 fn made_up() -> String {

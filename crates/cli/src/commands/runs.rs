@@ -152,6 +152,9 @@ async fn show(args: RunsShowArgs) -> Result<ExitCode, Failure> {
     }
     if !estimate["finish_at"].is_null() {
         line(format!("ends      {}", ending(&estimate)));
+    } else if let Some(overdue) = estimate["overdue"].as_array().filter(|overdue| !overdue.is_empty()) {
+        let names: Vec<_> = overdue.iter().map(cell).collect();
+        line(format!("ends      nobody can say: {} waits for a signal, longer than ever", names.join(", ")));
     }
     if !run["error"].is_null() {
         line(format!("error     {}", what_failed(&run["error"])));

@@ -83,6 +83,7 @@ impl SqliteFile {
         if found >= schema::WITH_REDO && open::check(&connection, &path).is_ok() {
             redo::restore(&connection, &path)?;
             redo::remove(&path);
+            redo::end(&connection).map_err(|fault| fault.at(&path))?;
         }
         Ok(Self { path, found, connection, _lock: lock })
     }
@@ -97,6 +98,7 @@ impl SqliteFile {
     /// # Errors
     /// [`BackupError`].
     pub fn backup(&self, target: &Path, replace: bool) -> Result<u64, BackupError> {
+        copy::refuse_kept_schema(&self.path, target)?;
         copy::copy(&self.connection, &self.path, target, replace, || true)
     }
 

@@ -73,13 +73,19 @@ impl Turn {
 
 /// Copies the file at `path`, which is open, by a connection of its own.
 pub(super) fn copy_open(path: &Path, target: &Path, replace: bool, turn: &Turn) -> Result<u64, BackupError> {
+    refuse_kept_schema(path, target)?;
+    let source = open::reader(path).map_err(|fault| fault.at(path))?;
+    copy(&source, path, target, replace, || turn.goes_on())
+}
+
+/// Refuses a name beside the file under which it is kept before its schema is changed.
+pub(super) fn refuse_kept_schema(path: &Path, target: &Path) -> Result<(), BackupError> {
     let place = place(target)?;
     if path.parent() == Some(&*place.directory) && is_kept_schema(path, &place.name) {
         let why = "that name is for what is kept before a newer version changes the store";
         return Err(BackupError::Refused { path: place.target, why });
     }
-    let source = open::reader(path).map_err(|fault| fault.at(path))?;
-    copy(&source, path, target, replace, || turn.goes_on())
+    Ok(())
 }
 
 /// Copies what `source`, a connection to the file at `path`, sees now.

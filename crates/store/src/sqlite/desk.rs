@@ -155,7 +155,7 @@ impl Desk {
             Err(error) => {
                 tracing::warn!(path = %self.path.display(), %error, "the redo log of the store cannot be written, so that each write is committed by itself from now on");
                 // With another epoch, so that the record is none, should it be there.
-                self.commit_in_passing(|_| Ok(()))?;
+                self.commit_in_passing(|batch| redo::end(batch.connection))?;
                 self.redo.take().into_iter().for_each(Redo::close);
             }
         }
@@ -313,9 +313,8 @@ impl Desk {
             let error = fault.at(&self.path);
             tracing::warn!(%error, "the last runs could not be entered in the lists, which is tried again when the store is opened");
         }
-        let is_settled = !self.has_records();
-        if let Some(redo) = self.redo.take().filter(|_| is_settled) {
-            redo.close();
+        if self.redo.is_some() && self.commit(|batch| redo::end(batch.connection)).is_ok() {
+            self.redo.take().into_iter().for_each(Redo::close);
         }
         // While its file is there.
         self.syncer = None;

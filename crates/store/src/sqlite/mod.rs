@@ -140,6 +140,7 @@ impl SqliteStore {
             Durability::Relaxed => {
                 // What it had has been carried out when the file was opened.
                 redo::remove(&path);
+                redo::end(&writer).map_err(|fault| fault.at(&path))?;
                 (Some(Syncer::start(&path, syncing::GATHER, sync)?), None)
             }
         };
@@ -201,13 +202,10 @@ impl SqliteStore {
 
 /// The redo log of a file, for records from now on; none: it cannot be made, so that each write is committed by itself.
 fn redo_log(path: &Path, writer: &rusqlite::Connection) -> Option<Redo> {
-    let made = redo::change_epoch(writer)
-        .map_err(|fault| fault.at(path))
-        .and_then(|epoch| Redo::open(path, epoch).map_err(|error| redo::told(path, &error)));
-    match made {
+    match Redo::begin_with(writer, path) {
         Ok(redo) => Some(redo),
         Err(error) => {
-            tracing::warn!(%error, "each write is committed by itself, which takes a little longer");
+            tracing::warn!(%error, "each write is committed by itself, which takes a little longer and loses nothing");
             None
         }
     }

@@ -66,8 +66,24 @@ enum Waits {
 }
 
 impl Redo {
-    /// Makes or takes the log of the file at `store`, for records of this epoch. Blocks.
-    pub(super) fn open(store: &Path, epoch: Epoch) -> io::Result<Self> {
+    /// Makes or takes the log of a file, for records from now on. Blocks.
+    pub(super) fn begin_with(connection: &Connection, store: &Path) -> Result<Self, StoreError> {
+        let epoch = Uuid::now_v7().into_bytes();
+        let told = |error| {
+            let log = with_end(store, SUFFIX);
+            let what = format!(
+                "its redo log `{}` cannot be made; let the user of this process write there, and move away what else has that name",
+                log.display()
+            );
+            io_at(store, &what, &error)
+        };
+        let redo = Self::open(store, epoch).map_err(told)?;
+        let noted = connection.execute("UPDATE redo SET epoch = ?1, in_use = 1", params![epoch]);
+        noted.map_err(|error| Fault::from(error).at(store))?;
+        Ok(redo)
+    }
+
+    fn open(store: &Path, epoch: Epoch) -> io::Result<Self> {
         let path = with_end(store, SUFFIX);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
@@ -236,15 +252,16 @@ fn open_direct(_path: &Path) -> io::Result<File> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// The bodies of the records of that epoch, in order; a record that is not whole was never told as done, and ends them.
-fn read(path: &Path, epoch: &Epoch) -> Result<Vec<Vec<u8>>, Fault> {
+/// The bodies of the records of that epoch, in order; a record that is not whole was never told as done, and ends them. None:
+/// there is no redo log.
+fn read(path: &Path, epoch: &Epoch) -> Result<Option<Vec<Vec<u8>>>, Fault> {
     let file = match take(path, OpenOptions::new().read(true)) {
         Ok(file) => file,
         // Nothing was ever recorded in what is no redo log.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) if error.raw_os_error().is_none() => {
-            tracing::warn!(path = %path.display(), "this is not a redo log, and is left alone");
-            return Ok(Vec::new());
+            tracing::warn!(path = %path.display(), "this is not a redo log, and is left alone; move it away");
+            return Ok(None);
         }
         Err(error) => return Err(Fault::Refused(format!("it cannot be read: {error}"))),
     };
@@ -256,7 +273,7 @@ fn read(path: &Path, epoch: &Epoch) -> Result<Vec<Vec<u8>>, Fault> {
         bodies.push(body.to_vec());
         rest = rest.get(taken..).unwrap_or(&[]);
     }
-    Ok(bodies)
+    Ok(Some(bodies))
 }
 
 /// The body of the record that `bytes` begin with, and the bytes it takes with its header; none: there is no such record.
@@ -279,10 +296,17 @@ pub(super) fn remove(store: &Path) {
     }
 }
 
-/// The epoch that the file of the store has.
-fn epoch(connection: &Connection) -> Result<Epoch, Fault> {
-    let found = connection.query_row("SELECT epoch FROM redo", [], |row| row.get(0)).optional()?;
+/// The epoch that the file of the store has, and whether a process had a redo log that has not come to its end.
+fn state(connection: &Connection) -> Result<(Epoch, bool), Fault> {
+    let find = "SELECT epoch, in_use FROM redo";
+    let found = connection.query_row(find, [], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
     found.ok_or_else(|| Fault::Corrupt("its table `redo` is empty".to_owned()))
+}
+
+/// Notes that there are no records, and will be none.
+pub(super) fn end(connection: &Connection) -> Result<(), Fault> {
+    connection.execute("UPDATE redo SET in_use = 0 WHERE in_use <> 0", [])?;
+    Ok(())
 }
 
 /// Gives the file another epoch, within the transaction that is open. Each commit does: what the file says under an epoch
@@ -295,14 +319,24 @@ pub(super) fn change_epoch(connection: &Connection) -> Result<Epoch, Fault> {
 
 /// How many writes a process that did not come to its end has told as done and not committed.
 pub(super) fn left(connection: &Connection, path: &Path) -> Result<usize, Fault> {
-    Ok(read(&with_end(path, SUFFIX), &epoch(connection)?)?.len())
+    Ok(read(&with_end(path, SUFFIX), &state(connection)?.0)?.map_or(0, |bodies| bodies.len()))
 }
 
 /// Carries out again what a process that did not come to its end has told as done and not committed.
 pub(super) fn restore(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     let log = with_end(path, SUFFIX);
-    let epoch = epoch(connection).map_err(|fault| fault.at(path))?;
-    let restored = read(&log, &epoch).and_then(|bodies| carry_out(connection, bodies));
+    let (epoch, was_in_use) = state(connection).map_err(|fault| fault.at(path))?;
+    let restored = read(&log, &epoch).and_then(|bodies| {
+        if bodies.is_none() && was_in_use {
+            tracing::warn!(
+                path = %path.display(),
+                log = %log.display(),
+                "the process that had this file was cut off, and its redo log is not there: what it had told as done in its last moments is \
+                 missing. Nothing is where the file is a copy that was made by `store backup`"
+            );
+        }
+        carry_out(connection, bodies.unwrap_or_default())
+    });
     let number = restored.map_err(|fault| {
         // Else the reason is one that meets every write, such as a full disk.
         if fault.meets_all() {
@@ -357,13 +391,4 @@ pub(super) fn redo(batch: &mut Batch<'_>, writes: Vec<Prepared>) -> Result<(), F
         }
     }
     batch.flush()
-}
-
-/// Why the log could not be made, for whoever looks after the server.
-pub(super) fn told(path: &Path, error: &io::Error) -> StoreError {
-    let what = format!(
-        "its redo log `{}` cannot be made; let the user of this process write there",
-        with_end(path, SUFFIX).display()
-    );
-    io_at(path, &what, error)
 }

@@ -251,11 +251,11 @@ const VERSION_7: &str = "
         WHERE idempotency_key IS NOT NULL;
 ";
 
-// Which records of the redo log are of what has not been committed: docs/adr/0014. A program that does not know of them must
-// not open the file.
+// Which records of the redo log are of what has not been committed, and whether a process had such a log that has not come to
+// its end: docs/adr/0014. A program that does not know of them must not open the file.
 const VERSION_8: &str = "
-    CREATE TABLE redo (epoch BLOB NOT NULL) STRICT;
-    INSERT INTO redo (epoch) VALUES (randomblob(16));
+    CREATE TABLE redo (epoch BLOB NOT NULL, in_use INTEGER NOT NULL) STRICT;
+    INSERT INTO redo (epoch, in_use) VALUES (randomblob(16), 0);
 ";
 
 /// What a file says of itself.

@@ -94,6 +94,7 @@ async fn nothing_but_an_earlier_copy_makes_way() {
         ("t.db-wal", "the store itself"),
         ("t.db-shm", "the store itself"),
         ("t.db-journal", "the store itself"),
+        ("t.db-redo", "the store itself"),
         ("t.db.lock", "the store itself"),
         ("t.db.v2.bak", "a newer version"),
     ] {
@@ -263,4 +264,18 @@ async fn a_check_finds_damage() {
     let missing = SqliteFile::open(&path).unwrap_err();
     assert!(missing.to_string().contains("there is no such file"), "{missing}");
     assert!(!path.exists());
+}
+
+/// Nor does who has the file at rest write to the name under which it is kept.
+#[tokio::test]
+async fn what_is_kept_before_a_newer_version_is_left_alone() {
+    let directory = TempDir::new().unwrap();
+    let store = relaxed(&directory);
+    let path = store.path.clone();
+    store.close().await;
+    drop(store);
+    let file = SqliteFile::open(&path).unwrap();
+    let error = file.backup(&directory.path().join("t.db.v2.bak"), true).unwrap_err();
+    assert!(matches!(error, BackupError::Refused { .. }), "{error}");
+    file.backup(&directory.path().join("t.db.bak"), false).unwrap();
 }

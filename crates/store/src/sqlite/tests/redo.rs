@@ -326,6 +326,27 @@ async fn a_file_at_rest_has_what_its_records_say() {
     assert!(checked.rows.contains(&("runs".to_owned(), 1)), "{:?}", checked.rows);
 }
 
+/// A file says whether the process that had it was cut off, so that a log that has gone can be missed.
+#[tokio::test]
+async fn a_log_that_has_gone_is_missed() {
+    let in_use = |directory: &TempDir| {
+        let file = Connection::open(directory.path().join("t.db")).unwrap();
+        file.query_row("SELECT in_use FROM redo", [], |row| row.get::<_, bool>(0)).unwrap()
+    };
+    let mut file = Recorded::new();
+    file.begin();
+    let [opened, looked_at, relaxed] = [(); 3].map(|()| file.after_a_power_cut());
+    assert!(in_use(&opened));
+    runs_in(&opened).await;
+    assert!(!in_use(&opened), "it was closed as it should");
+    drop(SqliteFile::open(looked_at.path().join("t.db")).unwrap());
+    assert!(!in_use(&looked_at) && !looked_at.path().join("t.db-redo").exists());
+    let store = open(&relaxed.path().join("t.db"), Durability::Relaxed);
+    assert!(!in_use(&relaxed));
+    drop(store);
+    assert!(!in_use(&file.close()));
+}
+
 /// Nobody has to do anything for it to be committed.
 #[tokio::test]
 async fn what_has_a_record_is_committed_soon() {
