@@ -154,7 +154,10 @@ async fn show(args: RunsShowArgs) -> Result<ExitCode, Failure> {
         line(format!("ends      {}", ending(&estimate)));
     } else if let Some(overdue) = estimate["overdue"].as_array().filter(|overdue| !overdue.is_empty()) {
         let names: Vec<_> = overdue.iter().map(cell).collect();
-        line(format!("ends      nobody can say: {} waits for a signal, longer than ever", names.join(", ")));
+        line(format!(
+            "ends      nobody can say: a signal is waited for, and longer than ever is {}",
+            names.join(", ")
+        ));
     }
     if !run["error"].is_null() {
         line(format!("error     {}", what_failed(&run["error"])));

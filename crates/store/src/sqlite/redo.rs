@@ -164,8 +164,7 @@ impl Redo {
 
     /// The writes that its records are of.
     pub(super) fn writes(&self) -> Result<Vec<Prepared>, Fault> {
-        let writes: Result<Vec<_>, Fault> = self.bodies.iter().map(|body| record::decode(body)).collect();
-        Ok(writes?.into_iter().flatten().collect())
+        decoded(&self.bodies)
     }
 
     /// Removes the file; to be called when nothing of it is to be done again.
@@ -290,6 +289,12 @@ fn body<'a>(bytes: &'a [u8], epoch: &Epoch, record: usize) -> Option<(&'a [u8], 
     Some((body, (HEADER + length).next_multiple_of(BLOCK)))
 }
 
+/// The writes that records are of.
+fn decoded(bodies: &[Vec<u8>]) -> Result<Vec<Prepared>, Fault> {
+    let writes: Result<Vec<_>, Fault> = bodies.iter().map(|body| record::decode(body)).collect();
+    Ok(writes?.into_iter().flatten().collect())
+}
+
 /// Removes the redo log of a file that has been opened, if there is one.
 pub(super) fn remove(store: &Path) {
     let path = with_end(store, SUFFIX);
@@ -320,7 +325,7 @@ pub(super) fn change_epoch(connection: &Connection) -> Result<Epoch, Fault> {
     Ok(epoch)
 }
 
-/// How many writes a process that did not come to its end has told as done and not committed.
+/// How many records there are of what a process that was cut off has told as done and not committed.
 pub(super) fn left(connection: &Connection, path: &Path) -> Result<usize, Fault> {
     Ok(read(&with_end(path, SUFFIX), &state(connection)?.0)?.map_or(0, |bodies| bodies.len()))
 }
@@ -357,7 +362,7 @@ pub(super) fn restore(connection: &Connection, path: &Path) -> Result<(), StoreE
         StoreError::Corrupt { path: path.to_owned(), what }
     })?;
     if number > 0 {
-        tracing::info!(path = %path.display(), writes = number, "what the last process had not committed has been carried out again");
+        tracing::info!(path = %path.display(), records = number, "what the last process had not committed has been carried out again");
     }
     Ok(())
 }
@@ -367,13 +372,12 @@ fn carry_out(connection: &Connection, bodies: Vec<Vec<u8>>) -> Result<usize, Fau
     if bodies.is_empty() {
         return Ok(0);
     }
-    let writes: Result<Vec<_>, Fault> = bodies.iter().map(|body| record::decode(body)).collect();
+    let writes = decoded(&bodies)?;
     // A relaxed store would not wait for the disk, and the log is removed after this.
     let synchronous: i64 = connection.pragma_query_value(None, "synchronous", |row| row.get(0))?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     let transaction = connection.unchecked_transaction()?;
     let (mut memory, mut pending) = (Memory::default(), Pending::default());
-    let writes = writes?.into_iter().flatten().collect();
     redo(&mut Batch::new(&transaction, &mut memory, &mut pending, false), writes)?;
     change_epoch(&transaction)?;
     transaction.commit()?;
